@@ -1,0 +1,1 @@
+//! Raddle: goroutines for Rust.
