@@ -1,0 +1,21 @@
+//! The kernel's contract with the scheduler: waiting and waking by futex, and the monotonic clock.
+
+pub(crate) mod futex;
+
+pub use futex::Lock;
+pub(crate) use futex::Note;
+
+/// Nanoseconds on the monotonic clock, as every deadline of the scheduler is given.
+///
+/// Never 0, so that 0 can mean "no deadline".
+#[must_use]
+pub fn now_ns() -> u64 {
+    clock(libc::CLOCK_MONOTONIC)
+}
+
+fn clock(id: libc::clockid_t) -> u64 {
+    let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `ts` is a valid timespec to write to, and the clock exists on every Linux.
+    unsafe { libc::clock_gettime(id, &mut ts) };
+    (ts.tv_sec as u64).wrapping_mul(1_000_000_000) + ts.tv_nsec as u64
+}
