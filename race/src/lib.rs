@@ -1,7 +1,11 @@
 //! The data-race detector of Raddle: the interface that the floors above call.
 //!
 //! The bodies here are the seam only; the detector replaces them behind the same signatures.
-#![allow(missing_docs, unused_variables, reason = "interface seam, replaced by the detector")]
+#![allow(
+    missing_docs,
+    unused_variables,
+    reason = "interface seam, replaced by the detector"
+)]
 
 use std::panic::Location;
 

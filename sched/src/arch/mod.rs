@@ -1,0 +1,18 @@
+//! What the scheduler asks of the processor: reading and writing the thread pointer.
+//!
+//! One file per processor, chosen here; nothing else in the crate names a register.
+//! The contract of such a file:
+//! - `thread_pointer()` returns the thread pointer that is active at that very instruction;
+//! - `set_thread_pointer(tp)` sets it without a system call;
+//! - `set_thread_pointer_by_kernel(tp)` sets it by one, and always works;
+//! - `can_set_thread_pointer()` says whether the kernel lets user code do that.
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu"))]
+mod x86_64;
+#[cfg(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu"))]
+pub(crate) use x86_64::{
+    can_set_thread_pointer, set_thread_pointer, set_thread_pointer_by_kernel, thread_pointer,
+};
+
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu")))]
+compile_error!("raddle runs on x86-64 Linux with glibc only");

@@ -1,0 +1,145 @@
+//! Goroutine stacks: *slots* of reserved address space, committed by touch, with a guard below.
+//!
+//! In reading order: `class` (sizes), `slab` (address space), `guard` (guard pages), `pool`
+//! (idle and fresh slots), `costack` (a slot as corosensei's stack), `error`.
+//!
+//! # Invariants
+//! 1. A slot belongs to one holder at a time: to whom [`alloc`] gave it, until [`free`].
+//! 2. Its lowest page is a guard for as long as the process lives, and no other page is.
+//!
+//! # Blocking
+//! [`alloc`], [`free`] and [`trim`] take a mutex of the class for a moment and may make system
+//! calls; they are the cold path below the per-P caches. [`owner_of_guard`] is async-signal-safe.
+
+mod class;
+mod costack;
+mod error;
+mod guard;
+mod pool;
+mod slab;
+
+pub(crate) use class::DEFAULT_BYTES;
+pub(crate) use costack::CoStack;
+pub use error::StackError;
+pub(crate) use guard::force_mprotect_guards;
+
+use class::Class;
+use pool::Pool;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// The size of a page, in bytes: fixed on x86-64.
+pub(crate) const PAGE_BYTES: usize = 4096;
+
+static POOLS: [Pool; class::COUNT] = [const { Pool::new() }; class::COUNT];
+/// Slots given out and not put back. A statistic, so Relaxed.
+static IN_USE: AtomicUsize = AtomicUsize::new(0);
+
+/// A stack slot: where it is, and whether it is fresh.
+///
+/// A plain descriptor: copying it copies no right to the memory (invariant 1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Slot {
+    guard: usize,
+    class: Class,
+    /// The memory reads as zeros and holds no thread control block.
+    pub(crate) fresh: bool,
+}
+
+impl Slot {
+    fn at(guard: usize, class: Class, fresh: bool) -> Self {
+        Self {
+            guard,
+            class,
+            fresh,
+        }
+    }
+
+    /// Returns the address of the guard page, the lowest of the slot.
+    pub(crate) fn guard(&self) -> usize {
+        self.guard
+    }
+
+    /// Returns the lowest usable address, just above the guard page.
+    pub(crate) fn base(&self) -> usize {
+        self.guard + PAGE_BYTES
+    }
+
+    /// Returns the end of the slot: the address just above its highest byte.
+    pub(crate) fn top(&self) -> usize {
+        self.guard + self.class.bytes()
+    }
+
+    /// Returns the size of the whole slot, guard included, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.class.bytes()
+    }
+
+    /// Returns the index of the size class, for tables of per-class caches.
+    pub(crate) fn class(&self) -> usize {
+        self.class.index()
+    }
+}
+
+/// What the stacks of the process cost in address space.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct StackStats {
+    /// Slots in use or idle in a cache or pool: those ever given out and those prepared.
+    pub(crate) slots_reserved: usize,
+    /// Slots given out by [`alloc`] and not put back.
+    pub(crate) slots_in_use: usize,
+    /// Address space of all slabs, in bytes. Committed memory is far less.
+    pub(crate) bytes_reserved: usize,
+}
+
+/// Allocates a slot of at least `stack_size` bytes, guard included.
+///
+/// # Errors
+/// Where `stack_size` is beyond 1 GiB, or address space or guard pages have run out.
+pub(crate) fn alloc(stack_size: usize) -> Result<Slot, StackError> {
+    let Some(class) = Class::for_bytes(stack_size) else {
+        return Err(StackError::TooLarge {
+            asked: stack_size,
+            max: class::MAX_BYTES,
+        });
+    };
+    let slot = POOLS[class.index()].alloc(class)?;
+    IN_USE.fetch_add(1, Relaxed);
+    Ok(slot)
+}
+
+/// Puts slots back into the global pool of their class; the last becomes the newest.
+///
+/// Their memory and thread control block stay as they are until [`trim`].
+pub(crate) fn free(slots: &mut impl Iterator<Item = Slot>) {
+    for slot in slots {
+        POOLS[slot.class.index()].free(slot);
+        IN_USE.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Gives back the pages of idle slots beyond `max_idle_per_class`, longest idle first.
+///
+/// `strip` is called with each such slot before its pages go, to release what hangs on its
+/// thread control block. Its guard stays.
+pub(crate) fn trim(max_idle_per_class: usize, mut strip: impl FnMut(Slot)) {
+    for class in Class::all() {
+        POOLS[class.index()].trim(class, max_idle_per_class, &mut strip);
+    }
+}
+
+/// Returns the slot whose guard page `addr` lies in. Async-signal-safe.
+pub(crate) fn owner_of_guard(addr: usize) -> Option<Slot> {
+    let slab = slab::slab_of(addr)?;
+    let offset = addr - slab.range.start;
+    let into_slot = offset % slab.class.bytes();
+    (into_slot < PAGE_BYTES).then(|| Slot::at(addr - into_slot, slab.class, false))
+}
+
+/// Returns what the stacks of the process cost.
+pub(crate) fn stats() -> StackStats {
+    StackStats {
+        slots_reserved: guard::guards(),
+        slots_in_use: IN_USE.load(Relaxed),
+        bytes_reserved: slab::reserved_bytes(),
+    }
+}

@@ -1,0 +1,150 @@
+//! The global pool of one class: idle slots, and the making of fresh ones.
+//!
+//! # States
+//! A slot is, in this order: *unprepared* (address space in a slab) → *ready* (guarded, its top
+//! page perhaps populated, never used) → in use ⇄ *warm* (idle, keeps its pages and its thread
+//! control block) → *bare* (idle, pages given back, guard kept) → in use.
+//!
+//! # Invariants
+//! 1. A slot is in at most one list of its pool, or in use, or in the hands of a function here.
+//! 2. Ready and bare slots read as zeros above their guard; every slot but unprepared ones has it.
+//! 3. `warm` grows and shrinks at its end only, but for `trim`: its front is the longest idle.
+//!
+//! # Blocking
+//! One mutex per class, held for pushes and pops, never over a system call of a batch: fresh slots
+//! are prepared by whoever needs one, in parallel. Only the reservation of a slab holds it.
+
+use super::class::Class;
+use super::{PAGE_BYTES, Slot, StackError, guard, slab};
+use parking_lot::Mutex;
+use std::ops::Range;
+
+/// The most fresh slots prepared at once. Beyond 32 the gain per slot is lost in the noise.
+const LARGEST_BATCH: usize = 32;
+
+/// The pool of one class.
+#[derive(Debug)]
+pub(super) struct Pool {
+    lists: Mutex<Lists>,
+}
+
+/// Slots by the address of their guard page.
+#[derive(Debug)]
+struct Lists {
+    warm: Vec<usize>,
+    bare: Vec<usize>,
+    ready: Vec<usize>,
+    unprepared: Vec<Range<usize>>,
+    /// Doubles with each batch up to [`LARGEST_BATCH`], so a small program prepares little.
+    batch: usize,
+    last_slab_bytes: usize,
+}
+
+impl Pool {
+    pub(super) const fn new() -> Self {
+        Self {
+            lists: Mutex::new(Lists {
+                warm: Vec::new(),
+                bare: Vec::new(),
+                ready: Vec::new(),
+                unprepared: Vec::new(),
+                batch: 1,
+                last_slab_bytes: 0,
+            }),
+        }
+    }
+
+    /// Takes a slot: the newest warm one, else a bare, a ready, or a fresh one.
+    pub(super) fn alloc(&self, class: Class) -> Result<Slot, StackError> {
+        let mut lists = self.lists.lock();
+        if let Some(at) = lists.warm.pop() {
+            return Ok(Slot::at(at, class, false));
+        }
+        if let Some(at) = lists.bare.pop().or_else(|| lists.ready.pop()) {
+            return Ok(Slot::at(at, class, true));
+        }
+        let range = lists.take_unprepared(class)?;
+        drop(lists);
+        self.prepare(class, range)
+    }
+
+    /// Guards the slots of `range`, keeps them as ready, and takes one.
+    fn prepare(&self, class: Class, range: Range<usize>) -> Result<Slot, StackError> {
+        let mut guards = [0; LARGEST_BATCH];
+        let count = range.len() / class.bytes();
+        for (page, at) in guards.iter_mut().zip(range.clone().step_by(class.bytes())) {
+            *page = at;
+        }
+        let guards = &guards[..count];
+        let guarded = match guard::install(guards) {
+            Ok(guarded) => guarded,
+            Err(error) => {
+                self.lists.lock().unprepared.push(range);
+                return Err(error);
+            }
+        };
+        let guards = &guards[..guarded];
+        if guarded > 1 {
+            let mut tops = [0; LARGEST_BATCH];
+            for (top, at) in tops.iter_mut().zip(guards) {
+                *top = at + class.bytes() - PAGE_BYTES;
+            }
+            guard::populate(&tops[..guarded]);
+        }
+        let mut lists = self.lists.lock();
+        let rest = range.start + guarded * class.bytes()..range.end;
+        if !rest.is_empty() {
+            lists.unprepared.push(rest);
+        }
+        // Lowest address last, so that it is taken first: neighbours share page tables.
+        lists.ready.extend(guards[1..].iter().rev());
+        Ok(Slot::at(guards[0], class, true))
+    }
+
+    /// Puts a slot back as the newest warm one.
+    pub(super) fn free(&self, slot: Slot) {
+        self.lists.lock().warm.push(slot.guard());
+    }
+
+    /// Takes the longest idle slots until at most `max_idle` warm ones are left.
+    fn take_excess(&self, max_idle: usize) -> Vec<usize> {
+        let mut lists = self.lists.lock();
+        let excess = lists.warm.len().saturating_sub(max_idle);
+        lists.warm.drain(..excess).collect()
+    }
+
+    /// Makes the longest idle slots bare until at most `max_idle` warm ones are left.
+    pub(super) fn trim(&self, class: Class, max_idle: usize, strip: &mut dyn FnMut(Slot)) {
+        for at in self.take_excess(max_idle) {
+            let slot = Slot::at(at, class, false);
+            strip(slot);
+            let discarded = guard::discard(slot.base(), slot.top() - slot.base());
+            assert!(
+                discarded.is_ok(),
+                "madvise(MADV_DONTNEED) refused a goroutine stack"
+            );
+            self.lists.lock().bare.push(at);
+        }
+    }
+}
+
+impl Lists {
+    /// Takes the next batch of unprepared slots, from a new slab if there is none.
+    fn take_unprepared(&mut self, class: Class) -> Result<Range<usize>, StackError> {
+        if self.unprepared.is_empty() {
+            let bytes = slab::next_bytes(class, self.last_slab_bytes);
+            let range = slab::reserve(class, bytes)?;
+            self.last_slab_bytes = range.len();
+            self.unprepared.push(range);
+        }
+        let range = self.unprepared.last_mut().expect("a range was just pushed");
+        let bytes = range.len().min(self.batch * class.bytes());
+        let taken = range.start..range.start + bytes;
+        range.start = taken.end;
+        if range.is_empty() {
+            self.unprepared.pop();
+        }
+        self.batch = (self.batch * 2).min(LARGEST_BATCH);
+        Ok(taken)
+    }
+}

@@ -1,0 +1,36 @@
+//! What hangs on glibc's own thread-locals, kept when a block's memory is given back.
+//!
+//! malloc's per-thread cache is reached from glibc's storage only, and glibc exports no function
+//! that frees it. So the storage of a destroyed block, a husk of some 150 bytes, is kept if
+//! anything hangs on it, and the next new block takes it over with all it owns.
+//!
+//! # Invariants
+//! 1. A husk is in canonical form: words that depend on the block's address, and errno, are zero.
+//! 2. What hangs on a husk belongs to it alone until a block takes it over.
+//!
+//! # Blocking
+//! A mutex for a moment. The making and destroying of blocks is a cold path.
+
+use parking_lot::Mutex;
+use std::sync::OnceLock;
+
+static HUSKS: Mutex<Vec<Box<[u8]>>> = Mutex::new(Vec::new());
+/// The canonical form of storage on which nothing hangs.
+static VIRGIN: OnceLock<Box<[u8]>> = OnceLock::new();
+
+/// Notes the canonical form of a new block's storage; only the first call counts.
+pub(super) fn note_virgin(storage: impl FnOnce() -> Box<[u8]>) {
+    VIRGIN.get_or_init(storage);
+}
+
+/// Keeps the canonical storage of a destroyed block, unless nothing hangs on it.
+pub(super) fn keep(storage: Box<[u8]>) {
+    if VIRGIN.get().is_none_or(|virgin| *virgin != storage) {
+        HUSKS.lock().push(storage);
+    }
+}
+
+/// Takes a husk for a new block.
+pub(super) fn take() -> Option<Box<[u8]>> {
+    HUSKS.lock().pop()
+}

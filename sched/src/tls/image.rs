@@ -1,0 +1,155 @@
+//! The static thread-local storage of the loaded modules: where it lies below a thread pointer,
+//! and what it holds when a thread starts.
+//!
+//! A block reserves the room of the modules that are loaded when it is made, and no more: glibc's
+//! own reserve for libraries still to come (1,680 bytes) would cost every goroutine a second page.
+//!
+//! # Invariants
+//! 1. An `Image` is never freed or changed: blocks keep a plain pointer to theirs.
+//! 2. Bytes are copies, so that a library that is closed later takes none away.
+//!
+//! # Memory ordering
+//! `current`: store Release of `CURRENT` ⇄ load Acquire: the image behind it is complete.
+//!
+//! # Blocking
+//! `current` takes the dynamic linker's lock for a moment; after a `dlopen` also a mutex here.
+
+use super::glibc::Glibc;
+use crate::arch;
+use parking_lot::Mutex;
+use std::ffi::{c_int, c_void};
+use std::sync::atomic::{
+    AtomicPtr,
+    Ordering::{Acquire, Release},
+};
+
+/// The static thread-local storage of one module.
+#[derive(Debug)]
+pub(super) struct Module {
+    /// How far below the thread pointer it starts, in bytes.
+    pub(super) below: usize,
+    /// Its size, in bytes; what `init` does not fill starts as zeros.
+    pub(super) bytes: usize,
+    pub(super) init: Box<[u8]>,
+    /// It is glibc's own: errno, malloc's cache, the locale.
+    pub(super) is_libc: bool,
+}
+
+/// The static thread-local storage of a block.
+#[derive(Debug)]
+pub(super) struct Image {
+    /// What the dynamic linker had loaded and unloaded; a change asks for a new image.
+    stamp: u64,
+    /// The room to keep below the thread pointer, a multiple of the alignment, in bytes.
+    pub(super) below: usize,
+    pub(super) modules: Vec<Module>,
+}
+
+static CURRENT: AtomicPtr<Image> = AtomicPtr::new(std::ptr::null_mut());
+static SCANNING: Mutex<()> = Mutex::new(());
+
+/// Returns the image of the modules that are loaded now.
+pub(super) fn current(glibc: &Glibc, whole_reserve: bool) -> &'static Image {
+    let stamp = stamp();
+    let known = CURRENT.load(Acquire); // pairs with the store below
+    // SAFETY: invariant 1.
+    match unsafe { known.as_ref() } {
+        Some(image) if image.stamp == stamp => image,
+        _ => renew(glibc, whole_reserve),
+    }
+}
+
+#[cold]
+fn renew(glibc: &Glibc, whole_reserve: bool) -> &'static Image {
+    let _one_at_a_time = SCANNING.lock();
+    let image = Box::leak(Box::new(Image::scan(glibc, whole_reserve)));
+    CURRENT.store(image, Release); // pairs with current
+    image
+}
+
+impl Image {
+    fn scan(glibc: &Glibc, whole_reserve: bool) -> Self {
+        let reserve = glibc.static_bytes - glibc.tcb_bytes;
+        let mut scan = Scan {
+            tp: arch::thread_pointer(),
+            // SAFETY: it returns the address of this thread's errno.
+            errno: unsafe { libc::__errno_location() } as usize,
+            reserve,
+            image: Self {
+                stamp: stamp(),
+                below: 0,
+                modules: Vec::new(),
+            },
+        };
+        // SAFETY: the callback has the type asked for and gets the `Scan` it expects.
+        unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut scan).cast()) };
+        let mut image = scan.image;
+        // From glibc 2.41 the restartable-sequence area lies below the modules' storage.
+        let rseq = glibc
+            .rseq
+            .map_or(0, |offset| usize::try_from(-offset).unwrap_or(0));
+        let used = image
+            .modules
+            .iter()
+            .map(|module| module.below)
+            .fold(rseq, usize::max);
+        let below = if whole_reserve { reserve } else { used };
+        image.below = below.next_multiple_of(glibc.align.max(16));
+        image
+    }
+
+    /// Returns glibc's own module.
+    pub(super) fn libc(&self) -> Option<&Module> {
+        self.modules.iter().find(|module| module.is_libc)
+    }
+}
+
+struct Scan {
+    tp: usize,
+    errno: usize,
+    reserve: usize,
+    image: Image,
+}
+
+/// Notes a module if its thread-local storage is static, that is, near the thread pointer.
+unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _: usize, scan: *mut c_void) -> c_int {
+    // SAFETY: dl_iterate_phdr passes a record that is valid during the call.
+    let info = unsafe { &*info };
+    // SAFETY: `scan` is what Image::scan passed, and nothing else refers to it now.
+    let scan = unsafe { &mut *scan.cast::<Scan>() };
+    let start = info.dlpi_tls_data as usize;
+    let below = scan.tp.wrapping_sub(start);
+    if start == 0 || below == 0 || below > scan.reserve {
+        return 0; // no thread-local storage, or allocated on first use
+    }
+    // SAFETY: the record's table of program headers.
+    let headers = unsafe { std::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) };
+    if let Some(tls) = headers.iter().find(|header| header.p_type == libc::PT_TLS) {
+        let image = (info.dlpi_addr + tls.p_vaddr) as *const u8;
+        // SAFETY: the module's initial image, mapped while the linker's lock is held.
+        let init = unsafe { std::slice::from_raw_parts(image, tls.p_filesz as usize) };
+        let bytes = tls.p_memsz as usize;
+        scan.image.modules.push(Module {
+            below,
+            bytes,
+            init: init.into(),
+            is_libc: (start..start + bytes).contains(&scan.errno),
+        });
+    }
+    0
+}
+
+/// Returns a number that changes whenever a module is loaded or unloaded.
+fn stamp() -> u64 {
+    unsafe extern "C" fn first(info: *mut libc::dl_phdr_info, _: usize, to: *mut c_void) -> c_int {
+        // SAFETY: dl_iterate_phdr passes a record that is valid during the call.
+        let info = unsafe { &*info };
+        // SAFETY: `to` is the u64 below.
+        unsafe { to.cast::<u64>().write(info.dlpi_adds + info.dlpi_subs) };
+        1
+    }
+    let mut stamp = 0u64;
+    // SAFETY: the callback has the type asked for and gets the number it expects.
+    unsafe { libc::dl_iterate_phdr(Some(first), (&raw mut stamp).cast()) };
+    stamp
+}

@@ -1,0 +1,108 @@
+//! A look at a thread that glibc itself has just started, to learn what it sets in the block.
+//!
+//! Fields that hold addresses *inside* the block are the ones that zeros or a copy cannot serve:
+//! the self pointers, the head of the robust list (null would crash a robust mutex), the first
+//! block of keys, the resolver's state (null would crash getaddrinfo). The probe finds them all
+//! by their values, whatever the version's layout; a new block gets the same, moved to itself.
+//! The stack bounds are found likewise, on a stack whose address and size we chose.
+
+use super::glibc::{Glibc, Missing};
+use super::image::Module;
+use crate::arch;
+use std::ffi::c_void;
+
+/// The stack of the probe, in bytes. glibc puts the block and static storage at its top.
+const STACK_BYTES: usize = 256 << 10;
+const WORD: usize = size_of::<usize>();
+
+/// A word that holds an address inside its own block.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SelfPointer {
+    /// Where the word is, from the thread pointer, in bytes.
+    pub(super) at: isize,
+    /// What it points to, from the thread pointer, in bytes.
+    pub(super) to: usize,
+}
+
+/// What glibc sets in a fresh thread's block.
+#[derive(Debug)]
+pub(super) struct Template {
+    pub(super) self_pointers: Vec<SelfPointer>,
+    /// Offset of the stack's lowest address, which its size follows.
+    pub(super) stack: usize,
+}
+
+/// What the probe thread works on.
+struct Probe<'a> {
+    glibc: &'a Glibc,
+    libc: &'a Module,
+    stack: usize,
+    found: Option<Template>,
+}
+
+/// Starts a thread, looks at its block, and joins it.
+pub(super) fn run(glibc: &Glibc, libc: &Module) -> Result<Template, Missing> {
+    let mut stack = vec![0u8; STACK_BYTES + 4096].into_boxed_slice();
+    let start = (stack.as_mut_ptr() as usize).next_multiple_of(4096);
+    let mut probe = Probe {
+        glibc,
+        libc,
+        stack: start,
+        found: None,
+    };
+    if !spawn_and_join(start, (&raw mut probe).cast()) {
+        return Err(Missing(c"pthread_create on a stack of ours"));
+    }
+    probe
+        .found
+        .ok_or(Missing(c"struct pthread: its stack bounds were not found"))
+}
+
+fn spawn_and_join(stack: usize, probe: *mut c_void) -> bool {
+    // SAFETY: zeros are a valid value to initialise over.
+    let mut attr: libc::pthread_attr_t = unsafe { std::mem::zeroed() };
+    let attr = &raw mut attr;
+    let mut thread: libc::pthread_t = 0;
+    // SAFETY: `attr` is ours to initialise.
+    let mut refused = unsafe { libc::pthread_attr_init(attr) };
+    // SAFETY: the caller keeps the stack until the thread is joined.
+    refused |= unsafe { libc::pthread_attr_setstack(attr, stack as *mut c_void, STACK_BYTES) };
+    // SAFETY: `look` expects the probe, which the caller leaves alone until the join.
+    refused |= unsafe { libc::pthread_create(&raw mut thread, attr, look, probe) };
+    if refused == 0 {
+        // SAFETY: the thread was just created and is joined once.
+        refused = unsafe { libc::pthread_join(thread, std::ptr::null_mut()) };
+    }
+    // SAFETY: initialised above.
+    unsafe { libc::pthread_attr_destroy(attr) };
+    refused == 0
+}
+
+/// The probe thread: reads its own block, calls nothing that could change it.
+extern "C" fn look(probe: *mut c_void) -> *mut c_void {
+    // SAFETY: `run` passes the probe and waits for this thread.
+    let probe = unsafe { &mut *probe.cast::<Probe<'_>>() };
+    let tp = arch::thread_pointer();
+    let block = tp..tp + probe.glibc.tcb_bytes;
+    // SAFETY: every offset asked for lies in this thread's block or in glibc's static storage.
+    let word = |at: isize| unsafe { (tp.wrapping_add_signed(at) as *const usize).read() };
+    let below = probe.libc.below as isize;
+    let storage = (-below..-below + probe.libc.bytes as isize).step_by(WORD);
+    let tcb = (0..probe.glibc.tcb_bytes as isize).step_by(WORD);
+    let self_pointers = storage
+        .chain(tcb.clone())
+        .filter(|&at| block.contains(&word(at)))
+        .map(|at| SelfPointer {
+            at,
+            to: word(at) - tp,
+        })
+        .collect();
+    let stack = tcb
+        .take(probe.glibc.tcb_bytes / WORD - 1)
+        .find(|&at| word(at) == probe.stack && word(at + WORD as isize) == STACK_BYTES);
+    probe.found = stack.map(|at| Template {
+        self_pointers,
+        stack: at as usize,
+    });
+    std::ptr::null_mut()
+}
