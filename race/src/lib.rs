@@ -55,6 +55,12 @@ pub fn enabled() -> bool {
 // current context (or ignores accesses).
 /// Makes `ctx` the calling thread's current context (None: nothing is watched).
 pub fn switch_in(ctx: GoCtx) {}
+/// Names the context of the calling thread-local block.
+pub fn set_current(ctx: Option<GoCtx>) {}
+/// Ends race mode: prints the count. Returns the exit status.
+pub fn fini() -> i32 {
+    0
+}
 /// The goroutine leaves this thread: its slot may be reused by another.
 pub fn switch_out(ctx: GoCtx) {}
 /// The calling thread's current context.

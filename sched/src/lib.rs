@@ -1,5 +1,55 @@
-//! The G/M/P scheduler of Raddle.
+//! The G/M/P scheduler of Raddle: goroutines on a few OS threads.
+//!
+//! In reading order: `g` (goroutines and their states), `m` (threads), `p` (the right to run), `idle` (the protocol that
+//! loses no wake-up), `sched` (what they share), `proc` (the loop), `rt` (into and out of the runtime, park and ready),
+//! `spawn` (life and death of a goroutine), `timer`, `blocking`, `resize` (stop the world, `set_procs`), `sysmon`, `signal`
+//! (hogs and stack overflow), `thread` (plain threads as users), `deadlock`, `boot`; below them `stack`, `tls`, `arch`, `sys`.
+//!
+//! The floors above use [`enter`], [`Rt::park`], [`Rt::ready`], [`Timer`], [`Lock`] and [`Rt::spawn`].
+
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu")))]
+compile_error!("Raddle runs on x86-64 Linux with glibc");
 
 mod arch;
+mod blocking;
+mod boot;
+mod clock;
+mod deadlock;
+mod g;
+mod idle;
+mod m;
+mod p;
+mod proc;
+mod resize;
+mod rt;
+mod sched;
+mod signal;
+mod spawn;
 mod stack;
+mod sync;
+pub mod sys;
+mod sysmon;
+mod thread;
+mod timer;
 mod tls;
+mod wait;
+
+pub use blocking::blocking;
+pub use boot::{BootOptions, boot, is_booted};
+pub use g::GRef;
+pub use resize::{procs, set_procs};
+pub use rt::{Rt, UnlockFn, enter, lock_os_thread, tls_mode, unlock_os_thread, yield_now};
+pub use sched::MAX_PROCS;
+pub use spawn::{SpawnOptions, Task, current_goroutine, num_goroutines};
+pub use stack::StackError;
+pub use sys::{Lock, now_ns};
+pub use timer::{Timer, TimerFn, sleep_ns, sleep_until_ns};
+pub use wait::WaitReason;
+
+/// The runtime is broken: says so and aborts. Allocates nothing.
+pub(crate) fn throw(what: &str) -> ! {
+    for part in ["raddle: fatal: ", what, "\n"] {
+        sys::write_stderr(part.as_bytes());
+    }
+    std::process::abort()
+}

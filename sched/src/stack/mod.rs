@@ -54,6 +54,11 @@ impl Slot {
         }
     }
 
+    /// Returns the slot as one that has held a goroutine.
+    pub(crate) fn used(self) -> Self {
+        Self { fresh: false, ..self }
+    }
+
     /// Returns the address of the guard page, the lowest of the slot.
     pub(crate) fn guard(&self) -> usize {
         self.guard

@@ -1,6 +1,7 @@
 //! The kernel's contract with the scheduler: waiting and waking by futex, and the monotonic clock.
 
 pub(crate) mod futex;
+pub(crate) mod thread;
 
 pub use futex::Lock;
 pub(crate) use futex::Note;
@@ -18,4 +19,16 @@ fn clock(id: libc::clockid_t) -> u64 {
     // SAFETY: `ts` is a valid timespec to write to, and the clock exists on every Linux.
     unsafe { libc::clock_gettime(id, &mut ts) };
     (ts.tv_sec as u64).wrapping_mul(1_000_000_000) + ts.tv_nsec as u64
+}
+
+/// Writes all of `bytes` to standard error, as far as it takes them. Async-signal-safe.
+pub(crate) fn write_stderr(mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        // SAFETY: the pointer and length are of one slice.
+        let n = unsafe { libc::write(2, bytes.as_ptr().cast(), bytes.len()) };
+        match usize::try_from(n) {
+            Ok(n) if n > 0 => bytes = &bytes[n..],
+            _ => return,
+        }
+    }
 }

@@ -25,6 +25,18 @@ pub enum TlsMode {
     FsBase = 2,
 }
 
+impl TlsMode {
+    /// The mode's name in reports.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Thread => "thread",
+            Self::ArchPrctl => "arch_prctl",
+            Self::FsBase => "fsbase",
+        }
+    }
+}
+
 /// The process's locale, as `<locale.h>` defines it.
 const LC_GLOBAL_LOCALE: libc::locale_t = usize::MAX as libc::locale_t;
 
@@ -337,6 +349,11 @@ unsafe fn canonical_storage(setup: &Setup, block: Block, libc: &Module) -> Box<[
 }
 
 impl Block {
+    /// The block of nothing: what a plain thread's G has.
+    pub(crate) const fn none() -> Self {
+        Self(0)
+    }
+
     /// Returns a pointer into the block, `at` bytes from the thread pointer.
     fn at<T>(self, at: isize) -> *mut T {
         self.0.wrapping_add_signed(at) as *mut T

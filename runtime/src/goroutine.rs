@@ -1,0 +1,226 @@
+//! Starting goroutines, and what a goroutine can ask about itself.
+
+use crate::join::{ExitToken, JoinHandle, Packet, finish};
+use raddle_sched::{SpawnOptions, StackError, Task, enter};
+use std::alloc::Layout;
+use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::ptr;
+use std::sync::Arc;
+use std::{fmt, io};
+
+/// Closures larger than this are boxed: they would crowd the stack.
+const INLINE_MAX: usize = 2048;
+
+/// Starts a goroutine that runs `f`.
+///
+/// It is like [`std::thread::spawn`], at the price of a function call and a page of memory. When `main` returns the program
+/// ends, whether or not goroutines still run.
+///
+/// # Panics
+///
+/// If no stack can be had; [`Builder::spawn`] gives an error instead.
+///
+/// # Blocking
+///
+/// No. The new goroutine runs next on this P, or on another that is idle.
+///
+/// # Happens-before
+///
+/// The call happens before the first step of `f`.
+///
+/// # Examples
+///
+/// ```
+/// let answer = raddle::go(|| 6 * 7);
+/// assert_eq!(answer.join().unwrap(), 42);
+/// ```
+#[track_caller]
+pub fn go<F, T>(f: F) -> JoinHandle<T>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    // SAFETY: everything is 'static.
+    match unsafe { spawn(f, (), None, 0, Location::caller()) } {
+        Ok(handle) => handle,
+        Err(error) => panic!("cannot start a goroutine: {error}"),
+    }
+}
+
+/// How to start a goroutine: with a name, with a stack of another size.
+///
+/// # Examples
+///
+/// ```
+/// let h = raddle::Builder::new().name("worker").stack_size(64 << 10).spawn(|| 1)?;
+/// assert_eq!(h.name(), Some("worker"));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct Builder {
+    name: Option<Arc<str>>,
+    stack_size: usize,
+}
+
+impl Builder {
+    /// A goroutine without a name, with a stack of the default size.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Names it, for panic messages and reports.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into().into());
+        self
+    }
+
+    /// The address space of its stack, in bytes, guard page and bookkeeping (about 8 KiB) included: rounded up to a power of
+    /// two, 16 KiB to 1 GiB. Memory is used as it is touched.
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.stack_size = bytes.max(1);
+        self
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    ///
+    /// No stack could be had.
+    ///
+    /// # Happens-before
+    ///
+    /// As [`go`].
+    #[track_caller]
+    pub fn spawn<F, T>(self, f: F) -> io::Result<JoinHandle<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        // SAFETY: everything is 'static.
+        unsafe { spawn(f, (), self.name, self.stack_size, Location::caller()) }.map_err(io::Error::other)
+    }
+}
+
+/// Starts a goroutine that may borrow. `last` is dropped on it when `f` is over and its result is stored.
+///
+/// # Safety
+///
+/// What `f` and `T` borrow outlives `last`.
+pub(crate) unsafe fn spawn<F, T, L>(
+    f: F,
+    last: L,
+    name: Option<Arc<str>>,
+    stack_size: usize,
+    at: &'static Location<'static>,
+) -> Result<JoinHandle<T>, StackError>
+where
+    F: FnOnce() -> T + Send,
+    T: Send,
+    L: Send,
+{
+    crate::boot::ensure();
+    if size_of::<F>() > INLINE_MAX {
+        let f: Box<dyn FnOnce() -> T + Send> = Box::new(f);
+        // SAFETY: the caller's contract.
+        return unsafe { spawn(f, last, name, stack_size, at) };
+    }
+    let packet = Packet::new();
+    let mut body = ManuallyDrop::new(Body { f, packet: Arc::as_ptr(&packet), last });
+    let task = Task {
+        data: (&raw const body).cast(),
+        layout: Layout::new::<Body<F, T, L>>(),
+        entry: Body::<F, T, L>::run,
+        fini: finish::<T>,
+        fini_arg: Arc::into_raw(packet.clone()).cast_mut().cast(),
+    };
+    let options = SpawnOptions { name: name.clone(), stack_size, at };
+    let rt = enter();
+    // SAFETY: `Body::run` consumes the data and does not unwind; `finish` takes the reference that `fini_arg` is.
+    match unsafe { rt.spawn(&task, &options) } {
+        Ok(id) => Ok(JoinHandle { packet, id, name, taken: false }),
+        Err(error) => {
+            // SAFETY: nothing was moved, nothing will run.
+            unsafe { ManuallyDrop::drop(&mut body) };
+            // SAFETY: the reference from `into_raw` above.
+            drop(unsafe { Arc::from_raw(task.fini_arg.cast::<Packet<T>>().cast_const()) });
+            Err(error)
+        }
+    }
+}
+
+/// What moves to the new stack.
+struct Body<F, T, L> {
+    f: F,
+    /// Alive until `finish`.
+    packet: *const Packet<T>,
+    last: L,
+}
+
+impl<F: FnOnce() -> T, T, L> Body<F, T, L> {
+    /// `Task::entry`.
+    unsafe fn run(data: *mut u8) {
+        // SAFETY: `spawn` moved a `Body` here, for this one call.
+        let body = unsafe { ptr::read(data.cast::<Self>()) };
+        let result = catch_unwind(AssertUnwindSafe(body.f));
+        // SAFETY: `finish` holds a reference, and comes after this.
+        unsafe { &*body.packet }.store(result);
+        drop(body.last);
+    }
+}
+
+/// Ends the calling goroutine: its destructors run, its `join` gives an error that [`is_exit`](crate::JoinError::is_exit).
+///
+/// It unwinds, so a `catch_unwind` on the way stops it. In the main goroutine it ends `main`'s goroutine only: the program
+/// goes on until another ends it, or all wait for ever.
+///
+/// # Panics
+///
+/// On a plain OS thread.
+#[track_caller]
+pub fn exit() -> ! {
+    assert!(raddle_sched::current_goroutine().is_some(), "exit() ends a goroutine, and this is a plain OS thread");
+    resume_unwind(Box::new(ExitToken))
+}
+
+/// A goroutine's number and name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Goroutine {
+    id: u64,
+    name: Option<Arc<str>>,
+}
+
+impl Goroutine {
+    /// Its number: unique in the process. The main goroutine is number 1.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Its name, if it was given one.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+}
+
+impl fmt::Display for Goroutine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "goroutine {}", self.id)?;
+        self.name.iter().try_for_each(|name| write!(f, " {name:?}"))
+    }
+}
+
+/// The calling goroutine; `None` on a plain OS thread.
+///
+/// # Examples
+///
+/// ```
+/// assert!(raddle::current().is_none());
+/// raddle::run(|| assert!(raddle::current().is_some()));
+/// ```
+#[must_use]
+pub fn current() -> Option<Goroutine> {
+    raddle_sched::current_goroutine().map(|(id, name)| Goroutine { id, name })
+}

@@ -1,0 +1,136 @@
+//! The report that nothing can ever run again.
+//!
+//! # When it is certain
+//!
+//! Every M sleeps for want of work, no timer is armed, every queue is empty, every other thread of the process is known
+//! (sysmon, and plain threads that are parked in the runtime), and somebody waits. A thread that we do not know might still
+//! send or close something: then there is no report, and sysmon looks again from time to time.
+//!
+//! # The stacks
+//!
+//! A parked goroutine is the only one who can walk its stack. With `RUST_BACKTRACE` set, the reporter resumes each with
+//! `G::dump` set, on sysmon's thread: `suspend` sees the mark, walks the stack, and suspends again.
+
+use crate::g::{G, State};
+use crate::m::M;
+use crate::proc::switch_to;
+use crate::sched::Sched;
+use crate::{clock, thread, tls};
+use std::backtrace::Backtrace;
+use std::fmt::Write;
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
+
+/// The documented exit status.
+const EXIT_STATUS: i32 = 2;
+
+static STACK: Mutex<Option<Backtrace>> = Mutex::new(None);
+
+/// Ends the program if it is certain that nothing can ever run again.
+pub(crate) fn check(s: &'static Sched) {
+    if !nothing_can_run(s) {
+        return;
+    }
+    let gs = s.all_gs();
+    let threads = thread::all_parked();
+    if gs.iter().any(|g| g.state() != State::Waiting) || gs.is_empty() && threads.is_empty() {
+        return;
+    }
+    // The first look may have met a wake-up half way.
+    if nothing_can_run(s) {
+        report(gs, threads);
+    }
+}
+
+fn nothing_can_run(s: &Sched) -> bool {
+    let known = s.ms() + 1 + thread::parked();
+    s.idle.idle() as usize == s.procs()
+        && s.idle.spinning() == 0
+        && s.all_ms_sleep()
+        && s.next_timer() == u64::MAX
+        && !s.any_work()
+        && threads_of_process() == Some(known as usize)
+}
+
+fn threads_of_process() -> Option<usize> {
+    Some(std::fs::read_dir("/proc/self/task").ok()?.count())
+}
+
+fn report(mut gs: Vec<&'static G>, threads: Vec<&'static G>) -> ! {
+    gs.sort_unstable_by_key(|g| g.id.get());
+    let with_stacks = std::env::var_os("RUST_BACKTRACE").is_some_and(|v| v != "0");
+    let mut text = String::from("raddle: fatal: all goroutines are asleep: deadlock\n");
+    for g in gs.iter().chain(&threads) {
+        describe(&mut text, g);
+        if with_stacks && !g.is_thread {
+            let _ = writeln!(text, "{}", stack_of(g));
+        }
+    }
+    if !with_stacks {
+        text.push_str("\nnote: run with RUST_BACKTRACE=1 to see the stacks\n");
+    }
+    crate::sys::write_stderr(text.as_bytes());
+    if raddle_race::enabled() {
+        raddle_race::fini();
+    }
+    std::process::exit(EXIT_STATUS)
+}
+
+/// One goroutine: what it is, what it waits for and since when, where, and where it comes from.
+fn describe(text: &mut String, g: &G) {
+    let (reason, at, since) = g.wait();
+    let kind = if g.is_thread { "thread" } else { "goroutine" };
+    let name = g.name().map_or(String::new(), |name| format!(" \"{name}\""));
+    let age = age(clock::read_ns().saturating_sub(since));
+    let id = thread::shown_id(g);
+    let _ = writeln!(text, "\n{kind} {id}{name} [{}: {}, {age}]:", g.state().as_str(), reason.as_str());
+    if let Some(at) = at {
+        let _ = writeln!(text, "    waits at {at}");
+    }
+    if let Some(at) = g.created_at.get() {
+        let _ = writeln!(text, "    created at {at}");
+    }
+}
+
+/// A duration in the largest unit that leaves it above 1.
+fn age(ns: u64) -> String {
+    match ns {
+        0..1_000_000 => "0 ms".into(),
+        ..1_000_000_000 => format!("{} ms", ns / 1_000_000),
+        ..60_000_000_000 => format!("{} s", ns / 1_000_000_000),
+        _ => format!("{} min", ns / 60_000_000_000),
+    }
+}
+
+/// Resumes a parked goroutine for as long as it takes to walk its stack.
+fn stack_of(g: &'static G) -> Backtrace {
+    let m: &'static M = Box::leak(Box::new(M::new(u32::MAX)));
+    m.block.set(tls::thread_block());
+    // SAFETY: gettid has no preconditions.
+    m.tid.set(unsafe { libc::gettid() });
+    g.dump.set(true);
+    m.in_rt.store(g.rt_depth.get(), Ordering::Relaxed);
+    switch_to(m, g);
+    STACK.lock().ok().and_then(|mut stack| stack.take()).unwrap_or_else(Backtrace::disabled)
+}
+
+/// On the stack of a goroutine that was resumed to be reported.
+#[cold]
+pub(crate) fn capture_own_stack() {
+    if let Ok(mut stack) = STACK.lock() {
+        *stack = Some(Backtrace::force_capture());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::age;
+
+    #[test]
+    fn ages_are_in_the_largest_fitting_unit() {
+        assert_eq!(age(5), "0 ms");
+        assert_eq!(age(1_500_000), "1 ms");
+        assert_eq!(age(2_000_000_000), "2 s");
+        assert_eq!(age(120_000_000_000), "2 min");
+    }
+}

@@ -1,0 +1,338 @@
+//! G: a goroutine, or an OS thread that uses the runtime.
+//!
+//! A goroutine's `G` lies at the top of its stack slot, above its thread-local block and its stack, so that a goroutine
+//! that only waits costs one page. It is reused with its slot for one goroutine after another. A *thread G* stands for a
+//! plain OS thread: it has no stack of ours, and parking it blocks the thread.
+//!
+//! # States
+//!
+//! ```text
+//!            spawn                 execute                 goroutine ends
+//!   Idle ------------> Runnable ------------> Running ----------------------> Idle
+//!                       ^    ^                 |  | \
+//!                       |    +---- yield ------+  |  +-- blocking ---> Syscall
+//!                       |                         |  ^                    |
+//!                       +-- ready -- Waiting <----+  +--------------------+
+//!                                           park
+//! ```
+//!
+//! | state | stack belongs to | who may leave the state |
+//! | --- | --- | --- |
+//! | Idle | nobody | the spawner that took it off a free list |
+//! | Runnable | nobody; the G is in exactly one run queue | the M that took it off the queue |
+//! | Running | the M in `m` | that M |
+//! | Waiting | nobody | the one waker: the holder of the wait list's lock, or the winner of `claim` |
+//! | Syscall | the M in `m` | that M |
+//!
+//! # Invariants
+//!
+//! 1. All fields but the atomics are touched only by the owner of the stack as the table names it, and by a spawner before
+//!    the G is first queued.
+//! 2. `m` is non-null exactly while an M owns the stack. A goroutine may use it between two points where it can switch.
+//! 3. A `G` is never freed while the process lives: slots are reused, thread Gs are recycled. So a late look at its state
+//!    word, or a futex wake on it, is harmless.
+//!
+//! # Memory ordering
+//!
+//! - `park: store Release Waiting` ⇄ `ready: load Acquire`, both ordered besides by what `unlock` releases: the waker sees
+//!   the G off its stack.
+//! - `ready: store Release Runnable` ⇄ the run queue's push and pop (Release, Acquire): the next M sees the waker's writes.
+//!   For a thread G the state word itself is what the thread waits on (Acquire).
+//! - `try_claim: compare_exchange AcqRel`: of several wakers one wins, and sees what the waiter published.
+
+use crate::m::M;
+use crate::rt::{Rt, UnlockFn};
+use crate::stack::{CoStack, Slot};
+use crate::tls;
+use crate::wait::WaitReason;
+use corosensei::{Coroutine, Yielder};
+use raddle_race::GoCtx;
+use std::cell::{Cell, UnsafeCell};
+use std::mem::MaybeUninit;
+use std::panic::Location;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+/// What a G is doing. See the module's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum State {
+    Idle = 0,
+    Runnable = 1,
+    Running = 2,
+    Waiting = 3,
+    Syscall = 4,
+}
+
+impl State {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Runnable => "runnable",
+            Self::Running => "running",
+            Self::Waiting => "waiting",
+            Self::Syscall => "blocking call",
+        }
+    }
+}
+
+/// The coroutine of a goroutine: nothing passes through a switch but control.
+pub(crate) type Co = Coroutine<(), (), (), CoStack>;
+
+/// What the scheduler does for a G that has just left its stack. Runs on g0.
+pub(crate) type AfterFn = unsafe fn(m: &'static M, g: &'static G, arg: *mut ());
+
+/// See the module's head.
+#[repr(C)]
+pub(crate) struct G {
+    state: AtomicU32,
+    claim: AtomicU32,
+    pub(crate) m: Cell<*const M>,
+    pub(crate) id: Cell<u64>,
+    pub(crate) race: Cell<Option<GoCtx>>,
+    /// Depth of `enter` when it left its stack: the M that resumes it takes it over.
+    pub(crate) rt_depth: Cell<u32>,
+    wait_reason: Cell<WaitReason>,
+    pub(crate) is_thread: bool,
+    /// Set by the deadlock report: the goroutine prints where it is and suspends again.
+    pub(crate) dump: Cell<bool>,
+    wait_at: Cell<Option<&'static Location<'static>>>,
+    wait_since: AtomicU64,
+    pub(crate) after: Cell<Option<(AfterFn, *mut ())>>,
+    pub(crate) unlock: Cell<Option<UnlockFn>>,
+    /// The next G in a free list.
+    pub(crate) link: AtomicPtr<G>,
+    pub(crate) locked_m: Cell<*const M>,
+    // What follows is used by goroutines only.
+    pub(crate) co: UnsafeCell<MaybeUninit<Co>>,
+    pub(crate) yielder: Cell<*const Yielder<(), ()>>,
+    pub(crate) slot: Cell<Option<Slot>>,
+    pub(crate) block: tls::Block,
+    /// The top of the stack proper, below the thread-local block.
+    pub(crate) stack_top: usize,
+    pub(crate) entry: Cell<Option<(unsafe fn(*mut u8), *mut u8)>>,
+    pub(crate) fini: Cell<Option<(unsafe fn(&Rt, *mut ()), *mut ())>>,
+    pub(crate) name: Cell<Option<Arc<str>>>,
+    pub(crate) created_at: Cell<Option<&'static Location<'static>>>,
+    pub(crate) parent: Cell<u64>,
+}
+
+// SAFETY: by invariant 1 the cells are the owner's; the others use the atomics, and read the wait's cells of parked Gs.
+unsafe impl Sync for G {}
+// SAFETY: as above.
+unsafe impl Send for G {}
+
+impl std::fmt::Debug for G {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("G").field("id", &self.id.get()).field("state", &self.state()).finish_non_exhaustive()
+    }
+}
+
+impl G {
+    /// A G with no goroutine in it.
+    pub(crate) const fn new(is_thread: bool, block: tls::Block, stack_top: usize, slot: Option<Slot>) -> G {
+        G {
+            state: AtomicU32::new(State::Idle as u32),
+            claim: AtomicU32::new(0),
+            m: Cell::new(ptr::null()),
+            id: Cell::new(0),
+            race: Cell::new(None),
+            rt_depth: Cell::new(1),
+            wait_reason: Cell::new(WaitReason::None),
+            is_thread,
+            dump: Cell::new(false),
+            wait_at: Cell::new(None),
+            wait_since: AtomicU64::new(0),
+            after: Cell::new(None),
+            unlock: Cell::new(None),
+            link: AtomicPtr::new(ptr::null_mut()),
+            locked_m: Cell::new(ptr::null()),
+            co: UnsafeCell::new(MaybeUninit::uninit()),
+            yielder: Cell::new(ptr::null()),
+            slot: Cell::new(slot),
+            block,
+            stack_top,
+            entry: Cell::new(None),
+            fini: Cell::new(None),
+            name: Cell::new(None),
+            created_at: Cell::new(None),
+            parent: Cell::new(0),
+        }
+    }
+
+    pub(crate) fn state(&self) -> State {
+        match self.state.load(Ordering::Acquire) {
+            0 => State::Idle,
+            1 => State::Runnable,
+            2 => State::Running,
+            3 => State::Waiting,
+            _ => State::Syscall,
+        }
+    }
+
+    /// Every change of state goes through here: the caller is the one that the table allows to make it.
+    fn transition(&self, from: State, to: State) {
+        debug_assert_eq!(self.state(), from, "goroutine {} cannot become {to:?}", self.id.get());
+        self.state.store(to as u32, Ordering::Release);
+    }
+
+    /// Idle -> Runnable: a spawner has filled the G and is about to queue it.
+    pub(crate) fn transition_to_spawned(&self) {
+        self.transition(State::Idle, State::Runnable);
+    }
+
+    /// Runnable -> Running: `m` took it off a queue.
+    pub(crate) fn transition_to_running(&self, m: *const M) {
+        self.transition(State::Runnable, State::Running);
+        self.m.set(m);
+    }
+
+    /// Running -> Waiting, on g0, before what guards the wait is released.
+    pub(crate) fn transition_to_waiting(&self) {
+        self.wait_since.store(crate::clock::coarse_ns(), Ordering::Relaxed);
+        self.m.set(ptr::null());
+        self.transition(State::Running, State::Waiting);
+    }
+
+    /// Running -> Runnable, on g0: it gave its turn up.
+    pub(crate) fn transition_to_yielded(&self) {
+        self.m.set(ptr::null());
+        self.transition(State::Running, State::Runnable);
+    }
+
+    /// Waiting -> Runnable, by the one waker.
+    pub(crate) fn transition_to_ready(&self) {
+        self.transition(State::Waiting, State::Runnable);
+    }
+
+    /// Running -> Syscall and back, by the owning M: it goes on without a right to a P.
+    pub(crate) fn transition_to_syscall(&self) {
+        self.transition(State::Running, State::Syscall);
+    }
+
+    /// Syscall -> Running.
+    pub(crate) fn transition_from_syscall(&self) {
+        self.transition(State::Syscall, State::Running);
+    }
+
+    /// Running -> Idle, on g0: the goroutine is over.
+    pub(crate) fn transition_to_dead(&self) {
+        self.m.set(ptr::null());
+        self.transition(State::Running, State::Idle);
+    }
+
+    /// The thread of a thread G waits: Running -> Waiting.
+    pub(crate) fn thread_waits(&self) {
+        self.wait_since.store(crate::clock::coarse_ns(), Ordering::Relaxed);
+        self.transition(State::Running, State::Waiting);
+    }
+
+    /// Blocks the thread of a thread G until it is ready, then marks it running.
+    pub(crate) fn thread_wait(&self) {
+        while self.state.load(Ordering::Acquire) == State::Waiting as u32 {
+            crate::sys::futex::wait(&self.state, State::Waiting as u32, None);
+        }
+        self.transition(State::Runnable, State::Running);
+    }
+
+    /// The thread of a thread G ends.
+    pub(crate) fn thread_end(&self) {
+        self.transition(State::Running, State::Idle);
+    }
+
+    /// Wakes the thread of a thread G.
+    pub(crate) fn thread_ready(&self) {
+        self.transition_to_ready();
+        crate::sys::futex::wake(&raw const self.state, 1);
+    }
+
+    /// A thread G begins its life running.
+    pub(crate) fn thread_begin(&self, id: u64) {
+        self.id.set(id);
+        self.state.store(State::Running as u32, Ordering::Release);
+    }
+
+    pub(crate) fn set_wait(&self, reason: WaitReason, at: &'static Location<'static>) {
+        self.wait_reason.set(reason);
+        self.wait_at.set(Some(at));
+    }
+
+    /// Why, where and since when (coarse clock) it waits. For reports, with the G parked.
+    pub(crate) fn wait(&self) -> (WaitReason, Option<&'static Location<'static>>, u64) {
+        (self.wait_reason.get(), self.wait_at.get(), self.wait_since.load(Ordering::Relaxed))
+    }
+
+    /// A copy of the name.
+    pub(crate) fn name(&self) -> Option<Arc<str>> {
+        let name = self.name.take();
+        let copy = name.clone();
+        self.name.set(name);
+        copy
+    }
+}
+
+/// A goroutine or an OS thread as the rest of the house sees it: something that can be parked and made ready.
+///
+/// It is a plain pointer. Whoever keeps one in a wait list takes it off the list before its goroutine ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct GRef(NonNull<G>);
+
+// SAFETY: only the atomics and, under the rules of the state table, the waiter's data are used through it (invariant 1).
+unsafe impl Send for GRef {}
+// SAFETY: as above.
+unsafe impl Sync for GRef {}
+
+impl std::fmt::Debug for GRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
+impl GRef {
+    pub(crate) fn new(g: &'static G) -> GRef {
+        GRef(NonNull::from(g))
+    }
+
+    pub(crate) fn get(self) -> &'static G {
+        // SAFETY: a G is never freed (invariant 3).
+        unsafe { self.0.as_ref() }
+    }
+
+    /// The goroutine's number. Threads that are not goroutines have numbers of their own.
+    #[must_use]
+    pub fn id(self) -> u64 {
+        self.get().id.get()
+    }
+
+    /// Whether it is a goroutine and not a plain OS thread.
+    #[must_use]
+    pub fn is_goroutine(self) -> bool {
+        !self.get().is_thread
+    }
+
+    /// Its race context: there is one exactly in race mode.
+    #[must_use]
+    pub fn race_ctx(self) -> Option<GoCtx> {
+        self.get().race.get()
+    }
+
+    /// Opens the claim of the caller's next wait.
+    ///
+    /// For waits that several wakers may end (select, time-outs): the waiter calls this before it publishes itself
+    /// anywhere, and each waker must win [`try_claim`](Self::try_claim) before it touches the waiter's data or makes it ready.
+    #[inline]
+    pub fn claim_reset(self) {
+        // Relaxed: published together with the waiter by the wait list's lock.
+        self.get().claim.store(0, Ordering::Relaxed);
+    }
+
+    /// Takes the right to end this wait. At most one caller per wait gets true.
+    #[inline]
+    #[must_use]
+    pub fn try_claim(self) -> bool {
+        let claim = &self.get().claim;
+        claim.load(Ordering::Relaxed) == 0
+            && claim.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+}

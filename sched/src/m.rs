@@ -1,0 +1,115 @@
+//! M: an OS thread that runs goroutines.
+//!
+//! An M runs the scheduler on its own stack (g0) and resumes one goroutine at a time. Ms are made when a P has work and no
+//! M is idle, and live as long as the process.
+//!
+//! # Invariants
+//!
+//! 1. Fields that are not atomic are touched by the M's own thread only, or, while the M sleeps in the idle list, by
+//!    whoever took it off the list before it is woken.
+//! 2. `in_rt` is above 0 while the thread is inside the runtime: on g0, and in a goroutine between `enter` and the end of
+//!    its guard. Then the P stays. The signal handler, on this very thread, takes the P away only when it is 0.
+//!
+//! # Memory ordering
+//!
+//! `in_rt`, `attention` and `p` are shared with a signal handler on the same thread: plain loads and stores (Relaxed) with
+//! compiler fences. Other threads read `p` and `g` for reports and set `attention` as a hint only.
+
+use crate::g::G;
+use crate::p::P;
+use crate::sys::Note;
+use crate::tls;
+use std::cell::Cell;
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering, compiler_fence};
+
+/// The goroutine ran too long: its P is given up on the way out of the runtime.
+pub(crate) const ATTN_PREEMPT: u32 = 1;
+/// Yields are injected: the way out rolls the dice each time.
+pub(crate) const ATTN_INJECT: u32 = 2;
+
+/// See the module's head.
+#[repr(align(128))]
+pub(crate) struct M {
+    /// Depth of `enter`; g0 itself counts as one.
+    pub(crate) in_rt: AtomicU32,
+    /// Reasons to take the slow way out of the runtime: `ATTN_*`.
+    pub(crate) attention: AtomicU32,
+    pub(crate) p: AtomicPtr<P>,
+    pub(crate) id: u32,
+    pub(crate) tid: Cell<i32>,
+    /// This thread's own thread control block.
+    pub(crate) block: Cell<tls::Block>,
+    pub(crate) spinning: Cell<bool>,
+    /// The P with which a waker wakes it. Stored (Release) after `spinning`, taken (Acquire) before it is read.
+    pub(crate) next_p: AtomicPtr<P>,
+    pub(crate) note: Note,
+    /// The goroutine that is locked to this thread.
+    pub(crate) locked_g: Cell<*const G>,
+    /// How often that goroutine locked it.
+    pub(crate) locks: Cell<u32>,
+    /// Stands for the thread while it runs a blocking call.
+    pub(crate) thread_g: G,
+}
+
+// SAFETY: see invariant 1.
+unsafe impl Sync for M {}
+// SAFETY: as above.
+unsafe impl Send for M {}
+
+impl std::fmt::Debug for M {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("M").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl M {
+    pub(crate) fn new(id: u32) -> M {
+        M {
+            in_rt: AtomicU32::new(1),
+            attention: AtomicU32::new(0),
+            p: AtomicPtr::new(ptr::null_mut()),
+            id,
+            tid: Cell::new(0),
+            block: Cell::new(tls::Block::none()),
+            spinning: Cell::new(false),
+            next_p: AtomicPtr::new(ptr::null_mut()),
+            note: Note::new(),
+            locked_g: Cell::new(ptr::null()),
+            locks: Cell::new(0),
+            thread_g: G::new(true, tls::Block::none(), 0, None),
+        }
+    }
+
+    /// The P it has, if any.
+    #[inline]
+    pub(crate) fn p(&self) -> Option<&'static P> {
+        // SAFETY: null or a P; Ps are never freed.
+        unsafe { self.p.load(Ordering::Relaxed).as_ref() }
+    }
+
+    /// The P it must have here.
+    #[inline]
+    pub(crate) fn must_p(&self) -> &'static P {
+        self.p().expect("an M runs scheduler code without a P")
+    }
+
+    #[inline]
+    pub(crate) fn set_p(&self, p: Option<&'static P>) {
+        let p = p.map_or(ptr::null_mut(), |p| ptr::from_ref(p).cast_mut());
+        self.p.store(p, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn depth(&self) -> u32 {
+        self.in_rt.load(Ordering::Relaxed)
+    }
+
+    /// Changes the depth, as seen by the signal handler of this thread.
+    #[inline]
+    pub(crate) fn set_depth(&self, depth: u32) {
+        compiler_fence(Ordering::SeqCst);
+        self.in_rt.store(depth, Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
+    }
+}

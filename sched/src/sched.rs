@@ -1,0 +1,403 @@
+//! What all Ps and Ms share: the idle lists, the global queue, the list of Ps, and waking.
+//!
+//! # Invariants
+//!
+//! 1. A P is in `Lists::ps` exactly when its status is Idle; the idle word counts these. Both change under `lock`.
+//! 2. An M is in `Lists::ms` exactly from before it sleeps for want of a P until somebody takes it off to wake it with one.
+//!    So whoever took it off owns `next_p` and `spinning` until it wakes it.
+//! 3. `lock` is held for a few instructions, inside the runtime or on g0 only, and nothing else is taken under it.
+//!
+//! # Memory ordering
+//!
+//! See `idle` for the protocol of waking. `stopping: store SeqCst` ⇄ `load SeqCst`: an M that parks its P in the idle list
+//! after the store sees it, or the stopper sees the P in the list, since both look under `lock`.
+
+use crate::g::G;
+use crate::idle::IdleWord;
+use crate::m::M;
+use crate::p::{P, Queued, Status};
+use crate::sys::{Lock, Note};
+use crossbeam_deque::Injector;
+use parking_lot::Mutex;
+use std::cell::UnsafeCell;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// The most Ps there can be.
+pub const MAX_PROCS: usize = 1024;
+/// The most Ms: a program that blocks more threads at once has a bug that a clear end shows better than thrashing.
+const MAX_MS: u32 = 10_000;
+/// How long a spinner naps that found only goroutines which their P will run at once.
+const NAP: Duration = Duration::from_micros(50);
+
+/// Why somebody may have to be woken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wake {
+    /// A goroutine became the next on a busy P: it most likely runs there in a moment.
+    ForNext,
+    /// A goroutine is in a queue.
+    ForQueue,
+}
+
+struct Lists {
+    ps: Vec<&'static P>,
+    ms: Vec<&'static M>,
+}
+
+/// See the module's head.
+pub(crate) struct Sched {
+    pub(crate) idle: IdleWord,
+    lock: Lock,
+    lists: UnsafeCell<Lists>,
+    pub(crate) injector: Injector<Queued>,
+    ps: [AtomicPtr<P>; MAX_PROCS],
+    procs: AtomicU32,
+    pub(crate) stopping: AtomicBool,
+    ms: AtomicU32,
+    idle_ms: AtomicU32,
+    /// Ms that sleep because their locked goroutine waits.
+    pub(crate) locked_ms: AtomicU32,
+    /// When the M that sleeps until the next timer wakes up; `u64::MAX` if none does.
+    pub(crate) keeper_until: AtomicU64,
+    /// The spinner that naps.
+    napper: AtomicPtr<M>,
+    pub(crate) next_goid: AtomicU64,
+    /// Every G of a goroutine that was ever made, some perhaps twice.
+    all_gs: Mutex<Vec<&'static G>>,
+    /// Every M.
+    pub(crate) all_ms: Mutex<Vec<&'static M>>,
+    /// Goroutines spawned or ended by no P.
+    pub(crate) live_elsewhere: std::sync::atomic::AtomicI64,
+    inject_every: u32,
+    pub(crate) seed: u64,
+}
+
+// SAFETY: `lists` is touched under `lock` only; the rest synchronises itself.
+unsafe impl Sync for Sched {}
+// SAFETY: as above.
+unsafe impl Send for Sched {}
+
+static SCHED: AtomicPtr<Sched> = AtomicPtr::new(ptr::null_mut());
+
+/// The scheduler. `boot` has run: every way in that can come first calls `boot::ensure`.
+#[inline]
+pub(crate) fn sched() -> &'static Sched {
+    // Acquire: pairs with the store in `install`.
+    // SAFETY: set once, by boot, and never freed.
+    unsafe { SCHED.load(Ordering::Acquire).as_ref() }.expect("the scheduler has booted")
+}
+
+/// The scheduler, if it has booted.
+pub(crate) fn try_sched() -> Option<&'static Sched> {
+    // SAFETY: null or set once by boot, and never freed.
+    unsafe { SCHED.load(Ordering::Acquire).as_ref() }
+}
+
+impl Sched {
+    pub(crate) fn install(inject_every: u32, seed: u64) -> &'static Sched {
+        let s = Box::leak(Box::new(Sched {
+            idle: IdleWord::new(),
+            lock: Lock::new(),
+            // Full capacity: pushing under the lock allocates nothing.
+            lists: UnsafeCell::new(Lists {
+                ps: Vec::with_capacity(MAX_PROCS),
+                ms: Vec::with_capacity(MAX_MS as usize),
+            }),
+            injector: Injector::new(),
+            ps: [const { AtomicPtr::new(ptr::null_mut()) }; MAX_PROCS],
+            procs: AtomicU32::new(0),
+            stopping: AtomicBool::new(false),
+            ms: AtomicU32::new(0),
+            idle_ms: AtomicU32::new(0),
+            locked_ms: AtomicU32::new(0),
+            keeper_until: AtomicU64::new(u64::MAX),
+            napper: AtomicPtr::new(ptr::null_mut()),
+            next_goid: AtomicU64::new(1),
+            all_gs: Mutex::new(Vec::new()),
+            all_ms: Mutex::new(Vec::new()),
+            live_elsewhere: std::sync::atomic::AtomicI64::new(0),
+            inject_every,
+            seed,
+        }));
+        SCHED.store(s, Ordering::Release);
+        s
+    }
+
+    fn with_lists<R>(&self, f: impl FnOnce(&mut Lists) -> R) -> R {
+        self.lock.lock();
+        // SAFETY: under `lock`.
+        let r = f(unsafe { &mut *self.lists.get() });
+        // SAFETY: taken above.
+        unsafe { self.lock.unlock() };
+        r
+    }
+
+    /// A yield is injected at one in so many ways out of the runtime.
+    pub(crate) fn inject_every(&self) -> u32 {
+        self.inject_every
+    }
+
+    /// Whether yields are injected.
+    pub(crate) fn injects(&self) -> bool {
+        self.inject_every != 0
+    }
+
+    /// The Ps that take part now.
+    pub(crate) fn procs(&self) -> usize {
+        self.procs.load(Ordering::Relaxed) as usize
+    }
+
+    pub(crate) fn set_procs_count(&self, n: usize) {
+        self.procs.store(n as u32, Ordering::Release);
+    }
+
+    /// P number `i`, which exists once there were more than `i`.
+    pub(crate) fn p(&self, i: usize) -> Option<&'static P> {
+        // SAFETY: null or a P that `set_p` stored; Ps are never freed.
+        unsafe { self.ps[i].load(Ordering::Acquire).as_ref() }
+    }
+
+    pub(crate) fn set_p(&self, i: usize, p: &'static P) {
+        self.ps[i].store(ptr::from_ref(p).cast_mut(), Ordering::Release);
+    }
+
+    /// The Ps that take part now.
+    pub(crate) fn each_p(&self) -> impl Iterator<Item = &'static P> {
+        (0..self.procs()).filter_map(|i| self.p(i))
+    }
+
+    /// Queues a G for all.
+    pub(crate) fn inject(&self, g: &'static G) {
+        self.injector.push(Queued(g));
+        self.wake_if_needed(Wake::ForQueue);
+    }
+
+    /// Wakes one M as a spinner if a P is idle and nobody spins.
+    #[inline]
+    pub(crate) fn wake_if_needed(&self, wake: Wake) {
+        if self.idle.needs_wake() {
+            self.wake_one();
+        } else if wake == Wake::ForQueue && !self.napper.load(Ordering::Relaxed).is_null() {
+            self.end_nap();
+        }
+    }
+
+    #[cold]
+    pub(crate) fn wake_one(&self) {
+        if !self.idle.try_start_spin() {
+            return;
+        }
+        match self.take_idle_p() {
+            Some(p) => self.start_m(p, true),
+            None => {
+                self.idle.stop_spin();
+            }
+        }
+    }
+
+    #[cold]
+    fn end_nap(&self) {
+        // SAFETY: null or an M; Ms are never freed.
+        if let Some(m) = unsafe { self.napper.swap(ptr::null_mut(), Ordering::AcqRel).as_ref() } {
+            // SAFETY: as above. A note that comes too late ends a later sleep early, which sleepers check.
+            unsafe { Note::wake(&raw const m.note) };
+        }
+    }
+
+    /// A spinner found only `runnext`s. Their Ps most likely run these in a moment; a thief now would tear apart two
+    /// goroutines that hand a value to and fro. It naps as long as a handful of switches take, and comes back.
+    pub(crate) fn nap(&self, m: &'static M, round: u32) {
+        self.napper.store(ptr::from_ref(m).cast_mut(), Ordering::Release);
+        m.note.sleep(Some(NAP * (1 << round.min(2))));
+        let _ = self.napper.compare_exchange(
+            ptr::from_ref(m).cast_mut(),
+            ptr::null_mut(),
+            Ordering::AcqRel,
+            Ordering::Relaxed,
+        );
+    }
+
+    /// Takes a P off the idle list; it is Running then.
+    pub(crate) fn take_idle_p(&self) -> Option<&'static P> {
+        let p = self.with_lists(|l| {
+            if self.stopping.load(Ordering::SeqCst) {
+                return None;
+            }
+            let p = l.ps.pop()?;
+            self.idle.take_p();
+            Some(p)
+        })?;
+        p.set_status(Status::Running);
+        crate::sysmon::wake_if_asleep();
+        Some(p)
+    }
+
+    /// All idle Ps, for the stopper of the world: they are Stopped then.
+    pub(crate) fn take_all_idle_ps(&self) -> usize {
+        self.with_lists(|l| {
+            let n = l.ps.len();
+            for p in l.ps.drain(..) {
+                self.idle.take_p();
+                p.set_status(Status::Stopped);
+            }
+            n
+        })
+    }
+
+    /// Puts a P on the idle list, unless there is reason not to: the world is being stopped, or the global queue has work.
+    pub(crate) fn give_up_p(&self, p: &'static P, look: bool) -> bool {
+        self.with_lists(|l| {
+            if look && (self.stopping.load(Ordering::SeqCst) || !self.injector.is_empty()) {
+                return false;
+            }
+            p.set_status(Status::Idle);
+            l.ps.push(p);
+            self.idle.give_up_p();
+            true
+        })
+    }
+
+    /// Gives `m` a P that is Running and nobody's.
+    pub(crate) fn attach(&self, m: &M, p: &'static P) {
+        debug_assert_eq!(p.status(), Status::Running);
+        m.set_p(Some(p));
+    }
+
+    /// Puts a Running P to work on an idle M, or a new one.
+    pub(crate) fn start_m(&self, p: &'static P, spinning: bool) {
+        let m = self.with_lists(|l| {
+            let m = l.ms.pop()?;
+            self.idle_ms.fetch_sub(1, Ordering::SeqCst);
+            Some(m)
+        });
+        match m {
+            Some(m) => {
+                m.spinning.set(spinning);
+                m.next_p.store(ptr::from_ref(p).cast_mut(), Ordering::Release);
+                // SAFETY: Ms are never freed.
+                unsafe { Note::wake(&raw const m.note) };
+            }
+            None => self.new_m(p, spinning),
+        }
+    }
+
+    fn new_m(&self, p: &'static P, spinning: bool) {
+        let id = self.ms.fetch_add(1, Ordering::SeqCst);
+        if id >= MAX_MS {
+            crate::throw("more than 10000 OS threads: too many goroutines block their threads at once");
+        }
+        let m: &'static M = Box::leak(Box::new(M::new(id)));
+        m.spinning.set(spinning);
+        m.next_p.store(ptr::from_ref(p).cast_mut(), Ordering::Release);
+        if self.injects() {
+            m.attention.store(crate::m::ATTN_INJECT, Ordering::Relaxed);
+        }
+        self.all_ms.lock().push(m);
+        crate::sys::thread::start_m(m);
+    }
+
+    /// The M sleeps until somebody wakes it with a P, or until `deadline`, if given: then it comes back without one.
+    pub(crate) fn stop_m(&self, m: &'static M, deadline: Option<u64>) {
+        debug_assert!(m.p().is_none());
+        self.with_lists(|l| {
+            l.ms.push(m);
+            self.idle_ms.fetch_add(1, Ordering::SeqCst);
+        });
+        loop {
+            let timeout = deadline.map(|d| Duration::from_nanos(d.saturating_sub(crate::clock::read_ns())));
+            m.note.sleep(timeout);
+            // SAFETY: null or a P; Ps are never freed.
+            if let Some(p) = unsafe { m.next_p.swap(ptr::null_mut(), Ordering::Acquire).as_ref() } {
+                self.attach(m, p);
+                return;
+            }
+            let late = deadline.is_some_and(|d| crate::clock::read_ns() >= d);
+            if late && self.leave_idle_ms(m) {
+                return;
+            }
+        }
+    }
+
+    /// Takes itself off the idle Ms. False: somebody else did, and a wake-up with a P is on its way.
+    fn leave_idle_ms(&self, m: &'static M) -> bool {
+        self.with_lists(|l| {
+            let Some(i) = l.ms.iter().rposition(|other| ptr::eq(*other, m)) else {
+                return false;
+            };
+            l.ms.remove(i);
+            self.idle_ms.fetch_sub(1, Ordering::SeqCst);
+            true
+        })
+    }
+
+    /// Finds somebody for a P that its M left: an M if there is work or nobody looks for it, else the idle list.
+    pub(crate) fn hand_off(&self, p: &'static P) {
+        debug_assert_eq!(p.status(), Status::Running);
+        if self.stopping.load(Ordering::SeqCst) {
+            crate::resize::stopped(p);
+            return;
+        }
+        if p.has_work() || !self.injector.is_empty() {
+            self.start_m(p, false);
+            return;
+        }
+        // The last busy P must be looked after by a spinner, and so must timers: someone has to sleep until they are due.
+        let lonely = self.idle.spinning() == 0 && self.idle.idle() == 0;
+        if lonely || p.timers.next_when() != u64::MAX {
+            self.idle.start_spin();
+            self.start_m(p, true);
+            return;
+        }
+        if !self.give_up_p(p, true) {
+            self.hand_off(p);
+        } else if self.idle.needs_wake() && self.any_work() {
+            self.wake_one();
+        }
+    }
+
+    /// Whether any queue has work: the second look of a spinner that stops.
+    pub(crate) fn any_work(&self) -> bool {
+        !self.injector.is_empty() || self.each_p().any(P::has_work)
+    }
+
+    /// When the next timer of any P is due; `u64::MAX` if there is none.
+    pub(crate) fn next_timer(&self) -> u64 {
+        self.each_p().map(|p| p.timers.next_when()).min().unwrap_or(u64::MAX)
+    }
+
+    /// Whether every M sleeps.
+    pub(crate) fn all_ms_sleep(&self) -> bool {
+        let asleep = self.idle_ms.load(Ordering::SeqCst) + self.locked_ms.load(Ordering::SeqCst);
+        asleep == self.ms.load(Ordering::SeqCst)
+    }
+
+    /// Enters a new G in the list of all.
+    pub(crate) fn remember(&self, g: &'static G) {
+        let mut all = self.all_gs.lock();
+        if all.len() == all.capacity() {
+            // A slot whose memory went back to the system gets a new G at the same address.
+            dedup(&mut all);
+        }
+        all.push(g);
+    }
+
+    /// Every goroutine alive, as of a moment during the call; idle Gs are left out.
+    pub(crate) fn all_gs(&self) -> Vec<&'static G> {
+        let mut all = self.all_gs.lock().clone();
+        dedup(&mut all);
+        // Memory that went back to the system reads as an idle G.
+        all.retain(|g| g.state() != crate::g::State::Idle);
+        all
+    }
+
+    /// The number of Ms.
+    pub(crate) fn ms(&self) -> u32 {
+        self.ms.load(Ordering::SeqCst)
+    }
+}
+
+fn dedup(gs: &mut Vec<&'static G>) {
+    gs.sort_unstable_by_key(|g| ptr::from_ref(*g));
+    gs.dedup_by_key(|g| ptr::from_ref(*g));
+}

@@ -1,0 +1,183 @@
+//! Signals: breaking up hogs, and reporting stack overflow.
+//!
+//! # Hogs
+//!
+//! sysmon (and a stopper of the world) sends SIGURG to the M of a goroutine that ran too long. The handler, on that very
+//! thread, knows whether the goroutine is inside the runtime:
+//!
+//! - outside (`M::in_rt` is 0): it takes the P off the M, marks it HandOff, and wakes sysmon, which finds it a new M. The
+//!   goroutine runs on without a P and queues for one at its next runtime call.
+//! - inside: it sets `attention`; on its way out the goroutine yields.
+//!
+//! # Invariants
+//!
+//! 1. The handlers are async-signal-safe: no lock, no allocation; they keep errno.
+//! 2. A P is only left to others in state HandOff, from which they take it by compare-exchange.
+//!
+//! # Stack overflow
+//!
+//! A fault in the guard page of a goroutine's slot prints which goroutine it was and how large its stack is, and aborts. All
+//! other faults go to the handler that was there before.
+//!
+//! # Why not
+//!
+//! Preempting at any instruction, as Go does: it needs to know at each what is live. A goroutine without a P costs an OS
+//! thread while it lasts, which a hog uses anyway.
+
+use crate::g::G;
+use crate::m::{ATTN_PREEMPT, M};
+use crate::p::Status;
+use crate::{rt, stack, sysmon};
+use std::mem::MaybeUninit;
+use std::ptr;
+use std::sync::OnceLock;
+use std::sync::atomic::{Ordering, compiler_fence};
+
+const PREEMPT: libc::c_int = libc::SIGURG;
+const ALT_STACK_BYTES: usize = 64 << 10;
+
+/// The handlers that were there before, of SIGSEGV and SIGBUS.
+static BEFORE: OnceLock<[libc::sigaction; 2]> = OnceLock::new();
+
+/// Installs the handlers, once per process.
+pub(crate) fn install() {
+    let segv = set_handler(libc::SIGSEGV, on_fault as *const () as usize);
+    let bus = set_handler(libc::SIGBUS, on_fault as *const () as usize);
+    BEFORE.get_or_init(|| [segv, bus]);
+    set_handler(PREEMPT, on_preempt as *const () as usize);
+}
+
+fn set_handler(signal: libc::c_int, handler: usize) -> libc::sigaction {
+    let mut before = MaybeUninit::zeroed();
+    // SAFETY: all zeros is a valid sigaction.
+    let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+    action.sa_sigaction = handler;
+    // Restart: the program's system calls do not notice. The alternate stack: the goroutine's may be too small, or full.
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
+    // SAFETY: both point to sigactions, and the handler has the signature that SA_SIGINFO asks for.
+    unsafe { libc::sigaction(signal, &action, before.as_mut_ptr()) };
+    // SAFETY: zeroed, and filled by the call.
+    unsafe { before.assume_init() }
+}
+
+/// Gives the calling thread, an M's, its alternate signal stack, and exact timers.
+pub(crate) fn prepare_thread() {
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a fresh mapping.
+    let sp = unsafe { libc::mmap(ptr::null_mut(), ALT_STACK_BYTES, prot, flags, -1, 0) };
+    if sp != libc::MAP_FAILED {
+        let alt = libc::stack_t { ss_sp: sp, ss_flags: 0, ss_size: ALT_STACK_BYTES };
+        // SAFETY: the mapping lives as long as the thread, which never ends.
+        unsafe { libc::sigaltstack(&alt, ptr::null_mut()) };
+    }
+    // The default slack of 50 us would add to every timer and nap.
+    // SAFETY: sets a number of this thread.
+    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
+}
+
+/// Asks the goroutine on `m` to give its P up.
+pub(crate) fn preempt(m: &M) {
+    // SAFETY: getpid and tgkill have no preconditions; Ms live as long as the process.
+    unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), m.tid.get(), PREEMPT) };
+}
+
+extern "C" fn on_preempt(_signal: libc::c_int, _info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
+    // SAFETY: null or this thread's M; Ms are never freed.
+    let Some(m) = (unsafe { rt::this_m().as_ref() }) else { return };
+    if m.depth() > 0 {
+        m.attention.fetch_or(ATTN_PREEMPT, Ordering::Relaxed);
+        return;
+    }
+    let Some(p) = m.p() else { return };
+    // SAFETY: this thread's errno.
+    let errno = unsafe { *libc::__errno_location() };
+    m.set_p(None);
+    compiler_fence(Ordering::SeqCst);
+    p.set_status(Status::HandOff);
+    sysmon::poke();
+    // SAFETY: as above.
+    unsafe { *libc::__errno_location() = errno };
+}
+
+extern "C" fn on_fault(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    // SAFETY: the kernel passes a valid siginfo for a fault.
+    let addr = unsafe { (*info).si_addr() } as usize;
+    // SAFETY: null or the G of this thread's block.
+    let g = unsafe { rt::current().as_ref() };
+    if let Some(g) = g
+        && let Some(slot) = stack::owner_of_guard(addr)
+        && g.slot.get().is_some_and(|own| own.guard() == slot.guard())
+    {
+        report_overflow(g, slot.bytes());
+    }
+    pass_on(signal, info, context);
+}
+
+fn report_overflow(g: &G, bytes: usize) -> ! {
+    let mut number = [0; 20];
+    let name = g.name.take();
+    let (open, name, close) = match &name {
+        Some(name) => (" \"", &**name, "\""),
+        None => ("", "", ""),
+    };
+    let id = decimal(g.id.get(), &mut number);
+    for part in ["\ngoroutine ", id, open, name, close, " has overflowed its stack of "] {
+        crate::sys::write_stderr(part.as_bytes());
+    }
+    let kib = decimal(bytes as u64 >> 10, &mut number);
+    for part in [kib, " KiB\nraddle: fatal: stack overflow; give it more by Builder::stack_size or RADDLE_STACK\n"] {
+        crate::sys::write_stderr(part.as_bytes());
+    }
+    // SAFETY: async-signal-safe; raises SIGABRT.
+    unsafe { libc::abort() }
+}
+
+/// `n` in decimal, in `buffer`. Allocates nothing.
+fn decimal(mut n: u64, buffer: &mut [u8; 20]) -> &str {
+    let mut at = buffer.len();
+    loop {
+        at -= 1;
+        buffer[at] = b'0' + (n % 10) as u8;
+        n /= 10;
+        if n == 0 {
+            break;
+        }
+    }
+    std::str::from_utf8(&buffer[at..]).unwrap_or("?")
+}
+
+/// Calls the handler that was there before; with none, the fault comes again and ends the process as the kernel does.
+fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    let before = BEFORE.get().map(|before| before[usize::from(signal == libc::SIGBUS)]);
+    match before {
+        Some(action) if action.sa_sigaction != libc::SIG_DFL && action.sa_sigaction != libc::SIG_IGN => {
+            if action.sa_flags & libc::SA_SIGINFO != 0 {
+                type Handler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
+                // SAFETY: SA_SIGINFO says that it has this signature.
+                let handler: Handler = unsafe { std::mem::transmute(action.sa_sigaction) };
+                handler(signal, info, context);
+            } else {
+                // SAFETY: without SA_SIGINFO it has this signature.
+                let handler: extern "C" fn(libc::c_int) = unsafe { std::mem::transmute(action.sa_sigaction) };
+                handler(signal);
+            }
+        }
+        _ => {
+            // SAFETY: back to the default action.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::decimal;
+
+    #[test]
+    fn decimal_writes_what_format_writes() {
+        for n in [0, 1, 9, 10, 12345, u64::MAX] {
+            assert_eq!(decimal(n, &mut [0; 20]), n.to_string());
+        }
+    }
+}

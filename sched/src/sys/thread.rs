@@ -1,0 +1,59 @@
+//! Making the OS threads of Ms and of sysmon.
+//!
+//! # Why not
+//!
+//! `std::thread` registers thread-local state of the *creating* thread, which here may be a goroutine that would carry it for
+//! the rest of its life. `pthread_create` leaves nothing behind. Signals stay as the creator has them.
+
+use crate::m::M;
+use std::ffi::{CString, c_void};
+use std::mem::MaybeUninit;
+use std::ptr;
+
+/// An M's own stack: blocking calls run user code on it. Address space only.
+const M_STACK_BYTES: usize = 8 << 20;
+
+/// Starts the thread of `m`.
+pub(crate) fn start_m(m: &'static M) {
+    extern "C" fn run(m: *mut c_void) -> *mut c_void {
+        // SAFETY: `start_m` passed an M, which is never freed.
+        let m = unsafe { &*m.cast::<M>() };
+        name_thread(&format!("raddle-m{}", m.id));
+        crate::proc::m_main(m)
+    }
+    start(run, ptr::from_ref(m).cast_mut().cast());
+}
+
+/// Starts a thread that runs `f` for ever.
+pub(crate) fn start_service(name: &'static str, f: fn() -> !) {
+    extern "C" fn run(arg: *mut c_void) -> *mut c_void {
+        // SAFETY: `start_service` leaked this pair.
+        let (name, f) = unsafe { *arg.cast::<(&'static str, fn() -> !)>() };
+        name_thread(name);
+        f()
+    }
+    start(run, Box::into_raw(Box::new((name, f))).cast());
+}
+
+fn start(run: extern "C" fn(*mut c_void) -> *mut c_void, arg: *mut c_void) {
+    let mut attr = MaybeUninit::uninit();
+    let mut thread = MaybeUninit::uninit();
+    // SAFETY: initialises the attributes.
+    unsafe { libc::pthread_attr_init(attr.as_mut_ptr()) };
+    // SAFETY: initialised above.
+    unsafe { libc::pthread_attr_setstacksize(attr.as_mut_ptr(), M_STACK_BYTES) };
+    // SAFETY: as above.
+    unsafe { libc::pthread_attr_setdetachstate(attr.as_mut_ptr(), libc::PTHREAD_CREATE_DETACHED) };
+    // SAFETY: `run` never returns and takes what `arg` is.
+    let error = unsafe { libc::pthread_create(thread.as_mut_ptr(), attr.as_ptr(), run, arg) };
+    if error != 0 {
+        crate::throw("cannot start another OS thread (see `ulimit -u` and the memory limit)");
+    }
+}
+
+fn name_thread(name: &str) {
+    if let Ok(name) = CString::new(name) {
+        // SAFETY: a NUL-terminated string; the kernel cuts it at 15 bytes.
+        unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
+    }
+}

@@ -1,0 +1,110 @@
+//! Plain OS threads as users of the runtime: each gets a thread G at its first call.
+//!
+//! # Invariants
+//!
+//! 1. A thread G belongs to one living thread, or lies on the free list.
+//! 2. Thread Gs are recycled, never freed: a late futex wake on one is harmless.
+//!
+//! # Blocking
+//!
+//! Parking a thread G blocks its OS thread.
+
+use crate::g::{G, State};
+use crate::p::FreeList;
+use crate::rt::{self, UnlockFn};
+use crate::tls;
+use parking_lot::Mutex;
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// Thread Gs have ids of their own, above every goroutine's.
+const FIRST_ID: u64 = 1 << 48;
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(FIRST_ID);
+static FREE: Mutex<FreeList> = Mutex::new(FreeList::new());
+/// Plain threads that are parked in the runtime now.
+static PARKED: AtomicU32 = AtomicU32::new(0);
+
+/// The number of plain threads that are parked in the runtime.
+pub(crate) fn parked() -> u32 {
+    PARKED.load(Ordering::SeqCst)
+}
+
+/// Every thread G that was ever made.
+static ALL: Mutex<Vec<&'static G>> = Mutex::new(Vec::new());
+
+/// The thread Gs that are parked now.
+pub(crate) fn all_parked() -> Vec<&'static G> {
+    let all = ALL.lock();
+    all.iter().copied().filter(|g| g.state() == State::Waiting).collect()
+}
+
+/// The id of a G as reports show it: plain threads count from 1.
+pub(crate) fn shown_id(g: &G) -> u64 {
+    let id = g.id.get();
+    if id >= FIRST_ID { id - FIRST_ID + 1 } else { id }
+}
+
+/// Gives the thread G back when its thread ends.
+struct Owner(Cell<Option<&'static G>>);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        if let Some(g) = self.0.take() {
+            rt::set_current(std::ptr::null());
+            if let Some(ctx) = g.race.take() {
+                raddle_race::switch_out(ctx);
+                raddle_race::go_end(ctx);
+            }
+            g.thread_end();
+            FREE.lock().push(g);
+        }
+    }
+}
+
+thread_local! {
+    static OWNER: Owner = const { Owner(Cell::new(None)) };
+}
+
+/// The calling plain thread's G, made at the first call.
+pub(crate) fn thread_g() -> &'static G {
+    let recycled = FREE.lock().pop();
+    let g = recycled.unwrap_or_else(|| {
+        let g: &'static G = Box::leak(Box::new(G::new(true, tls::Block::none(), 0, None)));
+        ALL.lock().push(g);
+        g
+    });
+    let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+    g.thread_begin(id);
+    if raddle_race::enabled() {
+        let ctx = raddle_race::thread_start(id);
+        g.race.set(Some(ctx));
+        raddle_race::switch_in(ctx);
+        raddle_race::set_current(Some(ctx));
+    }
+    rt::set_current(g);
+    // A thread that comes here from a late thread-local destructor keeps its G for good: a leak of one G.
+    let _ = OWNER.try_with(|owner| owner.0.set(Some(g)));
+    g
+}
+
+/// Parks the thread of `g`.
+///
+/// # Safety
+///
+/// As [`Rt::park`](crate::Rt::park); `g` is the calling thread's.
+pub(crate) unsafe fn park(g: &'static G, unlock: UnlockFn, arg: *mut ()) {
+    g.thread_waits();
+    // An M's own thread G is not counted: the M is busy, which is known.
+    let plain = g.id.get() >= FIRST_ID;
+    if plain {
+        PARKED.fetch_add(1, Ordering::SeqCst);
+        crate::sysmon::thread_parked();
+    }
+    // SAFETY: by the contract.
+    unsafe { unlock(arg) };
+    g.thread_wait();
+    if plain {
+        PARKED.fetch_sub(1, Ordering::SeqCst);
+    }
+}
