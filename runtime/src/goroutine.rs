@@ -1,6 +1,6 @@
 //! Starting goroutines, and what a goroutine can ask about itself.
 
-use crate::join::{ExitToken, JoinHandle, Packet, finish};
+use crate::join::{ExitToken, JoinHandle, PacketPtr, finish};
 use raddle_sched::{SpawnOptions, StackError, Task, enter};
 use std::alloc::Layout;
 use std::mem::ManuallyDrop;
@@ -126,25 +126,25 @@ where
         // SAFETY: the caller's contract.
         return unsafe { spawn(f, last, name, stack_size, at) };
     }
-    let packet = Packet::new();
-    let mut body = ManuallyDrop::new(Body { f, packet: Arc::as_ptr(&packet), last });
+    let packet = PacketPtr::new();
+    let mut body = ManuallyDrop::new(Body { f, packet, last });
     let task = Task {
         data: (&raw const body).cast(),
         layout: Layout::new::<Body<F, T, L>>(),
         entry: Body::<F, T, L>::run,
         fini: finish::<T>,
-        fini_arg: Arc::into_raw(packet.clone()).cast_mut().cast(),
+        fini_arg: packet.as_raw(),
     };
     let options = SpawnOptions { name: name.clone(), stack_size, at };
     let rt = enter();
     // SAFETY: `Body::run` consumes the data and does not unwind; `finish` takes the reference that `fini_arg` is.
     match unsafe { rt.spawn(&task, &options) } {
-        Ok(id) => Ok(JoinHandle { packet, id, name, taken: false }),
+        Ok(id) => Ok(JoinHandle { packet, id, name }),
         Err(error) => {
             // SAFETY: nothing was moved, nothing will run.
             unsafe { ManuallyDrop::drop(&mut body) };
-            // SAFETY: the reference from `into_raw` above.
-            drop(unsafe { Arc::from_raw(task.fini_arg.cast::<Packet<T>>().cast_const()) });
+            // SAFETY: as above.
+            unsafe { packet.free() };
             Err(error)
         }
     }
@@ -153,8 +153,8 @@ where
 /// What moves to the new stack.
 struct Body<F, T, L> {
     f: F,
-    /// Alive until `finish`.
-    packet: *const Packet<T>,
+    /// Good until `finish`.
+    packet: PacketPtr<T>,
     last: L,
 }
 
@@ -164,8 +164,7 @@ impl<F: FnOnce() -> T, T, L> Body<F, T, L> {
         // SAFETY: `spawn` moved a `Body` here, for this one call.
         let body = unsafe { ptr::read(data.cast::<Self>()) };
         let result = catch_unwind(AssertUnwindSafe(body.f));
-        // SAFETY: `finish` holds a reference, and comes after this.
-        unsafe { &*body.packet }.store(result);
+        body.packet.store(result);
         drop(body.last);
     }
 }

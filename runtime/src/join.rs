@@ -5,37 +5,42 @@
 //!
 //! # States
 //!
-//! | state | meaning | result belongs to |
-//! | --- | --- | --- |
-//! | RUNNING | | the goroutine |
-//! | STORED | the result is there; thread-local destructors run | nobody yet |
-//! | DONE | the goroutine is over | the handle |
-//! | DETACHED | the handle is gone | the goroutine, which drops the result on its own stack |
+//! One word. Everything but the four constants is the `GRef` of the goroutine that waits in `join`.
+//!
+//! | state | meaning | result belongs to | packet is freed by |
+//! | --- | --- | --- | --- |
+//! | RUNNING | | the goroutine | |
+//! | STORED | the result is there; thread-local destructors run | the handle | |
+//! | a waiter | the handle's owner waits | the goroutine, then the handle | the handle |
+//! | DONE | the goroutine is over | the handle | the handle |
+//! | DETACHED | the handle is gone | the goroutine | `finish` |
 //!
 //! # Invariants
 //!
-//! 1. A result is dropped by user code's own threads only: by the goroutine or by the handle's owner, never in the scheduler.
-//! 2. `joiner` is written under `lock` before DONE, by the one owner of the handle.
+//! 1. A result is dropped by the goroutine, on its own stack, or by the handle's owner, never in the scheduler.
+//! 2. The handle's owner makes the changes RUNNING/STORED -> waiter and -> DETACHED; the goroutine makes the others. So each
+//!    knows from the state it finds who frees the packet: no reference count.
 //!
 //! # Memory ordering
 //!
-//! `store: compare_exchange Release RUNNING -> STORED`, `finish: under lock` ⇄ `join: under lock`: the joiner sees the result.
+//! `store`, `finish`: Release ⇄ `wait`, `drop`: Acquire: who takes the result sees it. `wait: compare_exchange Release` ⇄
+//! `finish: swap Acquire`: the goroutine sees the waiter parked.
 
 use raddle_race as race;
-use raddle_sched::{GRef, Lock, Rt, WaitReason, enter};
+use raddle_sched::{GRef, Rt, WaitReason, enter};
 use std::any::Any;
-use std::cell::{Cell, UnsafeCell};
+use std::cell::UnsafeCell;
 use std::fmt;
-use std::mem::MaybeUninit;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::panic::Location;
-use std::ptr;
+use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-const RUNNING: u8 = 0;
-const STORED: u8 = 1;
-const DONE: u8 = 2;
-const DETACHED: u8 = 3;
+const RUNNING: usize = 0;
+const STORED: usize = 1;
+const DONE: usize = 2;
+const DETACHED: usize = 3;
 
 /// Why a goroutine gave no result.
 pub struct JoinError {
@@ -99,44 +104,85 @@ pub(crate) struct ExitToken;
 
 /// The protocol, without the result's type.
 struct Head {
-    state: AtomicU8,
-    lock: Lock,
-    joiner: Cell<Option<GRef>>,
+    state: AtomicUsize,
 }
 
 /// The head and the result.
+#[repr(C)]
 pub(crate) struct Packet<T> {
     head: Head,
     result: UnsafeCell<MaybeUninit<Result<T, JoinError>>>,
 }
 
-// SAFETY: the result goes from the goroutine to the handle's owner by the state protocol, so it must be Send; the joiner is
-// guarded by the lock.
-unsafe impl<T: Send> Sync for Packet<T> {}
-// SAFETY: as above.
-unsafe impl<T: Send> Send for Packet<T> {}
+/// A packet, owned as the state says.
+pub(crate) struct PacketPtr<T>(NonNull<Packet<T>>);
 
-impl<T> Packet<T> {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self {
-            head: Head { state: AtomicU8::new(RUNNING), lock: Lock::new(), joiner: Cell::new(None) },
-            result: UnsafeCell::new(MaybeUninit::uninit()),
-        })
+impl<T> Clone for PacketPtr<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for PacketPtr<T> {}
+
+// SAFETY: the result goes from the goroutine to the handle's owner by the state protocol, so it must be Send.
+unsafe impl<T: Send> Send for PacketPtr<T> {}
+// SAFETY: a shared handle gives access to the state word only.
+unsafe impl<T: Send> Sync for PacketPtr<T> {}
+
+impl<T> PacketPtr<T> {
+    pub(crate) fn new() -> Self {
+        let head = Head { state: AtomicUsize::new(RUNNING) };
+        let packet = Box::new(Packet { head, result: UnsafeCell::new(MaybeUninit::uninit()) });
+        Self(NonNull::from(Box::leak(packet)))
+    }
+
+    pub(crate) fn from_raw(raw: *mut ()) -> Self {
+        Self(NonNull::new(raw.cast()).expect("a packet's address"))
+    }
+
+    pub(crate) fn as_raw(self) -> *mut () {
+        self.0.as_ptr().cast()
+    }
+
+    fn get(&self) -> &Packet<T> {
+        // SAFETY: the state says that the caller may still use it.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// Frees the memory. The result is not touched.
+    ///
+    /// # Safety
+    ///
+    /// The caller is the one that the state names.
+    pub(crate) unsafe fn free(self) {
+        // SAFETY: from `Box::leak`, freed once by the contract.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
     }
 
     /// On the goroutine, at its end: leaves the result, or drops it if nobody will ask.
     pub(crate) fn store(&self, result: Result<T, Box<dyn Any + Send>>) {
         let result = result.map_err(|panic| JoinError { panic: (!panic.is::<ExitToken>()).then_some(panic) });
-        // SAFETY: in RUNNING and DETACHED the place is the goroutine's.
-        unsafe { (*self.result.get()).write(result) };
-        let state = &self.head.state;
-        if state.compare_exchange(RUNNING, STORED, Ordering::Release, Ordering::Acquire).is_err() {
-            // SAFETY: DETACHED: the result is still the goroutine's, and was just written.
-            unsafe { (*self.result.get()).assume_init_drop() };
-        }
+        let Packet { head, result: place } = self.get();
+        // SAFETY: the place is the goroutine's until STORED.
+        unsafe { (*place.get()).write(result) };
         if race::enabled() {
-            race::release_merge(self.head.key());
+            race::release_merge(head.key());
         }
+        let found = head.state.compare_exchange(RUNNING, STORED, Ordering::Release, Ordering::Acquire);
+        if found == Err(DETACHED) {
+            // SAFETY: DETACHED: the result is still the goroutine's, and was just written.
+            unsafe { (*place.get()).assume_init_drop() };
+        }
+    }
+
+    /// Takes the result out.
+    ///
+    /// # Safety
+    ///
+    /// The handle's owner calls it once, when the result is the handle's.
+    unsafe fn take(&self) -> Result<T, JoinError> {
+        // SAFETY: by the contract.
+        unsafe { (*self.get().result.get()).assume_init_read() }
     }
 }
 
@@ -146,38 +192,13 @@ impl Head {
         ptr::from_ref(self) as usize
     }
 
-    /// In the scheduler, when the goroutine is over.
-    fn finish(&self, rt: &Rt) {
-        self.lock.lock();
-        // A detached packet stays so: nobody looks.
-        let _ = self.state.compare_exchange(STORED, DONE, Ordering::Release, Ordering::Relaxed);
-        let joiner = self.joiner.take();
-        // SAFETY: taken above.
-        unsafe { self.lock.unlock() };
-        if let Some(g) = joiner {
-            // SAFETY: taken out under the lock that its park gave back.
-            unsafe { rt.ready(g) };
-        }
-    }
-
     /// Waits for the end.
     fn wait(&self, at: &'static Location<'static>, reason: WaitReason) {
         if self.state.load(Ordering::Acquire) != DONE {
             let rt = enter();
-            self.lock.lock();
-            if self.state.load(Ordering::Acquire) == DONE {
-                // SAFETY: taken above.
-                unsafe { self.lock.unlock() };
-            } else {
-                unsafe fn unlock(lock: *mut ()) {
-                    // SAFETY: the lock that `wait` holds while it parks.
-                    unsafe { (*lock.cast::<Lock>()).unlock() };
-                }
-                self.joiner.set(Some(rt.g()));
-                let lock = ptr::from_ref(&self.lock).cast_mut().cast();
-                // SAFETY: `finish` takes the joiner out once and makes it ready.
-                unsafe { rt.park(reason, at, unlock, lock) };
-            }
+            let mut wait = Wait { head: self, g: rt.g() };
+            // SAFETY: `publish` makes the waiter known to `finish`, which makes it ready once; or does so itself.
+            unsafe { rt.park(reason, at, Wait::publish, (&raw mut wait).cast()) };
         }
         if race::enabled() {
             race::acquire(self.key());
@@ -185,23 +206,51 @@ impl Head {
     }
 }
 
+/// The caller of `join`, on its stack.
+struct Wait<'a> {
+    head: &'a Head,
+    g: GRef,
+}
+
+impl Wait<'_> {
+    /// In the scheduler, when the waiter is off its stack.
+    unsafe fn publish(wait: *mut ()) {
+        // SAFETY: the waiter is parked until this, or `finish` after this, makes it ready.
+        let Wait { head, g } = unsafe { &*wait.cast::<Wait<'_>>() };
+        let (state, g) = (&head.state, *g);
+        let mut found = state.load(Ordering::Acquire);
+        while found != DONE {
+            match state.compare_exchange(found, g.into_raw(), Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return,
+                Err(now) => found = now,
+            }
+        }
+        // SAFETY: the goroutine was faster: nobody else knows of the waiter.
+        unsafe { enter().ready(g) };
+    }
+}
+
 /// The scheduler's side of a packet: `Task::fini`.
 ///
 /// # Safety
 ///
-/// `packet` is from `Arc::into_raw` of a `Packet<T>`, once.
+/// `packet` is from [`PacketPtr::as_raw`] of a `PacketPtr<T>`; called once, when the goroutine is over.
 pub(crate) unsafe fn finish<T>(rt: &Rt, packet: *mut ()) {
-    // SAFETY: by the contract. The drop frees memory only: the result is not the packet's (invariant 1).
-    let packet = unsafe { Arc::from_raw(packet.cast::<Packet<T>>()) };
-    packet.head.finish(rt);
+    let packet = PacketPtr::<T>::from_raw(packet);
+    match packet.get().head.state.swap(DONE, Ordering::AcqRel) {
+        // SAFETY: the handle is gone: the packet is ours (invariant 2).
+        DETACHED => unsafe { packet.free() },
+        RUNNING | STORED => {}
+        // SAFETY: the waiter's own value, published when it could be made ready; the state names it no more.
+        g => unsafe { rt.ready(GRef::from_raw(g)) },
+    }
 }
 
 /// The right to wait for a goroutine and take its result. Dropping it detaches the goroutine, which runs on.
 pub struct JoinHandle<T> {
-    pub(crate) packet: Arc<Packet<T>>,
+    pub(crate) packet: PacketPtr<T>,
     pub(crate) id: u64,
     pub(crate) name: Option<Arc<str>>,
-    pub(crate) taken: bool,
 }
 
 impl<T> fmt::Debug for JoinHandle<T> {
@@ -232,20 +281,16 @@ impl<T> JoinHandle<T> {
     /// assert_eq!(sum.join().unwrap(), 55);
     /// ```
     #[track_caller]
-    pub fn join(mut self) -> Result<T, JoinError> {
-        self.wait_end(Location::caller(), WaitReason::Join);
-        self.take()
-    }
-
-    pub(crate) fn wait_end(&self, at: &'static Location<'static>, reason: WaitReason) {
-        self.packet.head.wait(at, reason);
-    }
-
-    /// The result of a goroutine whose end was waited for.
-    pub(crate) fn take(&mut self) -> Result<T, JoinError> {
-        self.taken = true;
-        // SAFETY: DONE: the result is the handle's, and it is taken once since `taken` or `join` ends the handle.
-        unsafe { (*self.packet.result.get()).assume_init_read() }
+    pub fn join(self) -> Result<T, JoinError> {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: the handle is not dropped after this.
+        drop(unsafe { ptr::read(&raw const this.name) });
+        this.packet.get().head.wait(Location::caller(), WaitReason::Join);
+        // SAFETY: DONE: the result is the handle's, which ends here.
+        let result = unsafe { this.packet.take() };
+        // SAFETY: DONE: the packet is the handle's.
+        unsafe { this.packet.free() };
+        result
     }
 
     /// The goroutine's number.
@@ -263,23 +308,26 @@ impl<T> JoinHandle<T> {
     /// Whether the goroutine is over. True does not order its effects before the caller's next step: [`join`](Self::join) does.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.packet.head.state.load(Ordering::Acquire) == DONE
+        self.packet.get().head.state.load(Ordering::Acquire) == DONE
     }
 }
 
 impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
-        if self.taken {
+        let head = &self.packet.get().head;
+        let Err(found) = head.state.compare_exchange(RUNNING, DETACHED, Ordering::AcqRel, Ordering::Acquire) else {
             return;
+        };
+        if race::enabled() {
+            race::acquire(head.key());
         }
-        let state = &self.packet.head.state;
-        if state.compare_exchange(RUNNING, DETACHED, Ordering::AcqRel, Ordering::Acquire).is_err() {
-            // STORED or DONE: the result is there and will be touched by nobody else.
-            if race::enabled() {
-                race::acquire(self.packet.head.key());
-            }
-            // SAFETY: as said.
-            unsafe { (*self.packet.result.get()).assume_init_drop() };
+        // SAFETY: STORED or DONE: the result is the handle's, and it ends here.
+        drop(unsafe { self.packet.take() });
+        let late = found == STORED
+            && head.state.compare_exchange(STORED, DETACHED, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        if !late {
+            // SAFETY: DONE: the packet is the handle's.
+            unsafe { self.packet.free() };
         }
     }
 }

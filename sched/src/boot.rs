@@ -67,6 +67,8 @@ fn start(options: &BootOptions) {
         spawn::DEFAULT_STACK.store(options.stack_size, Ordering::Relaxed);
     }
     let seed = if options.seed == 0 { sys::now_ns() } else { options.seed };
+    // Ages count from the last reading of the clock: there must have been one.
+    crate::clock::read_ns();
     let procs = match options.procs {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         n => n,

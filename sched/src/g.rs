@@ -84,7 +84,7 @@ pub(crate) type Co = Coroutine<(), (), (), CoStack>;
 pub(crate) type AfterFn = unsafe fn(m: &'static M, g: &'static G, arg: *mut ());
 
 /// See the module's head.
-#[repr(C)]
+#[repr(C, align(16))]
 pub(crate) struct G {
     state: AtomicU32,
     claim: AtomicU32,
@@ -297,6 +297,23 @@ impl GRef {
     pub(crate) fn get(self) -> &'static G {
         // SAFETY: a G is never freed (invariant 3).
         unsafe { self.0.as_ref() }
+    }
+
+    /// The pointer as a number: a multiple of 16, not 0. For state words that name a waiter.
+    #[must_use]
+    pub fn into_raw(self) -> usize {
+        self.0.as_ptr().expose_provenance()
+    }
+
+    /// The reverse of [`into_raw`](Self::into_raw).
+    ///
+    /// # Safety
+    ///
+    /// `raw` is from `into_raw`.
+    #[must_use]
+    pub unsafe fn from_raw(raw: usize) -> GRef {
+        // SAFETY: by the contract not null.
+        GRef(unsafe { NonNull::new_unchecked(ptr::with_exposed_provenance_mut(raw)) })
     }
 
     /// The goroutine's number. Threads that are not goroutines have numbers of their own.

@@ -74,6 +74,16 @@ impl IdleWord {
         word < SPIN && word != 0
     }
 
+    /// The same for work that was submitted by a SeqCst swap and is looked for by SeqCst loads.
+    ///
+    /// Then the swap, this load, the spinner's decrement and its second look are all in the single order of SeqCst
+    /// operations, and the argument holds without the fence, which would cost more than all the rest of `ready`.
+    #[inline]
+    pub(crate) fn needs_wake_after_seqcst(&self) -> bool {
+        let word = self.0.load(SeqCst); // see above; a plain load on x86
+        word < SPIN && word != 0
+    }
+
     /// Takes the one place of a spinner that a submitter is about to wake. False: somebody spins already.
     pub(crate) fn try_start_spin(&self) -> bool {
         let mut word = self.0.load(Relaxed);

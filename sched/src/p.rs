@@ -20,7 +20,7 @@
 //! # Memory ordering
 //!
 //! - `status: compare_exchange/store Release` ⇄ `compare_exchange Acquire`: the next holder sees the owner-only fields.
-//! - `runnext: swap AcqRel` on both sides: publishes the G, and takes it exactly once.
+//! - `runnext: swap SeqCst` to put, `swap AcqRel` to take: publishes the G, and takes it exactly once.
 
 use crate::g::G;
 use crate::timer::Heap;
@@ -147,7 +147,8 @@ impl P {
     /// Makes `g` the next to run here; what was next goes to the tail of the queue. True if something was.
     #[inline]
     pub(crate) fn put_next(&self, g: &'static G) -> bool {
-        let old = self.runnext.swap(ptr::from_ref(g).cast_mut(), Ordering::AcqRel);
+        // SeqCst: see `IdleWord::needs_wake_after_seqcst`.
+        let old = self.runnext.swap(ptr::from_ref(g).cast_mut(), Ordering::SeqCst);
         // SAFETY: null, or a G that `put_next` stored; Gs are never freed.
         match unsafe { old.as_ref() } {
             Some(old) => {
@@ -173,7 +174,8 @@ impl P {
     }
 
     pub(crate) fn has_work(&self) -> bool {
-        self.has_queued() || !self.runnext.load(Ordering::Relaxed).is_null()
+        // SeqCst: pairs with `put_next`.
+        self.has_queued() || !self.runnext.load(Ordering::SeqCst).is_null()
     }
 
     #[inline]

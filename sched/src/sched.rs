@@ -34,7 +34,7 @@ const NAP: Duration = Duration::from_micros(50);
 /// Why somebody may have to be woken.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wake {
-    /// A goroutine became the next on a busy P: it most likely runs there in a moment.
+    /// A goroutine became the next on a busy P, by `P::put_next`: it most likely runs there in a moment.
     ForNext,
     /// A goroutine is in a queue.
     ForQueue,
@@ -176,10 +176,19 @@ impl Sched {
     /// Wakes one M as a spinner if a P is idle and nobody spins.
     #[inline]
     pub(crate) fn wake_if_needed(&self, wake: Wake) {
-        if self.idle.needs_wake() {
-            self.wake_one();
-        } else if wake == Wake::ForQueue && !self.napper.load(Ordering::Relaxed).is_null() {
-            self.end_nap();
+        match wake {
+            Wake::ForNext => {
+                if self.idle.needs_wake_after_seqcst() {
+                    self.wake_one();
+                }
+            }
+            Wake::ForQueue => {
+                if self.idle.needs_wake() {
+                    self.wake_one();
+                } else if !self.napper.load(Ordering::Relaxed).is_null() {
+                    self.end_nap();
+                }
+            }
         }
     }
 

@@ -128,7 +128,7 @@ impl Rt {
             g.race.set(Some(raddle_race::go_start(raddle_race::current(), id, Pc::at(options.at))));
         }
         g.transition_to_spawned();
-        self.make_next(g, Wake::ForQueue);
+        self.make_next(g, Wake::ForNext);
         Ok(id)
     }
 }
