@@ -143,3 +143,6 @@ pub(crate) fn stats() -> StackStats {
         bytes_reserved: slab::reserved_bytes(),
     }
 }
+
+#[cfg(test)]
+mod tests;

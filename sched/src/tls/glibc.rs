@@ -7,6 +7,7 @@
 //! Offsets by glibc version: distributions patch. Linking the private functions: a program would
 //! then fail to start, where it can still run with thread-bound thread-locals.
 
+use crate::arch;
 use std::ffi::CStr;
 use std::fmt;
 
@@ -31,8 +32,10 @@ pub(super) struct Glibc {
     pub(super) call_dtors: unsafe extern "C" fn(),
     /// `__ctype_init()`: sets the character tables of the running thread.
     pub(super) ctype_init: unsafe extern "C" fn(),
-    /// `__res_nclose(state)`: closes a resolver state; absent is harmless.
-    pub(super) res_close: Option<unsafe extern "C" fn(*mut u8)>,
+    /// `__res_nclose(state)`: closes a resolver state.
+    pub(super) res_close: unsafe extern "C" fn(*mut u8),
+    /// Where a thread keeps the pointer to its resolver state (`__resp`), from the thread pointer.
+    pub(super) res_state: isize,
     /// `__pthread_keys`: sequence number and destructor of every key.
     pub(super) keys: *const [usize; 2],
     /// Size of `struct pthread`, in bytes.
@@ -91,7 +94,9 @@ impl Glibc {
             // SAFETY: as above.
             ctype_init: unsafe { function(c"__ctype_init")? },
             // SAFETY: as above.
-            res_close: unsafe { function(c"__res_nclose") }.ok(),
+            res_close: unsafe { function(c"__res_nclose")? },
+            // A thread-local symbol: its address is that of this thread's copy.
+            res_state: symbol(c"__resp")? as isize - arch::thread_pointer() as isize,
             keys: symbol(c"__pthread_keys")?.cast(),
             tcb_bytes: number::<u32>(c"_thread_db_sizeof_pthread")? as usize,
             tid: tid as usize,

@@ -38,6 +38,9 @@ pub(super) unsafe fn run_dtors(glibc: &Glibc, tp: usize) {
         let entry = unsafe { group_entry(glibc, tp, group) };
         // SAFETY: invariant 1; the entry is the block's own.
         let values = unsafe { entry.replace(std::ptr::null_mut()) };
+        if values.is_null() {
+            continue; // the common case
+        }
         // SAFETY: allocated by glibc's calloc, and no longer reachable.
         unsafe { libc::free(values.cast()) };
     }

@@ -75,7 +75,7 @@ pub(crate) fn keep_static_reserve() {
 
 /// Finds the mode. The first call decides; it starts and joins a thread.
 pub(crate) fn init() -> TlsMode {
-    let setup = SETUP.get_or_init(find);
+    let setup = SETUP.get_or_init(set_up);
     if let Ok(setup) = setup
         && mode() == TlsMode::Thread
     {
@@ -91,7 +91,7 @@ pub(crate) fn init() -> TlsMode {
     mode()
 }
 
-fn find() -> Result<Setup, String> {
+fn set_up() -> Result<Setup, String> {
     if FORCE_THREAD.load(Relaxed) {
         return Err("thread-bound thread-locals were asked for".into());
     }
@@ -148,7 +148,7 @@ pub(crate) fn layout() -> BlockLayout {
     BlockLayout {
         size_below: image(&setup.glibc).below,
         size_above: setup.glibc.tcb_bytes + size_of::<*const Image>(),
-        align: setup.glibc.align.max(64),
+        align: block_align(&setup.glibc),
     }
 }
 
@@ -166,8 +166,7 @@ pub(crate) unsafe fn create(mem_top: usize) -> (Block, usize) {
     };
     let glibc = &setup.glibc;
     let image = image(glibc);
-    let align = glibc.align.max(64);
-    let tp = (mem_top - glibc.tcb_bytes - size_of::<*const Image>()) & !(align - 1);
+    let tp = block_addr(glibc, mem_top);
     let block = Block(tp);
     // SAFETY: the caller owes the memory; the word lies above `struct pthread` and below mem_top.
     unsafe { block.image_word(glibc).write(image) };
@@ -189,6 +188,30 @@ pub(crate) unsafe fn create(mem_top: usize) -> (Block, usize) {
         husk::note_virgin(|| unsafe { canonical_storage(setup, block, libc) });
     }
     (block, (tp - image.below) & !15)
+}
+
+/// Finds again the block that [`create`] made for the same `mem_top`: returns what it returned.
+///
+/// # Safety
+/// [`create`] must have been called with `mem_top` and its memory kept since.
+pub(crate) unsafe fn find(mem_top: usize) -> (Block, usize) {
+    let Some(setup) = setup() else {
+        return (Block(0), mem_top & !15);
+    };
+    let block = Block(block_addr(&setup.glibc, mem_top));
+    // SAFETY: create wrote it, and images are never freed.
+    let image = unsafe { &*block.image_word(&setup.glibc).read() };
+    (block, (block.0 - image.below) & !15)
+}
+
+/// Returns the thread pointer of a block below `mem_top`.
+fn block_addr(glibc: &Glibc, mem_top: usize) -> usize {
+    (mem_top - glibc.tcb_bytes - size_of::<*const Image>()) & !(block_align(glibc) - 1)
+}
+
+/// Returns the alignment of thread pointers: glibc's, and that of `struct pthread`.
+fn block_align(glibc: &Glibc) -> usize {
+    glibc.align.max(64)
 }
 
 /// Fills the fields of a new block that are not zero and not glibc's doing.
@@ -312,7 +335,21 @@ pub(crate) unsafe fn destroy(block: Block) {
     unsafe { (setup.glibc.deallocate)(block.0 as *mut u8, false) };
 }
 
-unsafe fn close_resolver(_setup: &Setup, _block: Block) {}
+/// Closes the block's resolver if the goroutines that ran on it opened one.
+///
+/// # Safety
+/// As [`destroy`].
+unsafe fn close_resolver(setup: &Setup, block: Block) {
+    /// `RES_INIT` in the options of `<resolv.h>`, the word at offset 8: the state is in use.
+    const RES_INIT: usize = 1;
+    // SAFETY: the probe found it to be a self pointer, or it is null.
+    let state = unsafe { block.at::<*mut usize>(setup.glibc.res_state).read() };
+    // SAFETY: a state has at least two words; fresh ones are zero.
+    if !state.is_null() && unsafe { state.add(1).read() } & RES_INIT != 0 {
+        // SAFETY: an open state that nobody uses again.
+        unsafe { (setup.glibc.res_close)(state.cast()) };
+    }
+}
 
 /// Returns a copy of glibc's storage without what depends on the block's address.
 ///
