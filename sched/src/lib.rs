@@ -3,3 +3,6 @@
 mod arch;
 mod stack;
 mod tls;
+
+pub use stack::StackError;
+pub use tls::TlsMode;

@@ -42,6 +42,8 @@ pub(super) struct Glibc {
     pub(super) tcb_bytes: usize,
     /// Offset of `tid` in it.
     pub(super) tid: usize,
+    /// Offset of `list`, its two links in glibc's list of threads.
+    pub(super) list: usize,
     /// Offset of `specific`, its table of key blocks.
     pub(super) specific: usize,
     /// Offset of the restartable-sequence area from the thread pointer; from glibc 2.35.
@@ -63,9 +65,9 @@ type Field = [u32; 3];
 impl Glibc {
     /// Asks glibc for everything.
     pub(super) fn find() -> Result<Self, Missing> {
-        // SAFETY (all of the symbols below): the types are those of glibc's sources, 2.31 to 2.41.
-        let info: unsafe extern "C" fn(*mut usize, *mut usize) =
-            unsafe { function(c"_dl_get_tls_static_info")? };
+        type Info = unsafe extern "C" fn(*mut usize, *mut usize);
+        // SAFETY: the type is that of glibc's source, as of 2.31 to 2.41.
+        let info: Info = unsafe { function(c"_dl_get_tls_static_info")? };
         let (mut static_bytes, mut align) = (0, 0);
         // SAFETY: it stores two sizes.
         unsafe { info(&raw mut static_bytes, &raw mut align) };
@@ -83,6 +85,8 @@ impl Glibc {
         }
         let [tid_bits, _, tid] = number::<Field>(c"_thread_db_pthread_tid")?;
         check(tid_bits == 32, c"_thread_db_pthread_tid")?;
+        let [list_bits, _, list] = number::<Field>(c"_thread_db_pthread_list")?;
+        check(list_bits == 2 * usize::BITS, c"_thread_db_pthread_list")?;
         let rseq = number::<isize>(c"__rseq_offset").ok();
         Ok(Self {
             // SAFETY: the type is that of glibc's source.
@@ -100,6 +104,7 @@ impl Glibc {
             keys: symbol(c"__pthread_keys")?.cast(),
             tcb_bytes: number::<u32>(c"_thread_db_sizeof_pthread")? as usize,
             tid: tid as usize,
+            list: list as usize,
             specific: specific as usize,
             rseq,
             static_bytes,
@@ -121,8 +126,9 @@ fn symbol(name: &'static CStr) -> Result<*mut libc::c_void, Missing> {
 
 /// Finds a constant.
 fn number<T: Copy>(name: &'static CStr) -> Result<T, Missing> {
+    let at = symbol(name)?.cast::<T>();
     // SAFETY: the symbol is a constant that glibc exports for debuggers, of the type asked for.
-    Ok(unsafe { symbol(name)?.cast::<T>().read_unaligned() })
+    Ok(unsafe { at.read_unaligned() })
 }
 
 /// Finds a function.

@@ -5,6 +5,7 @@ use crate::stack::{self, CoStack, Slot};
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{RecvError, Sender, TryRecvError, channel};
 use std::thread;
 
@@ -130,7 +131,7 @@ fn values_and_addresses_follow_the_goroutine() {
             count.set(8);
             let before = std::ptr::from_ref(count);
             suspend.suspend(());
-            assert_eq!(COUNT.with(|count| std::ptr::from_ref(count)), before);
+            assert_eq!(COUNT.with(std::ptr::from_ref), before);
             assert_eq!(count.get(), 8);
         });
         LIST.with_borrow_mut(|list| {
@@ -255,10 +256,8 @@ fn key_destructors_run_when_the_goroutine_ends() {
         .map(|_| {
             let mut key = 0;
             // SAFETY: the destructor takes what the goroutine sets.
-            assert_eq!(
-                unsafe { libc::pthread_key_create(&raw mut key, Some(add_one)) },
-                0
-            );
+            let refused = unsafe { libc::pthread_key_create(&raw mut key, Some(add_one)) };
+            assert_eq!(refused, 0);
             key
         })
         .collect();
@@ -346,13 +345,12 @@ fn the_c_library_works() {
         let len = unsafe { libc::snprintf(text.as_mut_ptr().cast(), 32, c"%.3f".as_ptr(), 2.5) };
         assert_eq!(&text[..len as usize], b"2.500");
         // SAFETY: a C string, and no end wanted.
-        assert_eq!(
-            unsafe { libc::strtod(c"1.25".as_ptr(), std::ptr::null_mut()) },
-            1.25
-        );
-        // SAFETY: characters.
-        let (letter, digit) =
-            unsafe { (libc::isalpha(i32::from(b'x')), libc::isalpha(b'1'.into())) };
+        let number = unsafe { libc::strtod(c"1.25".as_ptr(), std::ptr::null_mut()) };
+        assert_eq!(number, 1.25);
+        // SAFETY: a character.
+        let letter = unsafe { libc::isalpha(i32::from(b'x')) };
+        // SAFETY: a character.
+        let digit = unsafe { libc::isalpha(i32::from(b'1')) };
         assert!(letter != 0 && digit == 0);
         assert!(
             std::io::Error::from_raw_os_error(libc::ENOENT)
@@ -389,8 +387,10 @@ fn the_cpu_number_is_a_cpu() {
 #[test]
 fn the_thread_number_is_that_of_the_running_thread() {
     fn kill_self_with_nothing() -> libc::c_int {
+        // SAFETY: no preconditions.
+        let own = unsafe { libc::pthread_self() };
         // SAFETY: signal 0 only checks.
-        unsafe { libc::pthread_kill(libc::pthread_self(), 0) }
+        unsafe { libc::pthread_kill(own, 0) }
     }
     let mut bare = Bare::new(|suspend| {
         assert_eq!(kill_self_with_nothing(), 0);
@@ -402,18 +402,39 @@ fn the_thread_number_is_that_of_the_running_thread() {
 }
 
 #[test]
+fn a_goroutine_may_fork() {
+    run(|| {
+        // SAFETY: the child does nothing but exit.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // SAFETY: ends the child at once.
+            unsafe { libc::_exit(7) };
+        }
+        let mut status = 0;
+        // SAFETY: the child was just made.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        assert!(libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 7);
+    });
+}
+
+#[test]
 fn robust_mutexes_may_be_locked() {
     run(|| {
-        // SAFETY: initialised before use, and not moved.
-        unsafe {
-            let mut attr: libc::pthread_mutexattr_t = std::mem::zeroed();
-            libc::pthread_mutexattr_init(&raw mut attr);
-            libc::pthread_mutexattr_setrobust(&raw mut attr, libc::PTHREAD_MUTEX_ROBUST);
-            let mut mutex: libc::pthread_mutex_t = std::mem::zeroed();
-            libc::pthread_mutex_init(&raw mut mutex, &raw const attr);
-            assert_eq!(libc::pthread_mutex_lock(&raw mut mutex), 0);
-            assert_eq!(libc::pthread_mutex_unlock(&raw mut mutex), 0);
-        }
+        // SAFETY: zeros are a valid value to initialise over.
+        let mut attr: libc::pthread_mutexattr_t = unsafe { std::mem::zeroed() };
+        let attr = &raw mut attr;
+        // SAFETY: ours to initialise.
+        unsafe { libc::pthread_mutexattr_init(attr) };
+        // SAFETY: initialised above.
+        unsafe { libc::pthread_mutexattr_setrobust(attr, libc::PTHREAD_MUTEX_ROBUST) };
+        let mut mutex = libc::PTHREAD_MUTEX_INITIALIZER;
+        let mutex = &raw mut mutex;
+        // SAFETY: ours to initialise, and not moved.
+        unsafe { libc::pthread_mutex_init(mutex, attr) };
+        // SAFETY: initialised above.
+        assert_eq!(unsafe { libc::pthread_mutex_lock(mutex) }, 0);
+        // SAFETY: locked above.
+        assert_eq!(unsafe { libc::pthread_mutex_unlock(mutex) }, 0);
     });
 }
 
@@ -426,16 +447,17 @@ fn glibc_knows_the_bounds_of_the_stack() {
     let slot = run(move || {
         let here = 0u8;
         let (mut start, mut bytes) = (std::ptr::null_mut(), 0);
-        // SAFETY: initialised by the first call before the second reads it.
-        unsafe {
-            let mut attr: libc::pthread_attr_t = std::mem::zeroed();
-            assert_eq!(
-                libc::pthread_getattr_np(libc::pthread_self(), &raw mut attr),
-                0
-            );
-            libc::pthread_attr_getstack(&raw const attr, &raw mut start, &raw mut bytes);
-            libc::pthread_attr_destroy(&raw mut attr);
-        }
+        // SAFETY: zeros are a valid value to initialise over.
+        let mut attr: libc::pthread_attr_t = unsafe { std::mem::zeroed() };
+        let attr = &raw mut attr;
+        // SAFETY: no preconditions.
+        let own = unsafe { libc::pthread_self() };
+        // SAFETY: ours to initialise.
+        assert_eq!(unsafe { libc::pthread_getattr_np(own, attr) }, 0);
+        // SAFETY: initialised above.
+        unsafe { libc::pthread_attr_getstack(attr, &raw mut start, &raw mut bytes) };
+        // SAFETY: initialised above.
+        unsafe { libc::pthread_attr_destroy(attr) };
         tell.send((start as usize, bytes, &raw const here as usize))
             .expect("heard");
     });
@@ -452,6 +474,6 @@ fn thread_mode_changes_nothing() {
     }
     assert!(mode_reason().is_some());
     // SAFETY: in this mode the address is not used.
-    assert_eq!(unsafe { create(4097) }, (Block(0), 4096));
-    assert_eq!(thread_block(), Block(0));
+    assert_eq!(unsafe { create(4097) }, (Block::NONE, 4096));
+    assert_eq!(thread_block(), Block::NONE);
 }
