@@ -48,6 +48,9 @@ pub(crate) fn layout() -> BlockLayout {
 /// Makes the block of a fresh slot below `mem_top`. Returns it, and the address below it at which
 /// the stack may start (aligned to 16).
 ///
+/// For some instructions the new block is the active one: a signal handler that interrupts them
+/// finds thread-locals as at the start of a thread.
+///
 /// # Safety
 /// The memory below `mem_top` must be a slot's, hold zeros, and have room for a [`BlockLayout`].
 ///

@@ -1,4 +1,57 @@
-//! Thread control blocks that follow the goroutine.
+//! Thread control blocks that follow the goroutine: to Rust, to std and to glibc a goroutine is a
+//! thread, whichever OS thread runs it.
+//!
+//! In reading order: `switch` (the hot part), `block` (a block as memory), `life` (make, reset,
+//! destroy), `image` (static storage of the loaded modules), `glibc` and `probe` (what the
+//! installed glibc wants), `keys` (destructors), `husk` (what outlives a destroyed block).
+//!
+//! # Layout
+//! Downwards from the address given to [`create`]: one word of ours, `struct pthread` (2,368 bytes
+//! on glibc 2.36; the thread pointer is its start), the static storage of the modules loaded when
+//! the block is made (320 bytes in a small program), then the stack. With 256 bytes of G above, a
+//! parked goroutine has 1,150 bytes left for frames in the slot's top page.
+//!
+//! # What hangs on the block
+//! Right, by the tests beside this file:
+//! - thread-locals of every module, their addresses and destructors; `pthread_setspecific` values
+//!   and theirs; errno; std's panic count and `thread::current()`;
+//! - the self pointers, stack guard and pointer guard; `multiple_threads`; the head of the robust
+//!   list; the links that fork follows; the resolver's state; locale and character tables;
+//! - `sched_getcpu`: the block's rseq area is marked refused, so glibc asks the kernel;
+//! - tid is that of the running OS thread: `pthread_kill(pthread_self())`, `raise`, PI mutexes;
+//! - `pthread_getattr_np(pthread_self())` gives the goroutine's stack, if [`describe_stack`] did.
+//!
+//! # Limits
+//! - pthread mutexes of type recursive, error-checking, robust or PI, and pthread rwlocks, know their
+//!   owner by tid. Hold none over a switch: two goroutines on one OS thread look like one owner.
+//! - `pthread_exit`, and `pthread_cancel` of a goroutine, are not possible; the kernel does not know
+//!   a block's robust list, so robust mutexes are not released when the OS thread dies.
+//! - `setuid`, `setgid`, `setgroups` and their kin signal every OS thread, and glibc's handler
+//!   clears a mark in the *active* block: they do not return while goroutines run. Call them
+//!   before the runtime starts.
+//! - A library with *static* thread-locals (initial-exec) that is opened later is right in blocks
+//!   made after that. In older ones its storage would lie in the stack: open it before the runtime
+//!   starts, or call [`keep_static_reserve`]. Other libraries are right at any time.
+//! - malloc's cache of a destroyed block is handed on by `husk`; the few bytes behind its
+//!   `strerror` and `strsignal` texts, and its count in malloc's arena, are lost.
+//! - After [`run_dtors`] `thread::current()` panics, as at the end of a thread, until [`reset`].
+//! - CET shadow stacks are not switched; glibc has them off unless asked.
+//!
+//! # Measured
+//! `enter` and `leave`: 13 ns a pair, all of it the two `wrfsbase`; `create` 150 ns (1.5 us on cold
+//! memory, and 310 bytes of malloc for the dtv), `reset` 17 ns, `run_dtors` 50 ns with nothing to
+//! run, `destroy` 110 ns. A million coroutines parked below a `catch_unwind`: one page each.
+//!
+//! # Why not
+//! - The rarely used end of `struct pthread` in a page of its own: 1,700 bytes more for frames, but
+//!   marking its rseq area would touch that page, and unmarked it reads as registered on CPU 0: code
+//!   that uses rseq would rely on restarts that the kernel never makes.
+//! - glibc's whole static reserve below the block: 1,680 bytes of each top page.
+//! - A dtv of our own: glibc resizes it with `realloc`.
+//!
+//! # References
+//! glibc `nptl/allocatestack.c`, `nptl/pthread_create.c`, `elf/dl-tls.c`, `nptl/nptl_setxid.c`;
+//! rust-lang/rust#33368, unsafe-code-guidelines#602.
 
 mod block;
 mod glibc;
@@ -42,7 +95,7 @@ pub(crate) fn force_thread_mode() {
 }
 
 /// Makes blocks keep glibc's whole reserve for libraries loaded later, at the cost of one more
-/// touched page per goroutine. No effect on blocks already made.
+/// touched page per goroutine. No effect after [`init`].
 pub(crate) fn keep_static_reserve() {
     WHOLE_RESERVE.store(true, Relaxed);
 }
