@@ -154,6 +154,11 @@ pub(crate) fn owner_of_guard(addr: usize) -> Option<Slot> {
     (into_slot < PAGE_BYTES).then(|| Slot::at(addr - into_slot, slab.class, false))
 }
 
+/// Returns whether `addr` lies in any slot. Async-signal-safe.
+pub(crate) fn contains(addr: usize) -> bool {
+    slab::slab_of(addr).is_some()
+}
+
 /// Returns what the stacks of the process cost.
 pub(crate) fn stats() -> StackStats {
     StackStats {

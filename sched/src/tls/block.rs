@@ -2,7 +2,8 @@
 //!
 //! # Invariants
 //! 1. A block that `create` made holds, from its thread pointer upwards, `struct pthread` and then
-//!    one word of ours: the image it was made by. Below, the static storage that the image lists.
+//!    two words of ours: the image it was made by, and the block of the OS thread that runs it
+//!    while it is active. Below, the static storage that the image lists.
 
 use super::glibc::Glibc;
 use super::image::{Image, Module};
@@ -16,10 +17,14 @@ pub(super) const STACK_GUARD: isize = 0x28;
 /// Offset of the value that glibc mangles pointers with.
 pub(super) const POINTER_GUARD: isize = 0x30;
 
+/// The size of our words above `struct pthread`, in bytes.
+pub(super) const OUR_BYTES: usize = 16;
+
 /// A thread control block: the value of the thread pointer while it is active.
 ///
 /// In [`TlsMode::Thread`](super::TlsMode::Thread) it names nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(transparent)]
 pub(crate) struct Block(usize);
 
 impl Block {

@@ -63,6 +63,11 @@ unsafe impl Sync for Glibc {}
 type Field = [u32; 3];
 
 impl Glibc {
+    /// Returns the offset of the word in which a goroutine's block names its OS thread's.
+    pub(super) fn owner(&self) -> usize {
+        self.tcb_bytes + size_of::<usize>()
+    }
+
     /// Asks glibc for everything.
     pub(super) fn find() -> Result<Self, Missing> {
         type Info = unsafe extern "C" fn(*mut usize, *mut usize);

@@ -9,9 +9,9 @@
 //! `create` and `destroy` take locks of the dynamic linker and of malloc for a moment: the cold
 //! path. `reset` takes none unless the goroutine used thread-locals of a `dlopen`ed library.
 
-use super::block::{Block, DTV, MULTIPLE_THREADS, POINTER_GUARD, STACK_GUARD};
+use super::block::{Block, DTV, MULTIPLE_THREADS, OUR_BYTES, POINTER_GUARD, STACK_GUARD};
 use super::glibc::Glibc;
-use super::image::{Image, Module};
+use super::image::Module;
 use super::switch::{enter, leave, thread_block};
 use super::{Setup, husk, image, keys, setup};
 
@@ -23,7 +23,7 @@ const LC_GLOBAL_LOCALE: libc::locale_t = usize::MAX as libc::locale_t;
 pub(crate) struct BlockLayout {
     /// Static thread-local storage below the thread pointer, in bytes.
     pub(crate) size_below: usize,
-    /// The thread control block and our word, from the thread pointer upwards, in bytes.
+    /// The thread control block and our words, from the thread pointer upwards, in bytes.
     pub(crate) size_above: usize,
     /// Alignment of the thread pointer, in bytes.
     pub(crate) align: usize,
@@ -40,7 +40,7 @@ pub(crate) fn layout() -> BlockLayout {
     };
     BlockLayout {
         size_below: image(&setup.glibc).below,
-        size_above: setup.glibc.tcb_bytes + size_of::<*const Image>(),
+        size_above: setup.glibc.tcb_bytes + OUR_BYTES,
         align: block_align(&setup.glibc),
     }
 }
@@ -102,7 +102,7 @@ pub(crate) unsafe fn find(mem_top: usize) -> (Block, usize) {
 
 /// Returns the thread pointer of a block below `mem_top`.
 fn block_addr(glibc: &Glibc, mem_top: usize) -> usize {
-    (mem_top - glibc.tcb_bytes - size_of::<*const Image>()) & !(block_align(glibc) - 1)
+    (mem_top - glibc.tcb_bytes - OUR_BYTES) & !(block_align(glibc) - 1)
 }
 
 /// Returns the alignment of thread pointers: glibc's, and that of `struct pthread`.

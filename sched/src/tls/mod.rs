@@ -3,10 +3,11 @@
 //!
 //! In reading order: `switch` (the hot part), `block` (a block as memory), `life` (make, reset,
 //! destroy), `image` (static storage of the loaded modules), `glibc` and `probe` (what the
-//! installed glibc wants), `keys` (destructors), `husk` (what outlives a destroyed block).
+//! installed glibc wants), `keys` (destructors), `husk` (what outlives a destroyed block),
+//! `setxid`.
 //!
 //! # Layout
-//! Downwards from the address given to [`create`]: one word of ours, `struct pthread` (2,368 bytes
+//! Downwards from the address given to [`create`]: two words of ours, `struct pthread` (2,368 bytes
 //! on glibc 2.36; the thread pointer is its start), the static storage of the modules loaded when
 //! the block is made (320 bytes in a small program), then the stack. With 256 bytes of G above, a
 //! parked goroutine has 1,150 bytes left for frames in the slot's top page.
@@ -19,16 +20,14 @@
 //!   list; the links that fork follows; the resolver's state; locale and character tables;
 //! - `sched_getcpu`: the block's rseq area is marked refused, so glibc asks the kernel;
 //! - tid is that of the running OS thread: `pthread_kill(pthread_self())`, `raise`, PI mutexes;
-//! - `pthread_getattr_np(pthread_self())` gives the goroutine's stack, if [`describe_stack`] did.
+//! - `pthread_getattr_np(pthread_self())` gives the goroutine's stack, if [`describe_stack`] did;
+//! - `setuid` and its kin, which signal every OS thread: `setxid` says how.
 //!
 //! # Limits
 //! - pthread mutexes of type recursive, error-checking, robust or PI, and pthread rwlocks, know their
 //!   owner by tid. Hold none over a switch: two goroutines on one OS thread look like one owner.
 //! - `pthread_exit`, and `pthread_cancel` of a goroutine, are not possible; the kernel does not know
 //!   a block's robust list, so robust mutexes are not released when the OS thread dies.
-//! - `setuid`, `setgid`, `setgroups` and their kin signal every OS thread, and glibc's handler
-//!   clears a mark in the *active* block: they do not return while goroutines run. Call them
-//!   before the runtime starts.
 //! - A library with *static* thread-locals (initial-exec) that is opened later is right in blocks
 //!   made after that. In older ones its storage would lie in the stack: open it before the runtime
 //!   starts, or call [`keep_static_reserve`]. Other libraries are right at any time.
@@ -60,6 +59,7 @@ mod image;
 mod keys;
 mod life;
 mod probe;
+mod setxid;
 mod switch;
 
 pub(crate) use block::Block;
@@ -112,7 +112,7 @@ pub(crate) fn init() -> TlsMode {
         } else {
             TlsMode::ArchPrctl
         };
-        switch::set_mode(mode, setup.glibc.tid);
+        switch::set_mode(mode, setup.glibc.tid, setup.glibc.owner());
     }
     mode()
 }
@@ -126,6 +126,7 @@ fn set_up() -> Result<Setup, String> {
         .libc()
         .ok_or("glibc's own thread-locals were not found")?;
     let template = probe::run(&glibc, libc).map_err(|missing| missing.to_string())?;
+    setxid::install(&glibc);
     // SAFETY: it returns the address of this thread's errno.
     let errno = unsafe { libc::__errno_location() } as isize;
     Ok(Setup {

@@ -1,7 +1,7 @@
 //! The mode, and the switch of thread pointers: the hot part of this module.
 //!
 //! # Memory ordering
-//! `MODE` and `TID` are written once, by `init` at boot, before any block exists; whoever has a
+//! `MODE`, `TID` and `OWNER` are written once, by `init` at boot, before any block exists; whoever has a
 //! block got it from code that ran after. So Relaxed.
 //!
 //! # Blocking
@@ -27,10 +27,13 @@ pub enum TlsMode {
 static MODE: AtomicU8 = AtomicU8::new(TlsMode::Thread as u8);
 /// Offset of the thread id in a block. Written as above.
 static TID: AtomicUsize = AtomicUsize::new(0);
+/// Offset of the word that names the OS thread's block. Written as above.
+static OWNER: AtomicUsize = AtomicUsize::new(0);
 
-/// Sets the mode, and the offset of the thread id in a block, for good.
-pub(super) fn set_mode(mode: TlsMode, tid: usize) {
+/// Sets the mode, and the offsets of the words that a switch writes, for good.
+pub(super) fn set_mode(mode: TlsMode, tid: usize, owner: usize) {
     TID.store(tid, Relaxed);
+    OWNER.store(owner, Relaxed);
     MODE.store(mode as u8, Relaxed);
 }
 
@@ -66,6 +69,9 @@ pub(crate) unsafe fn enter(block: Block, tid: i32) {
     let at = TID.load(Relaxed) as isize;
     // SAFETY: the field of that name in a complete block.
     unsafe { block.write(at, tid) };
+    let owner = OWNER.load(Relaxed) as isize;
+    // SAFETY: our word in a block that create made.
+    unsafe { block.write(owner, thread_block()) };
     // SAFETY: as the caller owes.
     unsafe { switch(mode, block) };
 }

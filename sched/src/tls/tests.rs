@@ -418,6 +418,30 @@ fn a_goroutine_may_fork() {
 }
 
 #[test]
+fn user_ids_may_be_set_while_goroutines_run() {
+    let set_own = || {
+        // SAFETY: no preconditions.
+        let own = unsafe { libc::getuid() };
+        // SAFETY: no preconditions.
+        assert_eq!(unsafe { libc::setuid(own) }, 0);
+    };
+    run(set_own);
+    let (tell, told) = channel();
+    let (finish, finished) = channel();
+    let running = thread::spawn(move || {
+        let mut bare = Bare::new(move |_| {
+            tell.send(()).expect("heard");
+            assert_eq!(finished.recv(), Ok(()));
+        });
+        assert!(bare.step());
+    });
+    told.recv().expect("runs");
+    set_own();
+    finish.send(()).expect("heard");
+    running.join().expect("no panic");
+}
+
+#[test]
 fn robust_mutexes_may_be_locked() {
     run(|| {
         // SAFETY: zeros are a valid value to initialise over.
