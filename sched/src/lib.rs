@@ -43,6 +43,7 @@ pub use sched::MAX_PROCS;
 pub use spawn::{SpawnOptions, Task, current_goroutine, num_goroutines};
 pub use stack::StackError;
 pub use sys::{Lock, now_ns};
+pub use tls::TlsMode;
 pub use timer::{Timer, TimerFn, sleep_ns, sleep_until_ns};
 pub use wait::WaitReason;
 

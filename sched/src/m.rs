@@ -71,13 +71,13 @@ impl M {
             p: AtomicPtr::new(ptr::null_mut()),
             id,
             tid: Cell::new(0),
-            block: Cell::new(tls::Block::none()),
+            block: Cell::new(tls::Block::NONE),
             spinning: Cell::new(false),
             next_p: AtomicPtr::new(ptr::null_mut()),
             note: Note::new(),
             locked_g: Cell::new(ptr::null()),
             locks: Cell::new(0),
-            thread_g: G::new(true, tls::Block::none(), 0, None),
+            thread_g: G::new(true, tls::Block::NONE, 0, None),
         }
     }
 

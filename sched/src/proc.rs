@@ -243,7 +243,6 @@ fn steal_next(s: &'static Sched, m: &'static M, p: &'static P) -> Option<&'stati
         {
             return Some(g);
         }
-        // The nap ends early when a queue has work.
         if let Some(g) = others(s, p).find_map(|victim| steal_half(victim, p)).or_else(|| take_global(s, p, 1)) {
             return Some(g);
         }

@@ -60,8 +60,6 @@ pub(crate) struct Sched {
     pub(crate) locked_ms: AtomicU32,
     /// When the M that sleeps until the next timer wakes up; `u64::MAX` if none does.
     pub(crate) keeper_until: AtomicU64,
-    /// The spinner that naps.
-    napper: AtomicPtr<M>,
     pub(crate) next_goid: AtomicU64,
     /// Every G of a goroutine that was ever made, some perhaps twice.
     all_gs: Mutex<Vec<&'static G>>,
@@ -112,7 +110,6 @@ impl Sched {
             idle_ms: AtomicU32::new(0),
             locked_ms: AtomicU32::new(0),
             keeper_until: AtomicU64::new(u64::MAX),
-            napper: AtomicPtr::new(ptr::null_mut()),
             next_goid: AtomicU64::new(1),
             all_gs: Mutex::new(Vec::new()),
             all_ms: Mutex::new(Vec::new()),
@@ -185,8 +182,6 @@ impl Sched {
             Wake::ForQueue => {
                 if self.idle.needs_wake() {
                     self.wake_one();
-                } else if !self.napper.load(Ordering::Relaxed).is_null() {
-                    self.end_nap();
                 }
             }
         }
@@ -205,26 +200,11 @@ impl Sched {
         }
     }
 
-    #[cold]
-    fn end_nap(&self) {
-        // SAFETY: null or an M; Ms are never freed.
-        if let Some(m) = unsafe { self.napper.swap(ptr::null_mut(), Ordering::AcqRel).as_ref() } {
-            // SAFETY: as above. A note that comes too late ends a later sleep early, which sleepers check.
-            unsafe { Note::wake(&raw const m.note) };
-        }
-    }
-
     /// A spinner found only `runnext`s. Their Ps most likely run these in a moment; a thief now would tear apart two
-    /// goroutines that hand a value to and fro. It naps as long as a handful of switches take, and comes back.
+    /// goroutines that hand a value to and fro. It naps as long as a handful of switches take, and comes back. It stays
+    /// counted as a spinner: what is queued meanwhile waits at most that long, and is then taken by the half queue at once.
     pub(crate) fn nap(&self, m: &'static M, round: u32) {
-        self.napper.store(ptr::from_ref(m).cast_mut(), Ordering::Release);
-        m.note.sleep(Some(NAP * (1 << round.min(2))));
-        let _ = self.napper.compare_exchange(
-            ptr::from_ref(m).cast_mut(),
-            ptr::null_mut(),
-            Ordering::AcqRel,
-            Ordering::Relaxed,
-        );
+        m.note.sleep(Some(NAP * (1 + round.min(1))));
     }
 
     /// Takes a P off the idle list; it is Running then.

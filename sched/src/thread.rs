@@ -70,7 +70,7 @@ thread_local! {
 pub(crate) fn thread_g() -> &'static G {
     let recycled = FREE.lock().pop();
     let g = recycled.unwrap_or_else(|| {
-        let g: &'static G = Box::leak(Box::new(G::new(true, tls::Block::none(), 0, None)));
+        let g: &'static G = Box::leak(Box::new(G::new(true, tls::Block::NONE, 0, None)));
         ALL.lock().push(g);
         g
     });

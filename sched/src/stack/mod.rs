@@ -10,6 +10,25 @@
 //! # Blocking
 //! [`alloc`], [`free`] and [`trim`] take a mutex of the class for a moment and may make system
 //! calls; they are the cold path below the per-P caches. [`owner_of_guard`] is async-signal-safe.
+//!
+//! # Measured
+//! Per slot, at 256 KiB spacing, half a million and a million slots, Linux 6.18 on a virtual
+//! machine whose memory the host had already committed (a cold host adds 5 to 10 us per page):
+//!
+//! | step | one call each | batches of 32 |
+//! | --- | --- | --- |
+//! | guard | 0.48 to 0.87 us | 0.34 to 0.47 us |
+//! | populate the top page | 1.2 us | 1.1 us |
+//! | first touch of it instead | 2.2 to 3.9 us | |
+//! | give the pages of an idle slot back | 2.4 us | |
+//!
+//! So fresh slots are made in batches, guarded and their top page populated, 1.4 us in all instead
+//! of 3 to 4; batches of 8 have most of the gain, beyond 32 there is none. Batches double with use,
+//! so that at most as much is prepared as was used. Page tables cost 512 bytes a slot, and a
+//! million slots 48 mappings.
+//!
+//! # Why not
+//! A larger share of populated pages: a goroutine that only parks touches the top page alone.
 
 mod class;
 mod costack;
@@ -140,6 +159,11 @@ pub(crate) fn owner_of_guard(addr: usize) -> Option<Slot> {
     (into_slot < PAGE_BYTES).then(|| Slot::at(addr - into_slot, slab.class, false))
 }
 
+/// Returns whether `addr` lies in any slot. Async-signal-safe.
+pub(crate) fn contains(addr: usize) -> bool {
+    slab::slab_of(addr).is_some()
+}
+
 /// Returns what the stacks of the process cost.
 pub(crate) fn stats() -> StackStats {
     StackStats {
@@ -148,3 +172,6 @@ pub(crate) fn stats() -> StackStats {
         bytes_reserved: slab::reserved_bytes(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -141,7 +141,7 @@ impl Lists {
         let bytes = range.len().min(self.batch * class.bytes());
         let taken = range.start..range.start + bytes;
         range.start = taken.end;
-        if range.is_empty() {
+        if range.start == range.end {
             self.unprepared.pop();
         }
         self.batch = (self.batch * 2).min(LARGEST_BATCH);

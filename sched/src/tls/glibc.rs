@@ -7,6 +7,7 @@
 //! Offsets by glibc version: distributions patch. Linking the private functions: a program would
 //! then fail to start, where it can still run with thread-bound thread-locals.
 
+use crate::arch;
 use std::ffi::CStr;
 use std::fmt;
 
@@ -31,14 +32,18 @@ pub(super) struct Glibc {
     pub(super) call_dtors: unsafe extern "C" fn(),
     /// `__ctype_init()`: sets the character tables of the running thread.
     pub(super) ctype_init: unsafe extern "C" fn(),
-    /// `__res_nclose(state)`: closes a resolver state; absent is harmless.
-    pub(super) res_close: Option<unsafe extern "C" fn(*mut u8)>,
+    /// `__res_nclose(state)`: closes a resolver state.
+    pub(super) res_close: unsafe extern "C" fn(*mut u8),
+    /// Where a thread keeps the pointer to its resolver state (`__resp`), from the thread pointer.
+    pub(super) res_state: isize,
     /// `__pthread_keys`: sequence number and destructor of every key.
     pub(super) keys: *const [usize; 2],
     /// Size of `struct pthread`, in bytes.
     pub(super) tcb_bytes: usize,
     /// Offset of `tid` in it.
     pub(super) tid: usize,
+    /// Offset of `list`, its two links in glibc's list of threads.
+    pub(super) list: usize,
     /// Offset of `specific`, its table of key blocks.
     pub(super) specific: usize,
     /// Offset of the restartable-sequence area from the thread pointer; from glibc 2.35.
@@ -58,11 +63,16 @@ unsafe impl Sync for Glibc {}
 type Field = [u32; 3];
 
 impl Glibc {
+    /// Returns the offset of the word in which a goroutine's block names its OS thread's.
+    pub(super) fn owner(&self) -> usize {
+        self.tcb_bytes + size_of::<usize>()
+    }
+
     /// Asks glibc for everything.
     pub(super) fn find() -> Result<Self, Missing> {
-        // SAFETY (all of the symbols below): the types are those of glibc's sources, 2.31 to 2.41.
-        let info: unsafe extern "C" fn(*mut usize, *mut usize) =
-            unsafe { function(c"_dl_get_tls_static_info")? };
+        type Info = unsafe extern "C" fn(*mut usize, *mut usize);
+        // SAFETY: the type is that of glibc's source, as of 2.31 to 2.41.
+        let info: Info = unsafe { function(c"_dl_get_tls_static_info")? };
         let (mut static_bytes, mut align) = (0, 0);
         // SAFETY: it stores two sizes.
         unsafe { info(&raw mut static_bytes, &raw mut align) };
@@ -80,6 +90,8 @@ impl Glibc {
         }
         let [tid_bits, _, tid] = number::<Field>(c"_thread_db_pthread_tid")?;
         check(tid_bits == 32, c"_thread_db_pthread_tid")?;
+        let [list_bits, _, list] = number::<Field>(c"_thread_db_pthread_list")?;
+        check(list_bits == 2 * usize::BITS, c"_thread_db_pthread_list")?;
         let rseq = number::<isize>(c"__rseq_offset").ok();
         Ok(Self {
             // SAFETY: the type is that of glibc's source.
@@ -91,10 +103,13 @@ impl Glibc {
             // SAFETY: as above.
             ctype_init: unsafe { function(c"__ctype_init")? },
             // SAFETY: as above.
-            res_close: unsafe { function(c"__res_nclose") }.ok(),
+            res_close: unsafe { function(c"__res_nclose")? },
+            // A thread-local symbol: its address is that of this thread's copy.
+            res_state: symbol(c"__resp")? as isize - arch::thread_pointer() as isize,
             keys: symbol(c"__pthread_keys")?.cast(),
             tcb_bytes: number::<u32>(c"_thread_db_sizeof_pthread")? as usize,
             tid: tid as usize,
+            list: list as usize,
             specific: specific as usize,
             rseq,
             static_bytes,
@@ -116,8 +131,9 @@ fn symbol(name: &'static CStr) -> Result<*mut libc::c_void, Missing> {
 
 /// Finds a constant.
 fn number<T: Copy>(name: &'static CStr) -> Result<T, Missing> {
+    let at = symbol(name)?.cast::<T>();
     // SAFETY: the symbol is a constant that glibc exports for debuggers, of the type asked for.
-    Ok(unsafe { symbol(name)?.cast::<T>().read_unaligned() })
+    Ok(unsafe { at.read_unaligned() })
 }
 
 /// Finds a function.

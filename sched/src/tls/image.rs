@@ -15,6 +15,7 @@
 //! `current` takes the dynamic linker's lock for a moment; after a `dlopen` also a mutex here.
 
 use super::glibc::Glibc;
+use super::probe;
 use crate::arch;
 use parking_lot::Mutex;
 use std::ffi::{c_int, c_void};
@@ -68,12 +69,13 @@ fn renew(glibc: &Glibc, whole_reserve: bool) -> &'static Image {
 }
 
 impl Image {
+    /// Looks at the modules from a new thread: only there does glibc tell of all of them. To an old
+    /// thread a library that was opened later looks as if it had no storage yet.
     fn scan(glibc: &Glibc, whole_reserve: bool) -> Self {
         let reserve = glibc.static_bytes - glibc.tcb_bytes;
         let mut scan = Scan {
-            tp: arch::thread_pointer(),
-            // SAFETY: it returns the address of this thread's errno.
-            errno: unsafe { libc::__errno_location() } as usize,
+            tp: 0,
+            errno: 0,
             reserve,
             image: Self {
                 stamp: stamp(),
@@ -81,8 +83,11 @@ impl Image {
                 modules: Vec::new(),
             },
         };
-        // SAFETY: the callback has the type asked for and gets the `Scan` it expects.
-        unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut scan).cast()) };
+        let started = probe::on_fresh_thread(look, (&raw mut scan).cast(), |_| ());
+        assert!(
+            started,
+            "cannot start a thread to look at the loaded libraries"
+        );
         let mut image = scan.image;
         // From glibc 2.41 the restartable-sequence area lies below the modules' storage.
         let rseq = glibc
@@ -109,6 +114,20 @@ struct Scan {
     errno: usize,
     reserve: usize,
     image: Image,
+}
+
+/// Notes every module with static storage.
+extern "C" fn look(scan: *mut c_void) -> *mut c_void {
+    {
+        // SAFETY: Image::scan passes its `Scan` and waits for this thread.
+        let scan = unsafe { &mut *scan.cast::<Scan>() };
+        scan.tp = arch::thread_pointer();
+        // SAFETY: it returns the address of this thread's errno.
+        scan.errno = unsafe { libc::__errno_location() } as usize;
+    }
+    // SAFETY: the callback has the type asked for and gets the `Scan` it expects.
+    unsafe { libc::dl_iterate_phdr(Some(visit), scan) };
+    std::ptr::null_mut()
 }
 
 /// Notes a module if its thread-local storage is static, that is, near the thread pointer.

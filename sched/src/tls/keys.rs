@@ -38,6 +38,9 @@ pub(super) unsafe fn run_dtors(glibc: &Glibc, tp: usize) {
         let entry = unsafe { group_entry(glibc, tp, group) };
         // SAFETY: invariant 1; the entry is the block's own.
         let values = unsafe { entry.replace(std::ptr::null_mut()) };
+        if values.is_null() {
+            continue; // the common case
+        }
         // SAFETY: allocated by glibc's calloc, and no longer reachable.
         unsafe { libc::free(values.cast()) };
     }
@@ -59,13 +62,17 @@ unsafe fn run_round(glibc: &Glibc, tp: usize) -> bool {
         }
         for i in 0..GROUP_KEYS {
             // SAFETY: invariant 1: a group has that many values.
-            let value = unsafe { &mut *values.add(i) };
+            let value = unsafe { values.add(i) };
+            // SAFETY: the block is active, so only this thread uses it; the destructor comes later.
+            let value = unsafe { &mut *value };
             let data = std::mem::replace(&mut value.data, std::ptr::null_mut());
             if data.is_null() {
                 continue;
             }
             // SAFETY: glibc's table has a record for each of the 1,024 keys.
-            let [seq, dtor] = unsafe { *glibc.keys.add(group * GROUP_KEYS + i) };
+            let key = unsafe { glibc.keys.add(group * GROUP_KEYS + i) };
+            // SAFETY: as above. Another thread may delete the key meanwhile, as in glibc's own loop.
+            let [seq, dtor] = unsafe { key.read_volatile() };
             if seq != value.seq || dtor == 0 {
                 continue; // the key was deleted, or has no destructor
             }

@@ -9,6 +9,7 @@
 use super::glibc::{Glibc, Missing};
 use super::image::Module;
 use crate::arch;
+use crate::stack::PAGE_BYTES;
 use std::ffi::c_void;
 
 /// The stack of the probe, in bytes. glibc puts the block and static storage at its top.
@@ -42,15 +43,18 @@ struct Probe<'a> {
 
 /// Starts a thread, looks at its block, and joins it.
 pub(super) fn run(glibc: &Glibc, libc: &Module) -> Result<Template, Missing> {
-    let mut stack = vec![0u8; STACK_BYTES + 4096].into_boxed_slice();
-    let start = (stack.as_mut_ptr() as usize).next_multiple_of(4096);
     let mut probe = Probe {
         glibc,
         libc,
-        stack: start,
+        stack: 0,
         found: None,
     };
-    if !spawn_and_join(start, (&raw mut probe).cast()) {
+    let at: *mut Probe<'_> = &raw mut probe;
+    let started = on_fresh_thread(look, at.cast(), |stack| {
+        // SAFETY: the thread has not started; nothing else uses the probe.
+        unsafe { (*at).stack = stack };
+    });
+    if !started {
         return Err(Missing(c"pthread_create on a stack of ours"));
     }
     probe
@@ -58,17 +62,26 @@ pub(super) fn run(glibc: &Glibc, libc: &Module) -> Result<Template, Missing> {
         .ok_or(Missing(c"struct pthread: its stack bounds were not found"))
 }
 
-fn spawn_and_join(stack: usize, probe: *mut c_void) -> bool {
+/// Runs `body(arg)` on a new thread, on a stack of [`STACK_BYTES`] whose lowest address it tells
+/// first. Returns, once the thread has ended, whether it could be started.
+pub(super) fn on_fresh_thread(
+    body: extern "C" fn(*mut c_void) -> *mut c_void,
+    arg: *mut c_void,
+    tell: impl FnOnce(usize),
+) -> bool {
+    let mut memory = vec![0u8; STACK_BYTES + PAGE_BYTES];
+    let stack = (memory.as_mut_ptr() as usize).next_multiple_of(PAGE_BYTES);
+    tell(stack);
     // SAFETY: zeros are a valid value to initialise over.
     let mut attr: libc::pthread_attr_t = unsafe { std::mem::zeroed() };
     let attr = &raw mut attr;
     let mut thread: libc::pthread_t = 0;
     // SAFETY: `attr` is ours to initialise.
     let mut refused = unsafe { libc::pthread_attr_init(attr) };
-    // SAFETY: the caller keeps the stack until the thread is joined.
+    // SAFETY: the memory is kept until the thread is joined.
     refused |= unsafe { libc::pthread_attr_setstack(attr, stack as *mut c_void, STACK_BYTES) };
-    // SAFETY: `look` expects the probe, which the caller leaves alone until the join.
-    refused |= unsafe { libc::pthread_create(&raw mut thread, attr, look, probe) };
+    // SAFETY: the caller passes what `body` expects and leaves it alone until the join.
+    refused |= unsafe { libc::pthread_create(&raw mut thread, attr, body, arg) };
     if refused == 0 {
         // SAFETY: the thread was just created and is joined once.
         refused = unsafe { libc::pthread_join(thread, std::ptr::null_mut()) };
