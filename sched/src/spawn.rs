@@ -23,7 +23,7 @@
 
 use crate::g::G;
 use crate::m::M;
-use crate::p::P;
+use crate::p::{FreeList, P};
 use crate::rt::{self, Rt};
 use crate::sched::{Sched, Wake, sched};
 use crate::stack::{self, CoStack, Slot, StackError};
@@ -35,6 +35,9 @@ use std::panic::Location;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+/// How many dead Gs a P takes from the pool at once.
+const REFILL: usize = 32;
 
 /// What a goroutine is given beside what it runs.
 #[derive(Clone, Debug)]
@@ -93,7 +96,7 @@ impl Rt {
         let p = self.m().and_then(M::p);
         let default = DEFAULT_STACK.load(Ordering::Relaxed);
         let size = if options.stack_size == 0 { default } else { options.stack_size };
-        let dead = if size == default { p.and_then(P::pop_free) } else { None };
+        let dead = if size == default { p.and_then(|p| p.pop_free().or_else(|| refill(p, size))) } else { None };
         let g = match dead {
             Some(g) => g,
             None => from_pool(s, size)?,
@@ -131,6 +134,19 @@ impl Rt {
         self.make_next(g, Wake::ForNext);
         Ok(id)
     }
+}
+
+/// Brings dead Gs from the pool of stacks to an empty local list.
+#[cold]
+fn refill(p: &P, size: usize) -> Option<&'static G> {
+    let mut batch = FreeList::new();
+    stack::alloc_warm(size, REFILL, |slot| {
+        // SAFETY: an idle slot has the dead G of its last goroutine at its top.
+        batch.push(unsafe { &*g_of(slot) });
+    });
+    let first = batch.pop()?;
+    p.refill_free(batch);
+    Some(first)
 }
 
 /// A G from the pool of stacks: a dead one with its slot, or a new one in a fresh slot.
@@ -222,7 +238,7 @@ fn g_of(slot: Slot) -> *mut G {
 
 /// Gives dead Gs with their slots to the pool of stacks, for all Ps.
 pub(crate) fn retire(gs: impl Iterator<Item = &'static G>) {
-    stack::free(&mut gs.map(|g| g.slot.get().expect("a goroutine has a slot").used()));
+    stack::free(gs.map(|g| g.slot.get().expect("a goroutine has a slot").used()));
 }
 
 /// Gives the memory of long idle stacks back to the system, but for the newest `keep` of each size.

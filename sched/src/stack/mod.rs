@@ -131,13 +131,22 @@ pub(crate) fn alloc(stack_size: usize) -> Result<Slot, StackError> {
     Ok(slot)
 }
 
-/// Puts slots back into the global pool of their class; the last becomes the newest.
+/// Takes up to `max` idle slots of the class for `stack_size` at once, each with the block of its last goroutine.
+pub(crate) fn alloc_warm(stack_size: usize, max: usize, mut each: impl FnMut(Slot)) {
+    if let Some(class) = Class::for_bytes(stack_size) {
+        let taken = POOLS[class.index()].alloc_warm(class, max, &mut each);
+        IN_USE.fetch_add(taken, Relaxed);
+    }
+}
+
+/// Puts slots of one class back into the global pool; the last becomes the newest.
 ///
 /// Their memory and thread control block stay as they are until [`trim`].
-pub(crate) fn free(slots: &mut impl Iterator<Item = Slot>) {
-    for slot in slots {
-        POOLS[slot.class.index()].free(slot);
-        IN_USE.fetch_sub(1, Relaxed);
+pub(crate) fn free(slots: impl Iterator<Item = Slot>) {
+    let mut slots = slots.peekable();
+    if let Some(first) = slots.peek() {
+        let freed = POOLS[first.class.index()].free(slots);
+        IN_USE.fetch_sub(freed, Relaxed);
     }
 }
 

@@ -68,6 +68,14 @@ impl Pool {
         self.prepare(class, range)
     }
 
+    /// Takes up to `max` warm slots, the newest first.
+    pub(super) fn alloc_warm(&self, class: Class, max: usize, each: &mut dyn FnMut(Slot)) -> usize {
+        let mut lists = self.lists.lock();
+        let keep = lists.warm.len().saturating_sub(max);
+        let taken = lists.warm.drain(keep..).rev();
+        taken.map(|at| each(Slot::at(at, class, false))).count()
+    }
+
     /// Guards the slots of `range`, keeps them as ready, and takes one.
     fn prepare(&self, class: Class, range: Range<usize>) -> Result<Slot, StackError> {
         let mut guards = [0; LARGEST_BATCH];
@@ -101,9 +109,12 @@ impl Pool {
         Ok(Slot::at(guards[0], class, true))
     }
 
-    /// Puts a slot back as the newest warm one.
-    pub(super) fn free(&self, slot: Slot) {
-        self.lists.lock().warm.push(slot.guard());
+    /// Puts slots of this class back as the newest warm ones. Returns how many.
+    pub(super) fn free(&self, slots: impl Iterator<Item = Slot>) -> usize {
+        let mut lists = self.lists.lock();
+        let before = lists.warm.len();
+        lists.warm.extend(slots.map(|slot| slot.guard()));
+        lists.warm.len() - before
     }
 
     /// Takes the longest idle slots until at most `max_idle` warm ones are left.

@@ -60,7 +60,7 @@ fn slots_do_not_overlap_and_are_zero() {
 #[test]
 fn the_newest_idle_slot_is_taken_first() {
     let slots: Vec<_> = (0..5).map(|_| alloc(64 << 10).expect("a slot")).collect();
-    free(&mut slots.iter().copied());
+    free(slots.iter().copied());
     for slot in slots.iter().rev() {
         let again = alloc(64 << 10).expect("a slot");
         assert_eq!(again.guard(), slot.guard());
@@ -79,7 +79,7 @@ fn trim_gives_pages_back_and_keeps_the_guard() {
         // SAFETY: as above.
         unsafe { byte(slot.base()).write(1) };
     }
-    free(&mut slots.iter().copied());
+    free(slots.iter().copied());
     let mut stripped = Vec::new();
     pool.trim(class, 1, &mut |slot| stripped.push(slot.guard()));
     let oldest: Vec<_> = slots[..3].iter().map(Slot::guard).collect();

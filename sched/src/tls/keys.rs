@@ -12,7 +12,7 @@ use super::glibc::Glibc;
 
 /// How often destructors are run for values that destructors set: `PTHREAD_DESTRUCTOR_ITERATIONS`.
 const ROUNDS: usize = 4;
-const GROUPS: usize = 32;
+pub(super) const GROUPS: usize = 32;
 const GROUP_KEYS: usize = 32;
 
 /// A value, and the sequence number of the key it was set for.

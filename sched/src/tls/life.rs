@@ -222,8 +222,16 @@ pub(crate) unsafe fn run_dtors(block: Block) {
     let Some(setup) = setup() else { return };
     // SAFETY: runs what the goroutine registered, once, on its own block.
     unsafe { (setup.glibc.call_dtors)() };
-    // SAFETY: the block is active and no OS thread's own.
-    unsafe { keys::run_dtors(&setup.glibc, block.address()) };
+    // SAFETY: the probe found a flag of that type there.
+    let keyless = setup.template.specific_used.is_some_and(|at| unsafe { block.read::<u8>(at as isize) } == 0);
+    if !keyless {
+        // SAFETY: the block is active and no OS thread's own.
+        unsafe { keys::run_dtors(&setup.glibc, block.address()) };
+        if let Some(at) = setup.template.specific_used {
+            // SAFETY: as above; the values are gone.
+            unsafe { block.write(at as isize, 0u8) };
+        }
+    }
     // SAFETY: back to the process's locale, and its character tables.
     unsafe { libc::uselocale(LC_GLOBAL_LOCALE) };
 }

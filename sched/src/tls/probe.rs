@@ -8,6 +8,7 @@
 
 use super::glibc::{Glibc, Missing};
 use super::image::Module;
+use super::keys::GROUPS;
 use crate::arch;
 use crate::stack::PAGE_BYTES;
 use std::ffi::c_void;
@@ -31,6 +32,8 @@ pub(super) struct Template {
     pub(super) self_pointers: Vec<SelfPointer>,
     /// Offset of the stack's lowest address, which its size follows.
     pub(super) stack: usize,
+    /// Offset of the byte that says whether any `pthread_setspecific` was made, if it was found.
+    pub(super) specific_used: Option<usize>,
 }
 
 /// What the probe thread works on.
@@ -91,7 +94,7 @@ pub(super) fn on_fresh_thread(
     refused == 0
 }
 
-/// The probe thread: reads its own block, calls nothing that could change it.
+/// The probe thread: reads its own block before it calls anything that could change it.
 extern "C" fn look(probe: *mut c_void) -> *mut c_void {
     // SAFETY: `run` passes the probe and waits for this thread.
     let probe = unsafe { &mut *probe.cast::<Probe<'_>>() };
@@ -116,6 +119,26 @@ extern "C" fn look(probe: *mut c_void) -> *mut c_void {
     probe.found = stack.map(|at| Template {
         self_pointers,
         stack: at as usize,
+        specific_used: find_specific_used(tp, probe.glibc),
     });
     std::ptr::null_mut()
+}
+
+/// Sets a key, and looks whether the byte behind the table of key blocks goes from 0 to 1.
+fn find_specific_used(tp: usize, glibc: &Glibc) -> Option<usize> {
+    let offset = glibc.specific + GROUPS * WORD;
+    // SAFETY: a byte of this thread's block, which glibc writes below: hence volatile.
+    let read = || unsafe { ((tp + offset) as *const u8).read_volatile() };
+    let before = read();
+    let mut key = 0;
+    // SAFETY: `key` is ours to write.
+    if unsafe { libc::pthread_key_create(&raw mut key, None) } != 0 {
+        return None;
+    }
+    // SAFETY: the key was just made; any value will do.
+    unsafe { libc::pthread_setspecific(key, (&raw const key).cast()) };
+    let after = read();
+    // SAFETY: as above; it has no destructor that could see the value.
+    unsafe { libc::pthread_key_delete(key) };
+    (before == 0 && after == 1).then_some(offset)
 }
