@@ -57,6 +57,10 @@ mod suppress;
 mod sync;
 mod text;
 #[cfg(test)]
+mod lifetimes;
+#[cfg(test)]
+mod litmus;
+#[cfg(test)]
 mod oracle;
 #[cfg(test)]
 mod testing;

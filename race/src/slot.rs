@@ -251,8 +251,14 @@ pub(crate) fn set_limit(n: usize) {
     LIMIT.store(n, Relaxed);
 }
 
-/// For tests: pushes a free slot's epoch to its limit.
+/// For tests: how many slots were ever used.
 #[cfg(test)]
-pub(crate) fn exhaust(s: usize) {
-    ALL[s].epoch.store(EPOCH_LIMIT - 1, Relaxed);
+pub(crate) fn used() -> usize {
+    USED.load(Relaxed)
+}
+
+/// For tests: the goroutine's slot is one release short of its limit.
+#[cfg(test)]
+pub(crate) fn exhaust(ctx: &mut Ctx) {
+    set_epoch(ctx, EPOCH_LIMIT - 1);
 }
