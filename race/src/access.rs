@@ -1,0 +1,277 @@
+//! The check: an access against the cells of the bytes it touches.
+//!
+//! # Protocol
+//! For each granule of eight bytes: a cell of the same slot and epoch that stands for the access means it was checked
+//! before: done. Else the access takes a place among the cells by compare-exchange, first choice first:
+//! 1. a cell it stands for and that is ordered before it (whatever would race with the old one races with it),
+//! 2. a cell of the same slot, epoch and kind: the bytes are merged,
+//! 3. an empty cell,
+//! 4. a victim: reads that are ordered before it first, then any read, then any; random among equals. This is the only loss
+//!    of the shadow, and needs at least four accesses to the same eight bytes none of which stands for another.
+//!
+//! Then every other cell, and the one displaced, is compared: it conflicts and is not covered by the clock: a race.
+//!
+//! # Memory ordering
+//! Store first, then look: of two accesses at the same moment the later in the SeqCst order of `place: compare_exchange
+//! SeqCst` ⇄ `compare: load SeqCst` sees the other (the store-buffer shape, which needs sequential consistency). With
+//! look-then-store both could miss.
+//!
+//! # Blocking
+//! No lock, no system call but for a first touch (`shadow.rs`) or a report.
+
+use std::sync::atomic::{AtomicUsize, Ordering::*};
+
+use crate::cell::{Cell, FREED, READ};
+use crate::ctx::{Ctx, current, func_enter, func_exit};
+use crate::report::{self, Access};
+use crate::shadow::{self, CELLS, Granule};
+use crate::{Pc, sync};
+
+static EVICTED: AtomicUsize = AtomicUsize::new(0);
+
+/// Cells displaced for want of room so far.
+pub(crate) fn evicted() -> usize {
+    EVICTED.load(Relaxed)
+}
+
+/// The bytes of the granule at `granule` that lie in `[addr, end)`.
+fn bytes_in(granule: usize, addr: usize, end: usize) -> u8 {
+    let from = addr.max(granule) - granule;
+    let to = end.min(granule + 8) - granule;
+    (0xffu16 >> (8 - (to - from)) << from) as u8
+}
+
+/// Checks an access by `c` and remembers it. One call makes at most one report, for the first bytes not yet reported.
+pub(crate) fn check(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc: Pc) {
+    let end = addr.saturating_add(size);
+    if size == 0 || !c.watches_accesses() || !shadow::is_watched(addr) {
+        return;
+    }
+    let mut remembered = false;
+    let mut reported = false;
+    let mut granule = addr & !7;
+    let mut watched = true;
+    while granule < end {
+        if granule & (shadow::CHUNK - 1) == 0 {
+            watched = shadow::is_watched(granule);
+        }
+        if watched {
+            let new = Cell(c.template().unwrap_or(0) | flags | u64::from(bytes_in(granule, addr, end)));
+            let racing = match c.template() {
+                Some(_) if is_known(Granule::of(granule), new) => None,
+                Some(_) => {
+                    if !remembered {
+                        remembered = true;
+                        c.remember(addr, size, flags, false, pc);
+                    }
+                    place(c, Granule::of(granule), new)
+                }
+                None => compare(c, Granule::of(granule), new, CELLS),
+            };
+            if let Some(old) = racing
+                && !reported
+            {
+                reported = report::race(c, Access { addr: addr.max(granule), size, flags, pc }, granule, old, new);
+            }
+        }
+        granule += 8;
+    }
+}
+
+/// The same goroutine made an access in this epoch that stands for the new one.
+#[inline]
+fn is_known(g: Granule, new: Cell) -> bool {
+    let known = |i: usize| {
+        let old = Cell(g.cell(i).load(Relaxed));
+        (old.is_same_time(new) && !old.is_empty() && old.stands_for(new), old.is_empty())
+    };
+    let (zero, one) = (known(0), known(1));
+    // By the shadow's invariant 2, B is empty while A has room.
+    zero.0 || one.0 || (!zero.1 && !one.1 && (known(2).0 || known(3).0))
+}
+
+/// Puts the access among the cells and returns a cell that races with it.
+fn place(c: &mut Ctx, g: Granule, new: Cell) -> Option<Cell> {
+    loop {
+        let (i, old) = choose(c, g, new);
+        let merged = if old.is_same_kind(new) { new.with_bytes_of(old) } else { new };
+        if g.cell(i).compare_exchange(old.0, merged.0, SeqCst, Relaxed).is_err() {
+            continue;
+        }
+        let displaced = Some(old).filter(|o| races(c, *o, new));
+        return compare(c, g, new, i).or(displaced);
+    }
+}
+
+/// Where the access goes; see the header.
+fn choose(c: &mut Ctx, g: Granule, new: Cell) -> (usize, Cell) {
+    let load = |i: usize| Cell(g.cell(i).load(Relaxed));
+    let mut cells = [load(0), load(1), Cell::EMPTY, Cell::EMPTY];
+    let mut count = 2;
+    if !cells[0].is_empty() && !cells[1].is_empty() {
+        (cells[2], cells[3]) = (load(2), load(3));
+        count = CELLS;
+    }
+    let find = |wanted: &dyn Fn(Cell) -> bool| cells[..count].iter().position(|o| wanted(*o));
+    let ordered = |o: Cell| c.clock.covers(o.slot(), o.epoch());
+    let found = find(&|o| !o.is_empty() && new.stands_for(o) && ordered(o))
+        .or_else(|| find(&|o| !o.is_empty() && o.is_same_kind(new)))
+        .or_else(|| find(&Cell::is_empty));
+    if let Some(i) = found {
+        return (i, cells[i]);
+    }
+    let rank = |o: Cell| u32::from(o.is_read()) * (1 + u32::from(ordered(o)));
+    let best = cells.iter().map(|o| rank(*o)).max().unwrap_or(0);
+    let rank_of = cells.map(rank);
+    let start = c.random() as usize;
+    let victim = (0..CELLS).map(|i| (start + i) % CELLS).find(|&i| rank_of[i] == best).unwrap_or(0);
+    EVICTED.fetch_add(1, Relaxed);
+    (victim, cells[victim])
+}
+
+fn races(c: &Ctx, old: Cell, new: Cell) -> bool {
+    old.conflicts(new) && !c.clock.covers(old.slot(), old.epoch())
+}
+
+/// A cell other than `own` that races with the access.
+fn compare(c: &Ctx, g: Granule, new: Cell, own: usize) -> Option<Cell> {
+    let load = |i: usize| Cell(g.cell(i).load(SeqCst)); // SeqCst: see the header
+    let (zero, one) = (load(0), load(1));
+    let racing = |i: usize, old: Cell| (i != own && races(c, old, new)).then_some(old);
+    let in_a = racing(0, zero).or_else(|| racing(1, one));
+    if in_a.is_some() || zero.is_empty() || one.is_empty() {
+        return in_a;
+    }
+    racing(2, load(2)).or_else(|| racing(3, load(3)))
+}
+
+fn event(addr: usize, size: usize, flags: u64, pc: Pc) {
+    if let Some(ctx) = current() {
+        check(ctx.get(), addr, size, flags, pc);
+    }
+}
+
+/// The current goroutine reads `size` bytes at `addr`: 1 to 16, aligned or not.
+#[inline(never)]
+pub fn read(addr: usize, size: usize, pc: Pc) {
+    event(addr, size, READ, pc);
+}
+
+/// The current goroutine writes `size` bytes at `addr`: 1 to 16, aligned or not.
+#[inline(never)]
+pub fn write(addr: usize, size: usize, pc: Pc) {
+    event(addr, size, 0, pc);
+}
+
+/// The current goroutine reads any number of bytes at `addr`.
+#[inline(never)]
+pub fn read_range(addr: usize, size: usize, pc: Pc) {
+    event(addr, size, READ, pc);
+}
+
+/// The current goroutine writes any number of bytes at `addr`.
+#[inline(never)]
+pub fn write_range(addr: usize, size: usize, pc: Pc) {
+    event(addr, size, 0, pc);
+}
+
+fn event_within(caller_pc: Pc, addr: usize, size: usize, flags: u64, pc: Pc) {
+    func_enter(caller_pc);
+    event(addr, size, flags, pc);
+    func_exit();
+}
+
+/// [`read`] in a function that was called at `caller_pc`: reports show both frames.
+#[inline(never)]
+pub fn read_pc(addr: usize, size: usize, caller_pc: Pc, pc: Pc) {
+    event_within(caller_pc, addr, size, READ, pc);
+}
+
+/// [`write`] in a function that was called at `caller_pc`.
+#[inline(never)]
+pub fn write_pc(addr: usize, size: usize, caller_pc: Pc, pc: Pc) {
+    event_within(caller_pc, addr, size, 0, pc);
+}
+
+/// [`read_range`] in a function that was called at `caller_pc`.
+#[inline(never)]
+pub fn read_range_pc(addr: usize, size: usize, caller_pc: Pc, pc: Pc) {
+    event_within(caller_pc, addr, size, READ, pc);
+}
+
+/// [`write_range`] in a function that was called at `caller_pc`.
+#[inline(never)]
+pub fn write_range_pc(addr: usize, size: usize, caller_pc: Pc, pc: Pc) {
+    event_within(caller_pc, addr, size, 0, pc);
+}
+
+/// New heap or data memory exists: maps its shadow.
+///
+/// # Blocking
+/// Three system calls per run of new MiBs, under a spin lock.
+pub fn map_shadow(addr: usize, size: usize) {
+    shadow::map_chunks(addr, size);
+}
+
+/// Sets the only cell of all granules of `[addr, addr + size)`; granules that are touched in part keep their other bytes'
+/// cells no longer: heap blocks and stacks are 8-aligned.
+fn overwrite(addr: usize, size: usize, cell: u64) {
+    let end = addr.saturating_add(size);
+    let mut granule = addr & !7;
+    let mut watched = shadow::is_watched(addr);
+    while granule < end {
+        if granule & (shadow::CHUNK - 1) == 0 {
+            watched = shadow::is_watched(granule);
+        }
+        if watched {
+            let bytes = if cell == 0 { 0 } else { u64::from(bytes_in(granule, addr, end)) };
+            Granule::of(granule).set_only(Cell(cell | bytes));
+        }
+        granule += 8;
+    }
+}
+
+/// A fresh heap block: as if the current goroutine wrote it, and nobody had touched the memory before.
+///
+/// The place and goroutine are remembered for reports about the block.
+pub fn malloc(addr: usize, size: usize, pc: Pc) {
+    if size == 0 || !shadow::is_watched(addr) {
+        return;
+    }
+    let template = current().and_then(|ctx| {
+        let c = ctx.get();
+        sync::record_block(addr, size, pc, c.record.goid());
+        let template = c.template().filter(|_| c.watches_accesses())?;
+        c.remember(addr, size, 0, true, pc);
+        Some(template)
+    });
+    overwrite(addr, size, template.unwrap_or(0));
+}
+
+/// A heap block is gone: its sync objects return to the current P's cache, and a later access that is not ordered
+/// after this call is a race with the free. Without a current goroutine (the sweeper) the shadow is only cleared.
+///
+/// Earlier accesses are not checked against the free: the last handle of an `Arc` is ordered by its count, which typed
+/// events do not show, and no report may be false.
+pub fn free(addr: usize, size: usize, pc: Pc) {
+    if size == 0 || !shadow::is_watched(addr) {
+        return;
+    }
+    sync::remove(addr, size);
+    let template = current().and_then(|ctx| {
+        let c = ctx.get();
+        let template = c.template().filter(|_| c.watches_accesses())?;
+        c.remember(addr, size, FREED, false, pc);
+        Some(template | FREED)
+    });
+    overwrite(addr, size, template.unwrap_or(0));
+}
+
+/// The memory begins a new life that has nothing to do with the old (a recycled stack): no accesses, no sync objects.
+pub fn clear_shadow(addr: usize, size: usize) {
+    if size == 0 || !shadow::is_watched(addr) {
+        return;
+    }
+    sync::remove(addr, size);
+    overwrite(addr, size, 0);
+}

@@ -1,0 +1,141 @@
+//! C11 atomics and fences, by their declared order.
+//!
+//! # The model (C++20, which is Rust's)
+//! A sync object holds M, the clock that the newest value in modification order carries. A goroutine has its clock C, R
+//! (C at its last release fence) and A (what its relaxed loads have seen).
+//!
+//! | operation | effect |
+//! | --- | --- |
+//! | load, acquire | C joins M |
+//! | load, relaxed | A joins M |
+//! | store, release | M becomes C |
+//! | store, relaxed | M becomes R: the store ends the release sequence, a fence before it begins a new one |
+//! | read-modify-write | as its load; then M *joins* C or R: the release sequence goes on through it |
+//! | fence, acquire | C joins A |
+//! | fence, release | R becomes C |
+//!
+//! SeqCst is AcqRel here: its total order restricts which values are read, and adds no happens-before.
+//! The real operation runs under the object's lock, so M always belongs to the value that the operation saw or left.
+//! The access is marked in the shadow under the same lock, after the acquire (the store that is read happens before
+//! the load itself) and before the epoch moves on.
+//!
+//! # Blocking
+//! The spin lock of the object is held while `op` runs; `op` must be the bare atomic operation.
+
+use std::sync::atomic::Ordering;
+
+use crate::cell::{ATOMIC, READ};
+use crate::ctx::{Ctx, current};
+use crate::{Pc, access, slot, sync};
+
+/// What kind of atomic operation, and its declared order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtomicOp {
+    /// A load.
+    Load(Ordering),
+    /// A store.
+    Store(Ordering),
+    /// A read-modify-write that always writes.
+    Rmw(Ordering),
+    /// A compare-exchange: order when it writes, and when it does not.
+    CompareExchange(Ordering, Ordering),
+}
+
+fn acquires(order: Ordering) -> bool {
+    matches!(order, Ordering::Acquire | Ordering::AcqRel | Ordering::SeqCst)
+}
+
+fn releases(order: Ordering) -> bool {
+    matches!(order, Ordering::Release | Ordering::AcqRel | Ordering::SeqCst)
+}
+
+/// Runs an atomic operation of the current goroutine on the `size` bytes at `addr`.
+///
+/// `op` performs the operation, once, and returns whether it wrote (a compare-exchange that failed did not; the value
+/// does not matter for the other kinds). Returns what `op` returned. Without a current context only `op` runs.
+///
+/// # Happens-before
+/// By the declared order, as in the header of this module: release to acquire, through release sequences.
+#[inline(never)]
+pub fn atomic(addr: usize, size: usize, kind: AtomicOp, pc: Pc, op: &mut dyn FnMut() -> bool) -> bool {
+    let Some(ctx) = current() else { return op() };
+    if !ctx.get().watches_sync() {
+        let wrote = op();
+        mark(ctx.get(), addr, size, kind, wrote, pc);
+        return wrote;
+    }
+    let Some(mut held) = sync::find_or_make(addr) else { return op() };
+    let wrote = op();
+    let c = ctx.get();
+    let (order, reads, writes) = match kind {
+        AtomicOp::Load(order) => (order, true, false),
+        AtomicOp::Store(order) => (order, false, true),
+        AtomicOp::Rmw(order) => (order, true, true),
+        AtomicOp::CompareExchange(order, failed) => (if wrote { order } else { failed }, true, wrote),
+    };
+    if reads && let Some(m) = held.clock().get() {
+        if acquires(order) {
+            c.acquire(m);
+        } else {
+            let closed = c.acquire_fence.get_or_new().join(m);
+            c.note_closed(closed);
+        }
+    }
+    mark(c, addr, size, kind, wrote, pc);
+    if writes {
+        publish(c, &mut held, releases(order), reads);
+    }
+    wrote
+}
+
+/// The new value's clock; see the table.
+fn publish(c: &mut Ctx, held: &mut sync::Held, releases: bool, continues: bool) {
+    let from = if releases { Some(&c.clock) } else { c.release_fence.get() };
+    let closed = match (from, continues) {
+        (Some(from), true) => held.clock().get_or_new().join(from),
+        (Some(from), false) => {
+            held.clock().get_or_new().copy_from(from);
+            0
+        }
+        (None, true) => 0,
+        (None, false) => {
+            held.clock().release();
+            0
+        }
+    };
+    c.note_closed(closed);
+    if releases {
+        slot::tick(c);
+    }
+}
+
+fn mark(c: &mut Ctx, addr: usize, size: usize, kind: AtomicOp, wrote: bool, pc: Pc) {
+    let only_reads = match kind {
+        AtomicOp::Load(_) => true,
+        AtomicOp::CompareExchange(..) => !wrote,
+        AtomicOp::Store(_) | AtomicOp::Rmw(_) => false,
+    };
+    access::check(c, addr, size, if only_reads { ATOMIC | READ } else { ATOMIC }, pc);
+}
+
+/// A fence of the current goroutine; the real fence is the caller's to execute too.
+///
+/// # Happens-before
+/// A release fence, followed by a store, to the acquire fence that follows a load which reads from the store or its
+/// release sequence. `Relaxed` does nothing.
+#[inline(never)]
+pub fn fence(order: Ordering) {
+    let Some(ctx) = current() else { return };
+    let c = ctx.get();
+    if !c.watches_sync() {
+        return;
+    }
+    if acquires(order) && let Some(seen) = c.acquire_fence.get() {
+        let closed = c.clock.join(seen);
+        c.note_closed(closed);
+    }
+    if releases(order) {
+        c.release_fence.get_or_new().copy_from(&c.clock);
+        slot::tick(c);
+    }
+}

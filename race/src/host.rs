@@ -1,0 +1,64 @@
+//! All that the detector asks of the program around it, in one struct of functions.
+//!
+//! The floors above fill it in at boot; the detector knows neither the scheduler nor the heap nor a symbolizer. Every
+//! field has a harmless default in [`Host::NONE`], so a test or a tool fills in only what it has.
+//!
+//! # Blocking
+//! `current_proc` is called on event paths, on any thread, also with runtime locks held: it must only read. The rest is
+//! called while a report is printed, with the report lock held and no current context on the thread: they may allocate
+//! and read files, but may not park a goroutine.
+
+use crate::{Pc, ProcCtx};
+
+/// One (possibly inlined) source frame of a code address.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Frame<'a> {
+    /// Demangled function name.
+    pub function: Option<&'a str>,
+    /// Source file.
+    pub file: Option<&'a str>,
+    /// Line, from 1; 0 when unknown.
+    pub line: u32,
+    /// Column, from 1; 0 when unknown.
+    pub column: u32,
+    /// Distance of the address from the function's start, in bytes.
+    pub offset: usize,
+}
+
+/// The block of memory that an address lies in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Object {
+    /// Its first byte.
+    pub start: usize,
+    /// Its size in bytes.
+    pub size: usize,
+}
+
+/// The callbacks.
+#[derive(Clone, Copy, Debug)]
+pub struct Host {
+    /// The context of the P that runs on this thread; None without one (sweeper, foreign thread). Also on event paths.
+    pub current_proc: fn() -> Option<ProcCtx>,
+    /// Calls back with each frame of the code address, innermost inlined function first.
+    pub symbolize_code: fn(pc: usize, each: &mut dyn FnMut(Frame<'_>)),
+    /// The heap block around `addr`.
+    pub find_object: fn(addr: usize) -> Option<Object>,
+    /// Calls back with the goroutine's name, when it has one.
+    pub goroutine_name: fn(id: u64, with: &mut dyn FnMut(&str)),
+    /// Whether goroutine `id` still exists; asked when the detector no longer remembers it.
+    pub goroutine_running: fn(id: u64) -> bool,
+    /// Calls back with the calling thread's real return addresses, innermost first.
+    pub current_stack: fn(each: &mut dyn FnMut(Pc)),
+}
+
+impl Host {
+    /// Knows nothing.
+    pub const NONE: Host = Host {
+        current_proc: || None,
+        symbolize_code: |_, _| {},
+        find_object: |_| None,
+        goroutine_name: |_, _| {},
+        goroutine_running: |_| false,
+        current_stack: |_| {},
+    };
+}

@@ -1,0 +1,225 @@
+//! Tests of what begins and ends: heap blocks, goroutines, sync objects, stacks, P contexts.
+
+use crate::ctx::{GoCtx, go_end, go_start};
+use crate::testing::{self, fresh_memory, fresh_pc, on, take_races};
+use crate::{acquire, free, malloc, read, release, stats, write};
+
+fn two() -> (testing::Detector, GoCtx, GoCtx) {
+    let detector = testing::detector();
+    let main = go_start(None, 1, fresh_pc());
+    let other = on(main, || go_start(Some(main), 2, fresh_pc()));
+    (detector, main, other)
+}
+
+#[test]
+fn an_unordered_access_to_a_fresh_block_is_a_race() {
+    let (_d, a, b) = two();
+    let block = fresh_memory(64);
+    on(a, || malloc(block, 64, fresh_pc()));
+    on(b, || read(block + 40, 8, fresh_pc()));
+    assert_eq!(take_races(), [block + 40]);
+    go_end(a);
+    go_end(b);
+}
+
+#[test]
+fn a_freed_block_races_with_unordered_use_and_a_new_block_starts_clean() {
+    let (_d, a, b) = two();
+    let block = fresh_memory(64);
+    on(b, || write(block, 8, fresh_pc()));
+    on(a, || free(block, 64, fresh_pc()));
+    assert!(take_races().is_empty(), "earlier accesses are not checked against the free");
+    on(b, || read(block + 16, 8, fresh_pc()));
+    assert_eq!(take_races(), [block + 16]);
+    on(a, || malloc(block, 64, fresh_pc()));
+    on(a, || write(block + 24, 8, fresh_pc()));
+    assert!(take_races().is_empty());
+    on(a, || release(block + 64));
+    on(b, || {
+        acquire(block + 64);
+        write(block, 8, fresh_pc());
+    });
+    assert!(take_races().is_empty());
+    go_end(a);
+    go_end(b);
+}
+
+#[test]
+fn a_sync_object_dies_with_its_memory() {
+    let (_d, a, b) = two();
+    let (block, data) = (fresh_memory(64), fresh_memory(64));
+    on(a, || {
+        write(data, 8, fresh_pc());
+        release(block + 8);
+        free(block, 64, fresh_pc());
+        malloc(block, 64, fresh_pc());
+    });
+    on(b, || {
+        acquire(block + 8);
+        read(data, 8, fresh_pc());
+    });
+    assert_eq!(take_races(), [data], "the new object at the old address orders nothing");
+    go_end(a);
+    go_end(b);
+}
+
+#[test]
+fn the_sweeper_frees_without_a_goroutine() {
+    let (_d, a, b) = two();
+    let block = fresh_memory(64);
+    on(a, || {
+        write(block, 8, fresh_pc());
+        release(block + 8);
+    });
+    free(block, 64, fresh_pc());
+    on(b, || write(block, 8, fresh_pc()));
+    assert!(take_races().is_empty());
+    go_end(a);
+    go_end(b);
+}
+
+#[test]
+fn a_cleared_stack_has_no_past() {
+    let (_d, a, b) = two();
+    let stack = fresh_memory(4096);
+    on(a, || write(stack + 100, 8, fresh_pc()));
+    crate::clear_shadow(stack, 4096);
+    on(b, || write(stack + 100, 8, fresh_pc()));
+    assert!(take_races().is_empty());
+    go_end(a);
+    go_end(b);
+}
+
+#[test]
+fn memory_of_sync_objects_and_goroutines_returns() {
+    let (_d, main, other) = two();
+    let block = fresh_memory(8 * 1024);
+    let round = |n: u64| {
+        on(main, || malloc(block, 8 * 1024, fresh_pc()));
+        for i in 0..100 {
+            let g = on(main, || go_start(Some(main), 10 + n * 100 + i, fresh_pc()));
+            on(g, || {
+                crate::func_enter(fresh_pc());
+                write(block + 8 * i as usize, 8, fresh_pc());
+                release(block + 64 * i as usize);
+            });
+            go_end(g);
+        }
+        on(main, || free(block, 8 * 1024, fresh_pc()));
+    };
+    // Ended goroutines' records wait in a queue of fixed length: fill it first.
+    (0..12).for_each(&round);
+    let before = stats();
+    (12..112).for_each(&round);
+    let after = stats();
+    assert_eq!(before.contexts, after.contexts);
+    assert_eq!(before.sync_objects, after.sync_objects);
+    assert_eq!(before.clocks, after.clocks);
+    go_end(main);
+    go_end(other);
+}
+
+#[test]
+fn a_goroutine_context_is_small() {
+    let (_d, main, other) = two();
+    let context = size_of::<crate::ctx::Ctx>() + size_of::<crate::record::Record>() + crate::history::SMALL_BYTES;
+    assert!(context < 6 * 1024, "{context} bytes");
+    go_end(main);
+    go_end(other);
+}
+
+#[test]
+fn two_objects_in_one_granule_are_two() {
+    let (_d, a, b) = two();
+    let (memory, data) = (fresh_memory(64), fresh_memory(64));
+    on(a, || {
+        write(data, 8, fresh_pc());
+        release(memory);
+    });
+    on(b, || {
+        acquire(memory + 4);
+        read(data, 8, fresh_pc());
+    });
+    assert_eq!(take_races(), [data]);
+    go_end(a);
+    go_end(b);
+}
+
+#[test]
+fn ignored_accesses_and_synchronisation_do_not_count() {
+    let (_d, a, b) = two();
+    let data = fresh_memory(64);
+    on(a, || {
+        crate::ignore_begin();
+        write(data, 8, fresh_pc());
+        crate::ignore_end();
+        write(data + 8, 8, fresh_pc());
+        crate::ignore_sync_begin();
+        release(data + 32);
+        crate::ignore_sync_end();
+    });
+    on(b, || {
+        acquire(data + 32);
+        write(data, 8, fresh_pc());
+        assert!(take_races().is_empty());
+        write(data + 8, 8, fresh_pc());
+        assert_eq!(take_races(), [data + 8]);
+    });
+    go_end(a);
+    go_end(b);
+}
+
+#[test]
+fn a_foreign_thread_and_the_finalizer_come_after_everything() {
+    let (_d, a, b) = two();
+    let data = fresh_memory(64);
+    on(a, || write(data, 8, fresh_pc()));
+    let thread = crate::thread_start(77);
+    on(thread, || write(data, 8, fresh_pc()));
+    crate::finalizer_goroutine(b);
+    on(b, || write(data, 8, fresh_pc()));
+    assert!(take_races().is_empty());
+    on(a, || write(data, 8, fresh_pc()));
+    assert_eq!(take_races(), [data]);
+    for g in [a, b, thread] {
+        go_end(g);
+    }
+}
+
+#[test]
+fn the_gap_of_a_reused_slot_is_not_hidden_from_the_next_acquirer() {
+    let (_d, a, b) = two();
+    crate::slot::set_limit(1);
+    let (data, lock) = (fresh_memory(64), fresh_memory(64));
+    let c = on(a, || go_start(Some(a), 3, fresh_pc()));
+    on(a, || write(data, 8, fresh_pc()));
+    on(b, || release(lock)); // takes the slot from `a` without an edge
+    on(c, || {
+        acquire(lock); // knows the slot up to `b`'s epoch, but not `a`'s
+        read(data, 8, fresh_pc());
+    });
+    assert_eq!(take_races(), [data]);
+    crate::slot::set_limit(crate::clock::SLOTS);
+    for g in [a, b, c] {
+        go_end(g);
+    }
+}
+
+#[test]
+fn what_a_parked_goroutine_released_does_not_cover_what_it_does_next() {
+    let (_d, a, b) = two();
+    let (data, lock) = (fresh_memory(64), fresh_memory(64));
+    on(a, || write(data, 8, fresh_pc()));
+    crate::release_g(a, lock);
+    on(a, || write(data + 8, 8, fresh_pc()));
+    on(b, || {
+        acquire(lock);
+        write(data, 8, fresh_pc());
+        assert!(take_races().is_empty());
+        write(data + 8, 8, fresh_pc());
+    });
+    assert_eq!(take_races(), [data + 8]);
+    for g in [a, b] {
+        go_end(g);
+    }
+}

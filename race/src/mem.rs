@@ -1,0 +1,244 @@
+//! The detector's own memory: mapped blocks, a spin lock, and pools of fixed-size objects.
+//!
+//! Nothing here touches the global allocator, which is the heap under watch. Blocks are mapped once and never returned;
+//! the objects carved from them are recycled through free lists, so what the detector holds is the most that was alive
+//! at once.
+//!
+//! # Invariants
+//! 1. A pool's objects are its kind's size, zeroed when first carved, and stay mapped for the life of the process.
+//! 2. An object is on exactly one list, or owned by whoever took it. Lists link through the object's first word, so an
+//!    object's type keeps its first word for that.
+//! 3. A pool's fields change only under its lock.
+//!
+//! # Blocking
+//! The lock spins and then yields the OS thread; it is held for a few dozen instructions. parking_lot is not used: its
+//! slow path allocates, and keeps a thread-local with a destructor, which a goroutine's switch of thread pointer forbids.
+
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering::*};
+
+/// A lock for a few instructions; see the header's Blocking.
+#[derive(Debug, Default)]
+pub(crate) struct SpinLock(AtomicU32);
+
+impl SpinLock {
+    /// Unlocked.
+    pub(crate) const fn new() -> SpinLock {
+        SpinLock(AtomicU32::new(0))
+    }
+
+    /// Takes the lock.
+    pub(crate) fn lock(&self) -> SpinGuard<'_> {
+        let mut spins = 0u32;
+        while self.0.swap(1, Acquire) != 0 {
+            while self.0.load(Relaxed) != 0 {
+                spins += 1;
+                if spins.is_multiple_of(128) {
+                    std::thread::yield_now();
+                }
+                std::hint::spin_loop();
+            }
+        }
+        SpinGuard(self)
+    }
+}
+
+/// Unlocks when dropped.
+#[derive(Debug)]
+pub(crate) struct SpinGuard<'a>(&'a SpinLock);
+
+impl Drop for SpinGuard<'_> {
+    fn drop(&mut self) {
+        self.0.0.store(0, Release); // pairs with the swap in `lock`
+    }
+}
+
+/// Says why on standard error and aborts. No allocation.
+#[cold]
+pub(crate) fn fatal(why: &str) -> ! {
+    for part in ["raddle: race: ", why, "\n"] {
+        write_all(2, part.as_bytes());
+    }
+    std::process::abort()
+}
+
+/// Writes all of `bytes` to a descriptor; gives up silently on an error, there is nobody to tell.
+pub(crate) fn write_all(fd: i32, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        // SAFETY: the slice is readable for its length.
+        let n = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
+        match usize::try_from(n) {
+            Ok(n) if n > 0 => bytes = &bytes[n..],
+            _ if std::io::Error::last_os_error().raw_os_error() == Some(libc::EINTR) => {}
+            _ => return,
+        }
+    }
+}
+
+/// Maps `size` zeroed bytes anywhere; aborts when the system has none.
+pub(crate) fn map(size: usize) -> NonNull<u8> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a fresh anonymous mapping touches nothing that exists.
+    let p = unsafe { libc::mmap(std::ptr::null_mut(), size, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+    match NonNull::new(p.cast::<u8>()) {
+        Some(p) if p.as_ptr().addr() != usize::MAX => p,
+        _ => fatal("out of memory: the system refuses to map more; see `ulimit -v` and vm.overcommit_memory"),
+    }
+}
+
+/// Gives back what [`map`] mapped.
+///
+/// # Safety
+/// `p` and `size` are those of one `map`, and nothing refers to the memory any more.
+pub(crate) unsafe fn unmap(p: NonNull<u8>, size: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { libc::munmap(p.as_ptr().cast(), size) };
+}
+
+/// What a free object looks like.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Node {
+    next: AtomicPtr<Node>,
+}
+
+fn next_of(node: NonNull<Node>) -> &'static AtomicPtr<Node> {
+    // SAFETY: invariants 1 and 2: mapped for ever, and the first word is a link.
+    unsafe { &(*node.as_ptr()).next }
+}
+
+/// A list of free objects; its owner serialises access.
+#[derive(Debug, Default)]
+pub(crate) struct List {
+    head: AtomicPtr<Node>,
+    len: AtomicU32,
+}
+
+impl List {
+    /// Number of objects.
+    pub(crate) fn len(&self) -> u32 {
+        self.len.load(Relaxed)
+    }
+
+    /// Adds one.
+    pub(crate) fn push(&self, node: NonNull<Node>) {
+        next_of(node).store(self.head.load(Relaxed), Relaxed);
+        self.head.store(node.as_ptr(), Relaxed);
+        self.len.store(self.len() + 1, Relaxed);
+    }
+
+    /// Takes the newest.
+    pub(crate) fn pop(&self) -> Option<NonNull<Node>> {
+        let node = NonNull::new(self.head.load(Relaxed))?;
+        self.head.store(next_of(node).load(Relaxed), Relaxed);
+        self.len.store(self.len() - 1, Relaxed);
+        Some(node)
+    }
+}
+
+/// What the pools hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum Kind {
+    /// `sync::SyncObject`: sync objects and heap block records, numbered by handle.
+    Sync,
+    /// `clock::Clock`.
+    Clock,
+    /// A new goroutine's history ring.
+    SmallRing,
+    /// A busy goroutine's history ring.
+    LargeRing,
+    /// `record::Record`.
+    Record,
+    /// `ctx::Ctx`.
+    Ctx,
+    /// A shadow call stack of `STACK_SMALL` frames.
+    SmallStack,
+    /// A shadow call stack of `STACK_LARGE` frames.
+    LargeStack,
+    /// `proc::Proc`.
+    Proc,
+}
+
+/// Number of kinds.
+pub(crate) const KINDS: usize = 9;
+
+/// All objects of one kind.
+#[derive(Debug, Default)]
+pub(crate) struct Pool {
+    lock: SpinLock,
+    free: List,
+    /// The rest of the newest block.
+    bump: AtomicPtr<u8>,
+    left: AtomicUsize,
+    /// Objects ever carved.
+    carved: AtomicUsize,
+}
+
+/// Bytes mapped at a time.
+pub(crate) const BLOCK: usize = 1 << 20;
+
+impl Pool {
+    /// An empty pool.
+    pub(crate) const fn new() -> Pool {
+        Pool {
+            lock: SpinLock::new(),
+            free: List { head: AtomicPtr::new(std::ptr::null_mut()), len: AtomicU32::new(0) },
+            bump: AtomicPtr::new(std::ptr::null_mut()),
+            left: AtomicUsize::new(0),
+            carved: AtomicUsize::new(0),
+        }
+    }
+
+    /// Takes one object of `size` bytes; `fresh` sees a newly carved one with its number, and its block when it is the
+    /// block's first.
+    pub(crate) fn take(&self, size: usize, fresh: fn(NonNull<u8>, usize)) -> NonNull<Node> {
+        let _held = self.lock.lock();
+        self.take_locked(size, fresh)
+    }
+
+    /// Moves `n` objects to `to`.
+    pub(crate) fn take_many(&self, size: usize, n: u32, to: &List, fresh: fn(NonNull<u8>, usize)) {
+        let _held = self.lock.lock();
+        for _ in 0..n {
+            to.push(self.take_locked(size, fresh));
+        }
+    }
+
+    fn take_locked(&self, size: usize, fresh: fn(NonNull<u8>, usize)) -> NonNull<Node> {
+        if let Some(node) = self.free.pop() {
+            return node;
+        }
+        if self.left.load(Relaxed) < size {
+            let block = BLOCK.max(size);
+            self.bump.store(map(block).as_ptr(), Relaxed);
+            self.left.store(block, Relaxed);
+        }
+        let at = self.bump.load(Relaxed);
+        self.bump.store(at.wrapping_add(size), Relaxed);
+        self.left.store(self.left.load(Relaxed) - size, Relaxed);
+        let Some(object) = NonNull::new(at) else { fatal("a pool lost its block") };
+        fresh(object, self.carved.fetch_add(1, Relaxed));
+        object.cast()
+    }
+
+    /// Takes one object back.
+    pub(crate) fn give(&self, node: NonNull<Node>) {
+        let _held = self.lock.lock();
+        self.free.push(node);
+    }
+
+    /// Takes `n` objects back from `from`, or all there are.
+    pub(crate) fn give_many(&self, from: &List, n: u32) {
+        let _held = self.lock.lock();
+        for _ in 0..n {
+            let Some(node) = from.pop() else { return };
+            self.free.push(node);
+        }
+    }
+
+    /// Objects ever carved: what the pool has cost.
+    pub(crate) fn carved(&self) -> usize {
+        self.carved.load(Relaxed)
+    }
+}

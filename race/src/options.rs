@@ -1,0 +1,199 @@
+//! The options of race mode, `key=value` pairs separated by spaces or commas, and their errors.
+
+use std::fmt;
+
+/// The form of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Go's text form.
+    Text,
+    /// One JSON object per line.
+    Json,
+    /// One SARIF 2.1.0 log, completed by `fini`.
+    Sarif,
+}
+
+/// Options of race mode; see [`Options::parse`] for the keys.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Options {
+    /// Exit at the first report. Default false.
+    pub halt_on_error: bool,
+    /// Exit status when races were found, 0 to 255. Default 66.
+    pub exitcode: i32,
+    /// Where reports go: `stderr` (default), `stdout`, or a path to which `.PID` is added.
+    pub log_path: String,
+    /// The form of a report. Default text.
+    pub format: Format,
+    /// Events remembered of a busy goroutine: 512 x 2^n accesses, n from 0 to 7. Default 1.
+    pub history_size: u32,
+    /// A file of suppressions, one `race:PATTERN` or `race_top:PATTERN` per line; empty: none.
+    pub suppressions: String,
+    /// Taken off the front of file names in reports.
+    pub strip_path_prefix: String,
+    /// How long `fini` waits for late races, in milliseconds. Default 0.
+    pub atexit_sleep_ms: u64,
+    /// Seed of the random choices (which full cell to evict). Default 0.
+    pub seed: u64,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            halt_on_error: false,
+            exitcode: 66,
+            log_path: String::from("stderr"),
+            format: Format::Text,
+            history_size: 1,
+            suppressions: String::new(),
+            strip_path_prefix: String::new(),
+            atexit_sleep_ms: 0,
+            seed: 0,
+        }
+    }
+}
+
+/// Every key, for the message about an unknown one.
+const KEYS: &str = "halt_on_error, exitcode, log_path, format, history_size, suppressions, strip_path_prefix, \
+                    atexit_sleep_ms, seed";
+
+/// What was wrong with an option, in words for the user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OptionError {
+    /// The word has no `=`.
+    NotAPair(String),
+    /// No such key.
+    UnknownKey(String),
+    /// The key exists, the value does not fit it.
+    BadValue {
+        /// The key.
+        key: String,
+        /// The value given.
+        value: String,
+        /// What would fit.
+        wants: &'static str,
+    },
+    /// The suppressions file cannot be read.
+    Unreadable {
+        /// The file.
+        path: String,
+        /// The system's reason.
+        reason: String,
+    },
+    /// A line of the suppressions file has neither form.
+    BadSuppression {
+        /// The file.
+        path: String,
+        /// The line, from 1.
+        line: usize,
+    },
+}
+
+impl fmt::Display for OptionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OptionError::NotAPair(word) => write!(f, "race option `{word}` is not of the form key=value"),
+            OptionError::UnknownKey(key) => write!(f, "unknown race option `{key}`; the options are {KEYS}"),
+            OptionError::BadValue { key, value, wants } => {
+                write!(f, "race option `{key}` cannot be `{value}`: give {wants}")
+            }
+            OptionError::Unreadable { path, reason } => {
+                write!(f, "race option `suppressions`: cannot read `{path}`: {reason}")
+            }
+            OptionError::BadSuppression { path, line } => {
+                write!(f, "{path}:{line}: a suppression is `race:PATTERN` or `race_top:PATTERN`")
+            }
+        }
+    }
+}
+
+impl std::error::Error for OptionError {}
+
+impl Options {
+    /// Reads `key=value` pairs separated by spaces, commas or both; a later pair wins.
+    ///
+    /// Keys: `halt_on_error` (0, 1, true, false), `exitcode` (0 to 255), `log_path`, `format` (text, json, sarif),
+    /// `history_size` (0 to 7), `suppressions`, `strip_path_prefix`, `atexit_sleep_ms`, `seed`.
+    ///
+    /// # Errors
+    /// The first unknown key, bad value, or unreadable suppressions file.
+    ///
+    /// # Blocking
+    /// Reads the suppressions file, if one is named.
+    pub fn parse(text: &str) -> Result<Options, OptionError> {
+        let mut options = Options::default();
+        for word in text.split([' ', ',', '\t', '\n']).filter(|w| !w.is_empty()) {
+            let Some((key, value)) = word.split_once('=') else {
+                return Err(OptionError::NotAPair(word.to_owned()));
+            };
+            options.set(key, value)?;
+        }
+        Ok(options)
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Result<(), OptionError> {
+        let bad = |wants| OptionError::BadValue { key: key.to_owned(), value: value.to_owned(), wants };
+        match key {
+            "halt_on_error" => {
+                self.halt_on_error = match value {
+                    "1" | "true" => true,
+                    "0" | "false" => false,
+                    _ => return Err(bad("0, 1, true or false")),
+                }
+            }
+            "exitcode" => {
+                self.exitcode = value.parse::<u8>().map_err(|_| bad("a number from 0 to 255"))?.into();
+            }
+            "log_path" if value.is_empty() => return Err(bad("stderr, stdout or a path")),
+            "log_path" => self.log_path = value.to_owned(),
+            "format" => {
+                self.format = match value {
+                    "text" => Format::Text,
+                    "json" => Format::Json,
+                    "sarif" => Format::Sarif,
+                    _ => return Err(bad("text, json or sarif")),
+                }
+            }
+            "history_size" => {
+                self.history_size =
+                    value.parse().ok().filter(|n| *n <= 7).ok_or_else(|| bad("a number from 0 to 7"))?;
+            }
+            "suppressions" => {
+                crate::suppress::parse_file(value)?;
+                self.suppressions = value.to_owned();
+            }
+            "strip_path_prefix" => self.strip_path_prefix = value.to_owned(),
+            "atexit_sleep_ms" => {
+                self.atexit_sleep_ms = value.parse().map_err(|_| bad("a number of milliseconds"))?;
+            }
+            "seed" => self.seed = value.parse().map_err(|_| bad("a whole number"))?,
+            _ => return Err(OptionError::UnknownKey(key.to_owned())),
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_by_space_and_comma() {
+        let o = Options::parse("halt_on_error=1, exitcode=3 log_path=/tmp/x,seed=9").expect("good options");
+        assert!(o.halt_on_error);
+        assert_eq!((o.exitcode, o.log_path.as_str(), o.seed), (3, "/tmp/x", 9));
+        assert_eq!(Options::parse("").expect("empty is fine").exitcode, 66);
+    }
+
+    #[test]
+    fn errors_say_what_to_do() {
+        let text = |s: &str| Options::parse(s).expect_err("an error").to_string();
+        assert!(text("colour=red").starts_with("unknown race option `colour`; the options are halt_on_error"));
+        assert_eq!(text("halt"), "race option `halt` is not of the form key=value");
+        assert_eq!(text("exitcode=999"), "race option `exitcode` cannot be `999`: give a number from 0 to 255");
+        assert_eq!(text("history_size=8"), "race option `history_size` cannot be `8`: give a number from 0 to 7");
+        assert!(text("suppressions=/no/such/file").contains("cannot read `/no/such/file`"));
+        assert!(text("format=xml").contains("give text, json or sarif"));
+    }
+}

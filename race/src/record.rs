@@ -1,0 +1,131 @@
+//! Who a goroutine is and what it did: the part of its context that outlives it, for reports.
+//!
+//! A record is written by its goroutine's thread and read by any thread that prints a report, at any time. Ended
+//! goroutines' records wait in a queue, the newest [`KEPT`] with their history, before they are used again.
+//!
+//! # Invariants
+//! 1. Records stay mapped for ever, and every field is atomic: a stale pointer reads old or new facts, never garbage.
+//! 2. `serial` grows by one when a record begins a new life; whoever kept (record, serial) checks it after reading.
+//!
+//! # Memory ordering
+//! `begin: serial store Release, after the facts` ⇄ readers' `serial load Acquire`; `begin` bumps twice, odd while it
+//! writes, as a sequence lock.
+
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering::*, fence};
+
+use crate::Pc;
+use crate::history::History;
+use crate::mem::{Kind, Node, SpinLock};
+use crate::proc;
+
+/// Frames kept of the stack that created a goroutine.
+pub(crate) const CREATION_FRAMES: usize = 8;
+/// Ended goroutines whose history is kept.
+pub(crate) const KEPT: usize = 1024;
+
+/// See the header.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Record {
+    link: AtomicPtr<Node>,
+    serial: AtomicU64,
+    goid: AtomicU64,
+    parent: AtomicU64,
+    finished: AtomicBool,
+    created: [AtomicU64; CREATION_FRAMES],
+    /// Accesses and calls, newest kept.
+    pub(crate) history: History,
+}
+
+/// The facts about a goroutine that a report prints.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Identity {
+    pub(crate) goid: u64,
+    pub(crate) parent: u64,
+    pub(crate) finished: bool,
+    pub(crate) created: [Pc; CREATION_FRAMES],
+}
+
+impl Record {
+    /// Begins the life of goroutine `goid`, created by `parent` (0: by nobody known) at `created`, innermost first.
+    pub(crate) fn begin(goid: u64, parent: u64, created: [Pc; CREATION_FRAMES]) -> &'static Record {
+        let p: NonNull<Record> = proc::take(Kind::Record).cast();
+        // SAFETY: an object of the pool of records, all of whose bit patterns are valid, mapped for ever (invariant 1).
+        let r = unsafe { p.as_ref() };
+        let serial = r.serial.load(Relaxed);
+        r.serial.store(serial + 1, Relaxed);
+        fence(Release); // readers that see the facts below see the odd serial
+        r.goid.store(goid, Relaxed);
+        r.parent.store(parent, Relaxed);
+        r.finished.store(false, Relaxed);
+        for (place, pc) in r.created.iter().zip(created) {
+            place.store(pc.bits(), Relaxed);
+        }
+        r.history.reset();
+        r.serial.store(serial + 2, Release);
+        r
+    }
+
+    /// The life's number.
+    pub(crate) fn serial(&self) -> u64 {
+        self.serial.load(Relaxed)
+    }
+
+    /// The goroutine's id, for its own thread.
+    pub(crate) fn goid(&self) -> u64 {
+        self.goid.load(Relaxed)
+    }
+
+    /// The facts, if the record is still in its life number `serial`.
+    pub(crate) fn identity(&self, serial: u64) -> Option<Identity> {
+        if self.serial.load(Acquire) != serial {
+            return None;
+        }
+        let mut created = [Pc::NONE; CREATION_FRAMES];
+        for (pc, place) in created.iter_mut().zip(&self.created) {
+            *pc = Pc::from_bits(place.load(Relaxed));
+        }
+        let all = Identity {
+            goid: self.goid.load(Relaxed),
+            parent: self.parent.load(Relaxed),
+            finished: self.finished.load(Relaxed),
+            created,
+        };
+        self.is_still(serial).then_some(all)
+    }
+
+    /// Whether what was read so far belongs to life `serial`.
+    pub(crate) fn is_still(&self, serial: u64) -> bool {
+        fence(Acquire); // pairs with the fence in `begin`
+        self.serial.load(Relaxed) == serial
+    }
+
+    /// The goroutine ended: the record waits its turn to be used again.
+    pub(crate) fn end(&'static self) {
+        self.finished.store(true, Relaxed);
+        let oldest = {
+            let _held = ENDED.lock.lock();
+            let at = ENDED.next.fetch_add(1, Relaxed) % KEPT;
+            ENDED.ring[at].swap(std::ptr::from_ref(self).cast_mut(), Relaxed)
+        };
+        if let Some(oldest) = NonNull::new(oldest) {
+            // SAFETY: the queue holds only records, which stay mapped.
+            unsafe { oldest.as_ref() }.history.release();
+            proc::give(Kind::Record, oldest.cast());
+        }
+    }
+}
+
+/// The newest ended goroutines, oldest overwritten first.
+struct Ended {
+    lock: SpinLock,
+    next: AtomicUsize,
+    ring: [AtomicPtr<Record>; KEPT],
+}
+
+static ENDED: Ended = Ended {
+    lock: SpinLock::new(),
+    next: AtomicUsize::new(0),
+    ring: [const { AtomicPtr::new(std::ptr::null_mut()) }; KEPT],
+};

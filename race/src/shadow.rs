@@ -1,0 +1,230 @@
+//! The shadow of memory: where an address's cells and sync objects are found, mapped as memory comes into use.
+//!
+//! # States
+//! Addresses are folded to 44 bits; every structure is then at a constant place plus a multiple of the folded address:
+//!
+//! | from | to | what | per 8 application bytes |
+//! | --- | --- | --- | --- |
+//! | `0x0400_0000_0000` | `0x2400_0000_0000` | plane A: cells 0 and 1 | 16 bytes |
+//! | `0x2400_0000_0000` | `0x4400_0000_0000` | plane B: cells 2 and 3, touched only when A is full | 16 bytes |
+//! | `0x4400_0000_0000` | `0x4c00_0000_0000` | meta: handle of the sync objects at these bytes | 4 bytes |
+//! | `0x4c00_0000_0000` | + 16 MiB | chunk table | 1 byte per MiB |
+//!
+//! Linux places programs, heaps and mappings below 4 TiB or above 85 TiB (80 TiB is `0x5000_0000_0000`), with up to 32
+//! bits of randomisation, so this part of the address space is empty by itself and nothing has to be reserved: chunks
+//! of 1 MiB are mapped in place (`MAP_FIXED_NOREPLACE`) when `map_shadow` announces them or an event first touches them.
+//! Under `ulimit -s unlimited` Linux places mappings from 42 TiB upwards; `init` detects that and says so.
+//!
+//! The chunk table says for every folded chunk whether it is mapped and for which of the eight 16 TiB regions that fold
+//! onto it. A second region at the same folded place is *not watched*: a lie is impossible, and the kernel's layout
+//! makes it improbable. An inlined check needs no table: planes at constant offsets, a fault maps them.
+//!
+//! # Invariants
+//! 1. A chunk byte is set after its planes and meta are mapped, and never cleared.
+//! 2. In plane B a cell is set only while both of the granule's cells in plane A are; A's cells are replaced, never
+//!    emptied, but by `clear`, which empties B first.
+//!
+//! # Memory ordering
+//! `map_chunks: chunk byte store Release, under the lock` ⇄ `is_watched: load Acquire`: the planes exist.
+//!
+//! # Blocking
+//! First touches make three system calls under a spin lock. No allocation.
+
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::*};
+
+use crate::cell::Cell;
+use crate::mem::{SpinLock, fatal};
+
+const FOLD: usize = (1 << 44) - 1;
+const PLANE_A: usize = 0x0400_0000_0000;
+const PLANE_B: usize = 0x2400_0000_0000;
+const META: usize = 0x4400_0000_0000;
+const TABLE: usize = 0x4c00_0000_0000;
+const ADDRESS_BITS: u32 = 47;
+const CHUNK_BITS: u32 = 20;
+/// Bytes of application memory that are mapped at a time.
+pub(crate) const CHUNK: usize = 1 << CHUNK_BITS;
+const CHUNKS: usize = (FOLD + 1) >> CHUNK_BITS;
+/// In a chunk byte: the region plus one.
+const REGION: u8 = 0x0f;
+/// In a chunk byte: sync objects were made in the chunk.
+const HAS_SYNC: u8 = 0x80;
+
+static MAPPING: SpinLock = SpinLock::new();
+
+fn map_at(addr: usize, size: usize) {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
+    let at = std::ptr::with_exposed_provenance_mut(addr);
+    // SAFETY: NOREPLACE refuses to touch what is mapped there.
+    let p = unsafe { libc::mmap(at, size, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+    if p.addr() != addr {
+        fatal("cannot map shadow memory: out of memory, or something else lies in the detector's address range");
+    }
+    // The planes are sparse: a huge page would make 2 MiB of a few cells.
+    // SAFETY: our own fresh mapping.
+    unsafe { libc::madvise(p, size, libc::MADV_NOHUGEPAGE) };
+}
+
+/// Maps the chunk table. Once, before anything else here.
+pub(crate) fn init() {
+    let probe = crate::mem::map(4096);
+    if probe.as_ptr().addr() < TABLE {
+        fatal("mappings grow upwards in this process, over the detector's addresses; run it with a limited stack (ulimit -s 8192)");
+    }
+    // SAFETY: mapped above, not used.
+    unsafe { crate::mem::unmap(probe, 4096) };
+    map_at(TABLE, CHUNKS);
+}
+
+fn chunk_byte(addr: usize) -> &'static AtomicU8 {
+    let at = TABLE + ((addr & FOLD) >> CHUNK_BITS);
+    // SAFETY: the table covers every folded chunk, is mapped by `init` and for ever.
+    unsafe { &*std::ptr::with_exposed_provenance::<AtomicU8>(at) }
+}
+
+fn region(addr: usize) -> u8 {
+    (addr >> 44) as u8 + 1
+}
+
+/// Whether the address has shadow; maps it at first touch.
+#[inline]
+pub(crate) fn is_watched(addr: usize) -> bool {
+    if addr >> ADDRESS_BITS != 0 {
+        return false;
+    }
+    let byte = chunk_byte(addr).load(Acquire) & REGION; // pairs with the store in `map_chunks`
+    byte == region(addr) || byte == 0 && map_first(addr)
+}
+
+#[cold]
+fn map_first(addr: usize) -> bool {
+    map_chunks(addr, 1);
+    chunk_byte(addr).load(Relaxed) & REGION == region(addr)
+}
+
+/// Maps the shadow of `size` bytes at `addr`, where it is not yet mapped.
+pub(crate) fn map_chunks(addr: usize, size: usize) {
+    let end = addr.saturating_add(size);
+    let own = |at: usize| (PLANE_A..TABLE + CHUNKS).contains(&at);
+    if size == 0 || end > 1 << ADDRESS_BITS || own(addr) || own(end - 1) {
+        return;
+    }
+    let _held = MAPPING.lock();
+    let last = (end - 1) & !(CHUNK - 1);
+    let mut at = addr & !(CHUNK - 1);
+    while at <= last {
+        let first = at;
+        while at <= last && chunk_byte(at).load(Relaxed) == 0 && (at == first || at & FOLD != 0) {
+            at += CHUNK;
+        }
+        if at > first {
+            let (folded, bytes) = (first & FOLD, at - first);
+            map_at(PLANE_A + folded * 2, bytes * 2);
+            map_at(PLANE_B + folded * 2, bytes * 2);
+            map_at(META + folded / 2, bytes / 2);
+            for chunk in (first..at).step_by(CHUNK) {
+                chunk_byte(chunk).store(region(chunk), Release); // pairs with `is_watched`
+            }
+        } else {
+            at += CHUNK;
+        }
+    }
+}
+
+fn word(at: usize) -> &'static AtomicU64 {
+    // SAFETY: callers pass an 8-aligned address inside a plane, of an address for which `is_watched` was true
+    // (invariant 1); planes are never unmapped.
+    unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(at) }
+}
+
+/// The cells of eight application bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Granule(usize);
+
+/// Cells per granule.
+pub(crate) const CELLS: usize = 4;
+
+impl Granule {
+    /// The granule of a watched address.
+    #[inline]
+    pub(crate) fn of(addr: usize) -> Granule {
+        Granule((addr & FOLD & !7) * 2)
+    }
+
+    /// Cell `i`'s word.
+    #[inline]
+    pub(crate) fn cell(self, i: usize) -> &'static AtomicU64 {
+        word(if i < 2 { PLANE_A } else { PLANE_B } + self.0 + (i & 1) * 8)
+    }
+
+    /// Replaces all cells by one (or none).
+    #[inline]
+    pub(crate) fn set_only(self, cell: Cell) {
+        if self.cell(1).load(Relaxed) != 0 {
+            if self.cell(0).load(Relaxed) != 0 {
+                self.cell(2).store(0, Relaxed);
+                self.cell(3).store(0, Relaxed);
+            }
+            self.cell(1).store(0, Relaxed);
+        }
+        self.cell(0).store(cell.0, Relaxed);
+    }
+}
+
+/// The word that holds the handle of the first sync object at a watched address's eight bytes.
+#[inline]
+pub(crate) fn meta(addr: usize) -> &'static AtomicU32 {
+    let at = META + (addr & FOLD & !7) / 2;
+    // SAFETY: as in `word`: a 4-aligned address inside the meta plane, mapped by invariant 1.
+    unsafe { &*std::ptr::with_exposed_provenance::<AtomicU32>(at) }
+}
+
+/// Notes that the watched address's chunk has sync objects.
+pub(crate) fn set_has_sync(addr: usize) {
+    let byte = chunk_byte(addr);
+    if byte.load(Relaxed) & HAS_SYNC == 0 {
+        byte.fetch_or(HAS_SYNC, Release); // pairs with `has_sync`
+    }
+}
+
+/// Whether the address's chunk ever had sync objects.
+pub(crate) fn has_sync(addr: usize) -> bool {
+    chunk_byte(addr).load(Acquire) & HAS_SYNC != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_regions_never_share_a_chunk() {
+        let _one = crate::testing::detector();
+        let low = 0x5123_4560_0000usize;
+        let high = 0x7123_4560_0000usize;
+        assert!(is_watched(low));
+        assert!(!is_watched(high), "folds onto the same chunk");
+        assert!(is_watched(low + CHUNK));
+    }
+
+    #[test]
+    fn our_own_planes_and_the_kernel_are_not_watched() {
+        let _one = crate::testing::detector();
+        assert!(!is_watched(PLANE_A + 4096));
+        assert!(!is_watched(META));
+        assert!(!is_watched(0xffff_8000_0000_0000));
+    }
+
+    #[test]
+    fn ranges_map_what_is_missing() {
+        let _one = crate::testing::detector();
+        let base = 0x5234_0000_0000usize;
+        map_chunks(base + 2 * CHUNK, CHUNK);
+        map_chunks(base + 100, 5 * CHUNK);
+        for i in 0..6 {
+            Granule::of(base + i * CHUNK).set_only(Cell(i as u64 + 1));
+            assert_eq!(meta(base + i * CHUNK).load(Relaxed), 0);
+        }
+        assert_eq!(Granule::of(base + 3 * CHUNK).cell(0).load(Relaxed), 4);
+        Granule::of(base).set_only(Cell::EMPTY);
+    }
+}

@@ -1,0 +1,87 @@
+//! Start and end of the detector, and what was configured.
+//!
+//! # Memory ordering
+//! `init: ENABLED store Release, after everything is set up` ⇄ `enabled: load Relaxed`: the flag only ever turns on
+//! before the program's threads exist; they are ordered after `init` by their creation. `CONFIG` has its own ordering.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering::*};
+use std::time::Duration;
+
+use crate::ctx::{GoCtx, go_start};
+use crate::proc::{ProcCtx, proc_create};
+use crate::{Host, Options, Pc, report, shadow, suppress};
+
+/// What reports need of the options, resolved.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) options: Options,
+    pub(crate) suppressions: Vec<suppress::Suppression>,
+    pub(crate) history_size: u32,
+    pub(crate) seed: u64,
+    host: &'static Host,
+}
+
+static CONFIG: OnceLock<Config> = OnceLock::new();
+static STARTED: OnceLock<(GoCtx, ProcCtx)> = OnceLock::new();
+static ENABLED: AtomicBool = AtomicBool::new(false);
+
+/// True in race mode: one relaxed load. Once true, it stays so.
+#[inline(always)]
+pub fn enabled() -> bool {
+    ENABLED.load(Relaxed)
+}
+
+/// The configuration.
+pub(crate) fn config() -> &'static Config {
+    match CONFIG.get() {
+        Some(config) => config,
+        None => crate::mem::fatal("the detector was called before `init`"),
+    }
+}
+
+/// The callbacks.
+pub(crate) fn host() -> &'static Host {
+    config().host
+}
+
+/// Starts the detector: the contexts of the main goroutine (id 1) and of the first P.
+///
+/// Once per process: a later call returns the first call's contexts and changes nothing. Call it before the program has
+/// other threads, and before the heap announces memory.
+///
+/// # Panics
+/// When the suppressions file, which `Options::parse` could read, is gone.
+///
+/// # Blocking
+/// Maps memory and reads the suppressions file.
+pub fn init(options: Options, host: &'static Host) -> (GoCtx, ProcCtx) {
+    *STARTED.get_or_init(|| {
+        let suppressions = match options.suppressions.as_str() {
+            "" => Vec::new(),
+            path => suppress::parse_file(path).unwrap_or_else(|e| panic!("{e}")),
+        };
+        let config = Config { history_size: options.history_size, seed: options.seed, options, suppressions, host };
+        report::open(&config);
+        let _ = CONFIG.set(config);
+        shadow::init();
+        let main = go_start(None, 1, Pc::NONE);
+        let first = proc_create();
+        ENABLED.store(true, Release);
+        (main, first)
+    })
+}
+
+/// Ends the watch: waits for late races, says how many were found, and returns the exit status: 0 without races, else
+/// the configured one (66).
+///
+/// # Blocking
+/// Blocks the thread for `atexit_sleep_ms`.
+pub fn fini() -> i32 {
+    let options = &config().options;
+    if options.atexit_sleep_ms != 0 {
+        std::thread::sleep(Duration::from_millis(options.atexit_sleep_ms));
+    }
+    report::finish();
+    if report::errors() == 0 { 0 } else { options.exitcode }
+}

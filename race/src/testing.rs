@@ -1,0 +1,72 @@
+//! What the unit tests share: the one detector of the process, used by one test at a time.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::ctx::{GoCtx, set_current, switch_in, switch_out};
+use crate::{Host, Object, Options, Pc};
+
+static ONE: Mutex<()> = Mutex::new(());
+/// Addresses of the races reported since last asked.
+static RACES: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+
+static HOST: Host = Host {
+    find_object: |addr| {
+        RACES.lock().unwrap_or_else(PoisonError::into_inner).push(addr);
+        None::<Object>
+    },
+    ..Host::NONE
+};
+
+/// The detector, for as long as the guard lives.
+pub(crate) struct Detector(#[expect(dead_code, reason = "held, not read")] MutexGuard<'static, ()>);
+
+impl Drop for Detector {
+    fn drop(&mut self) {
+        set_current(None);
+        // The reports stay open as a descriptor; nobody reads the file.
+        let _ = std::fs::remove_file(format!("{}.{}", log_path(), std::process::id()));
+    }
+}
+
+fn log_path() -> String {
+    std::env::temp_dir().join("raddle-race-unit").to_string_lossy().into_owned()
+}
+
+/// Starts the detector if need be, and takes it.
+pub(crate) fn detector() -> Detector {
+    let guard = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let options = Options { log_path: log_path(), ..Options::default() };
+    let (main, _) = crate::init(options, &HOST);
+    if main.get().slot != crate::slot::NO_SLOT {
+        switch_out(main);
+    }
+    take_races();
+    Detector(guard)
+}
+
+/// The addresses of the races reported since the last call.
+pub(crate) fn take_races() -> Vec<usize> {
+    std::mem::take(&mut *RACES.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Runs `f` as the goroutine.
+pub(crate) fn on<R>(ctx: GoCtx, f: impl FnOnce() -> R) -> R {
+    switch_in(ctx);
+    let result = f();
+    switch_out(ctx);
+    result
+}
+
+/// A place that no other access has, so that no report is left out as a repetition.
+pub(crate) fn fresh_pc() -> Pc {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    static NEXT: AtomicUsize = AtomicUsize::new(0x1000);
+    Pc::code(NEXT.fetch_add(8, Relaxed))
+}
+
+/// Watched memory that no other test uses; nothing is mapped there, only its shadow is used.
+pub(crate) fn fresh_memory(size: usize) -> usize {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    static NEXT: AtomicUsize = AtomicUsize::new(0x7300_0000_0000);
+    NEXT.fetch_add(size.next_multiple_of(64), Relaxed)
+}
