@@ -1,0 +1,116 @@
+//! What the core knows of an element type: its size, its place in a buffer, and how to drop one.
+//!
+//! # Invariants
+//!
+//! 1. Moving an element is copying its bytes: whoever copied them out owns the element, the source is then only memory.
+//! 2. `stride` is a multiple of `align`, so every slot of a buffer that starts aligned is aligned.
+//! 3. In race mode `stride` is at least 8: each slot's address names a sync object of its own, which the detector
+//!    tells apart by 8-byte words. Outside race mode a zero-sized element takes no memory.
+
+use raddle_race as race;
+use std::alloc::Layout;
+use std::ptr;
+
+/// The smallest stride that gives every slot its own sync object.
+const SYNC_BYTES: usize = 8;
+
+/// The description of an element type, shared by all the operations of a channel.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Elem {
+    size: usize,
+    stride: usize,
+    align: usize,
+    drop: Option<unsafe fn(*mut u8)>,
+}
+
+/// Drops the `T` at `value`.
+unsafe fn drop_erased<T>(value: *mut u8) {
+    // SAFETY: the caller hands over an owned, aligned element of the type that this instance was made for.
+    unsafe { ptr::drop_in_place(value.cast::<T>()) }
+}
+
+impl Elem {
+    /// For a channel that never has an element.
+    pub(crate) const NOTHING: Elem = Elem {
+        size: 0,
+        stride: 0,
+        align: 1,
+        drop: None,
+    };
+
+    /// The description of `T`.
+    pub(crate) fn of<T>() -> Self {
+        let layout = Layout::new::<T>();
+        let (stride, align) = if race::enabled() {
+            (
+                layout.size().max(SYNC_BYTES),
+                layout.align().max(SYNC_BYTES),
+            )
+        } else {
+            (layout.size(), layout.align())
+        };
+        Self {
+            size: layout.size(),
+            stride: stride.next_multiple_of(align),
+            align,
+            drop: std::mem::needs_drop::<T>().then_some(drop_erased::<T> as unsafe fn(*mut u8)),
+        }
+    }
+
+    /// Bytes of one element.
+    #[inline]
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Bytes from one slot to the next.
+    #[inline]
+    pub(crate) fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// Alignment of a buffer of elements.
+    #[inline]
+    pub(crate) fn align(&self) -> usize {
+        self.align
+    }
+
+    /// Whether dropping an element does anything.
+    #[inline]
+    pub(crate) fn needs_drop(&self) -> bool {
+        self.drop.is_some()
+    }
+
+    /// Moves one element. The common sizes are a load and a store; the branch on the size is the same for the whole life of
+    /// a channel.
+    ///
+    /// # Safety
+    ///
+    /// `src` is valid for reads and `dst` for writes of one element, they do not overlap, and the source is not used
+    /// as an element afterwards.
+    #[inline(always)]
+    pub(crate) unsafe fn move_one(&self, src: *const u8, dst: *mut u8) {
+        // SAFETY (of each): by the contract; the length of each copy is `size`.
+        match self.size {
+            8 => unsafe { ptr::copy_nonoverlapping(src, dst, 8) },
+            4 => unsafe { ptr::copy_nonoverlapping(src, dst, 4) },
+            0 => {}
+            16 => unsafe { ptr::copy_nonoverlapping(src, dst, 16) },
+            1 => unsafe { ptr::copy_nonoverlapping(src, dst, 1) },
+            2 => unsafe { ptr::copy_nonoverlapping(src, dst, 2) },
+            n => unsafe { ptr::copy_nonoverlapping(src, dst, n) },
+        }
+    }
+
+    /// Drops an element in place. Runs the user's code: never under a lock, never inside the runtime.
+    ///
+    /// # Safety
+    ///
+    /// `value` points to an owned element, which is not used afterwards.
+    pub(crate) unsafe fn drop_one(&self, value: *mut u8) {
+        if let Some(drop) = self.drop {
+            // SAFETY: by the contract, and `drop` was made for this element type.
+            unsafe { drop(value) }
+        }
+    }
+}

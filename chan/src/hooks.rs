@@ -1,0 +1,135 @@
+//! The race events of channels (`race-model`, section 2), each behind one branch that is not taken outside race mode.
+//!
+//! | what happens | events |
+//! | --- | --- |
+//! | a send begins | read of the channel object |
+//! | close | write of the channel object, release of it |
+//! | an operation finds the channel closed | acquire of the channel object |
+//! | an element goes into or comes out of slot i of a bounded buffer | release_acquire of the slot, by the side that runs, or by the parked side whose element it is |
+//! | the same with an unbounded buffer | release of the slot (send), acquire (receive): a receive never orders a later send |
+//! | two sides meet without a buffer | release, acquire for the parked side, release for the parked side, acquire |
+//! | a handle is dropped | release_merge of its counter; the last one acquires it |
+//!
+//! Values need no events of their own: a value is moved out of the sender's stack and into the receiver's, both
+//! places that no other goroutine can name while the call lasts, and what lies between is the runtime's memory.
+
+use crate::core::Chan;
+use raddle_race as race;
+use raddle_sched::GRef;
+use std::panic::Location;
+use std::ptr;
+
+/// The word that stands for the channel as an object.
+fn object(chan: &Chan) -> usize {
+    ptr::from_ref(chan).addr()
+}
+
+/// The word that stands for a meeting without a buffer.
+fn meeting(chan: &Chan) -> usize {
+    object(chan) + 8
+}
+
+#[inline(always)]
+pub(crate) fn send_begins(chan: &Chan, at: &'static Location<'static>) {
+    if race::enabled() {
+        race::read(object(chan), 8, race::Pc::at(at));
+    }
+}
+
+#[inline(always)]
+pub(crate) fn closes(chan: &Chan, at: &'static Location<'static>) {
+    if race::enabled() {
+        race::write(object(chan), 8, race::Pc::at(at));
+        race::release(object(chan));
+    }
+}
+
+/// The last handle of a side is gone: an end that the handle count orders, so not a write.
+#[inline(always)]
+pub(crate) fn disconnects(chan: &Chan) {
+    if race::enabled() {
+        race::release_merge(object(chan));
+    }
+}
+
+#[inline(always)]
+pub(crate) fn finds_closed(chan: &Chan) {
+    if race::enabled() {
+        race::acquire(object(chan));
+    }
+}
+
+/// An element passes through a slot of a bounded buffer, in or out, on behalf of the caller or of the parked `g`.
+#[inline(always)]
+pub(crate) fn slot_passed(slot: *mut u8, g: Option<GRef>) {
+    if race::enabled() {
+        match g {
+            None => race::release_acquire(slot.addr()),
+            Some(g) => {
+                if let Some(ctx) = g.race_ctx() {
+                    race::release_acquire_g(ctx, slot.addr());
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+pub(crate) fn slot_filled(slot: *mut u8) {
+    if race::enabled() {
+        race::release(slot.addr());
+    }
+}
+
+#[inline(always)]
+pub(crate) fn slot_emptied(slot: *mut u8) {
+    if race::enabled() {
+        race::acquire(slot.addr());
+    }
+}
+
+/// The caller sends into an unbounded channel straight to the parked receiver `g`: one edge, from sender to receiver.
+#[inline(always)]
+pub(crate) fn handed_over(chan: &Chan, g: GRef) {
+    if race::enabled() {
+        race::release(meeting(chan));
+        if let Some(ctx) = g.race_ctx() {
+            race::acquire_g(ctx, meeting(chan));
+        }
+    }
+}
+
+/// The caller and the parked `g` meet: edges both ways.
+#[inline(always)]
+pub(crate) fn met(chan: &Chan, g: GRef) {
+    if race::enabled() {
+        race::release(meeting(chan));
+        if let Some(ctx) = g.race_ctx() {
+            race::acquire_g(ctx, meeting(chan));
+            race::release_g(ctx, meeting(chan));
+        }
+        race::acquire(meeting(chan));
+    }
+}
+
+/// A timer channel is made: what happened before is visible to who receives its messages.
+#[inline(always)]
+pub(crate) fn clock_starts(chan: &Chan) {
+    if race::enabled() {
+        race::release_merge(object(chan));
+    }
+}
+
+#[inline(always)]
+pub(crate) fn handle_dropped(count: usize) {
+    if race::enabled() {
+        race::release_merge(count);
+    }
+}
+
+#[inline(always)]
+pub(crate) fn last_handle_dropped(count: usize) {
+    if race::enabled() {
+        race::acquire(count);
+    }
+}

@@ -1,0 +1,574 @@
+//! Waiting for several channel operations at once: the selection itself, for [`Select`](crate::Select) and the macros.
+//!
+//! # States of a selection
+//!
+//! 1. *Look*: each case is tried by itself, in random order (or as listed, if biased), most of them without taking a lock.
+//! 2. *Snapshot*: all channels are locked, in address order, and every case is tried again. What finds nothing here has found nothing
+//!    at one moment, as in Go; a select with a default that ends here is linearizable.
+//! 3. *Wait*: with the locks still held a waiter is linked for every case, and the goroutine parks. Who wins its claim has chosen the
+//!    case. Woken, it unlinks the rest.
+//!
+//! # Invariants
+//!
+//! 1. Locks are taken in address order, each once, whatever duplicates there are; a channel without queues is not locked.
+//! 2. A chosen receive has its element in the stash. A chosen send has a [`Grant`]: a place, or a parked receiver, that nobody
+//!    else can take; its value is evaluated only now, and completes it without waiting. So nothing is lost between selection and
+//!    completion, and a send that is not chosen has no value that would have to be given back.
+//! 3. An operation that is dropped uncompleted (the value's expression panicked) gives its grant back, or drops its element.
+//! 4. A parked select's frame outlives its unlocking: whichever waker comes, the goroutine takes the lock of every case but the
+//!    winner's before it returns, and the winner could only win with that lock free.
+//!
+//! # Blocking
+//!
+//! Parks. Allocates only in `Select` (its list of cases) and for received elements above 64 bytes.
+//!
+//! # Why not
+//!
+//! Evaluating the values of sends before selecting, as Go does: a value would move into every `select!` that names it, and programs
+//! written for crossbeam-channel would not compile.
+
+mod dynamic;
+mod macros;
+mod operation;
+mod stash;
+
+pub use dynamic::Select;
+pub use operation::SelectedOperation;
+
+use crate::alarm::Alarm;
+use crate::core::{Chan, Grant, Op, Polled};
+use crate::receiver::Receiver;
+use crate::rng;
+use crate::sender::Sender;
+use crate::waiter::{CLAIM, OBSERVE, Outcome, PROMISE, Waiter};
+use raddle_sched::{GRef, Rt, WaitReason, enter, now_ns};
+use stash::Stash;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::panic::Location;
+use std::ptr;
+
+/// One operation among those of a select.
+#[derive(Debug)]
+pub struct Case<'a> {
+    chan: *const Chan,
+    op: Op,
+    waiter: MaybeUninit<Waiter>,
+    _handle: PhantomData<&'a ()>,
+}
+
+impl<'a> Case<'a> {
+    fn new(chan: &'a Chan, op: Op) -> Self {
+        Self {
+            chan,
+            op,
+            waiter: MaybeUninit::uninit(),
+            _handle: PhantomData,
+        }
+    }
+
+    #[inline]
+    fn chan(&self) -> &'a Chan {
+        // SAFETY: the handle that the case was made of is borrowed for `'a` and keeps the channel alive.
+        unsafe { &*self.chan }
+    }
+
+    /// The waiter of this case.
+    ///
+    /// # Safety
+    ///
+    /// The case has been linked during this selection.
+    unsafe fn waiter(&self) -> &Waiter {
+        // SAFETY: written when it was linked.
+        unsafe { self.waiter.assume_init_ref() }
+    }
+}
+
+/// What was chosen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Token {
+    /// A receive, whose element is in the stash.
+    Received,
+    /// A receive, from a closed channel.
+    RecvClosed,
+    /// A send.
+    Granted(Grant),
+    /// Any, by an observer.
+    Ready,
+    /// Nothing is left to do.
+    Complete,
+}
+
+/// How long a selection may wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Limit {
+    Now,
+    At(u64),
+    Never,
+}
+
+impl Limit {
+    fn is_over(self) -> bool {
+        match self {
+            Limit::Now => true,
+            Limit::At(ns) => now_ns() >= ns,
+            Limit::Never => false,
+        }
+    }
+}
+
+/// A selection under way.
+struct Selection<'s, 'a> {
+    cases: &'s mut [Case<'a>],
+    /// The order in which cases are tried.
+    tries: &'s mut [u32],
+    /// The order in which channels are locked; the first `lockable` are those with queues.
+    locks: &'s mut [u32],
+    lockable: usize,
+    stash: &'s mut Stash,
+    observe: bool,
+    at: &'static Location<'static>,
+}
+
+/// What a round of trying came to.
+enum Round {
+    Chosen(usize, Token),
+    /// Nothing is ready.
+    Nothing,
+    /// Something has changed: start again.
+    Again,
+}
+
+/// Chooses a case: its index and what it got. None: the limit is over.
+///
+/// `orders` are two arrays of as many elements as `cases`.
+#[inline(never)]
+fn choose(
+    cases: &mut [Case<'_>],
+    orders: [&mut [u32]; 2],
+    stash: &mut Stash,
+    (biased, observe): (bool, bool),
+    limit: Limit,
+    at: &'static Location<'static>,
+) -> Option<(usize, Token)> {
+    let [tries, locks] = orders;
+    for (i, order) in tries.iter_mut().enumerate() {
+        *order = i as u32;
+    }
+    if !biased {
+        rng::shuffle(tries);
+    }
+    let rt = enter();
+    let mut selection = Selection {
+        cases,
+        tries,
+        locks,
+        lockable: usize::MAX,
+        stash,
+        observe,
+        at,
+    };
+    loop {
+        match selection.look(&rt) {
+            Round::Chosen(i, token) => return Some((i, token)),
+            Round::Again => continue,
+            Round::Nothing => {}
+        }
+        let over = limit.is_over();
+        if over && selection.cases.len() < 2 {
+            return None;
+        }
+        selection.prepare();
+        let round = if over {
+            selection.snapshot(&rt, None, false)
+        } else {
+            match selection.alarm_ns(limit) {
+                Some(when_ns) => Alarm::with(&rt, when_ns, |alarm| {
+                    selection.snapshot(&rt, Some(alarm), true)
+                }),
+                None => {
+                    rt.g().claim_reset();
+                    selection.snapshot(&rt, None, true)
+                }
+            }
+        };
+        match round {
+            Round::Chosen(i, token) => return Some((i, token)),
+            Round::Nothing => return None,
+            Round::Again => {}
+        }
+    }
+}
+
+impl Selection<'_, '_> {
+    /// State 1: tries the cases one by one.
+    fn look(&mut self, rt: &Rt) -> Round {
+        for k in 0..self.tries.len() {
+            let i = self.tries[k] as usize;
+            let (chan, op) = (self.cases[i].chan(), self.cases[i].op);
+            let would_wait = match op {
+                Op::Send => chan.send_would_wait(),
+                Op::Recv => chan.recv_would_wait(),
+            };
+            if would_wait {
+                continue;
+            }
+            self.stash.reserve(chan.elem());
+            chan.lock();
+            // SAFETY: locked.
+            match unsafe { self.attempt(rt, i) } {
+                // SAFETY: locked.
+                Attempt::Nothing => unsafe { chan.unlock() },
+                Attempt::Chosen(token, g) => {
+                    // SAFETY: locked; `g` was taken off its list.
+                    unsafe { chan.unlock_and_ready(rt, g) };
+                    return Round::Chosen(i, token);
+                }
+                // SAFETY: locked, and unlocked by the call.
+                Attempt::Promise(w) => return unsafe { self.meet(rt, i, w) },
+            }
+        }
+        Round::Nothing
+    }
+
+    /// Tries one case.
+    ///
+    /// # Safety
+    ///
+    /// Its channel is locked.
+    unsafe fn attempt<'w>(&mut self, rt: &Rt, i: usize) -> Attempt<'w> {
+        let (chan, op) = (self.cases[i].chan(), self.cases[i].op);
+        if self.observe {
+            // SAFETY: locked by the caller.
+            return if unsafe { chan.is_ready(op) } {
+                Attempt::Chosen(Token::Ready, None)
+            } else {
+                Attempt::Nothing
+            };
+        }
+        match op {
+            // SAFETY: locked by the caller; the operation completes the grant, or gives it back.
+            Op::Send => match unsafe { chan.poll_grant() } {
+                Some(grant) => Attempt::Chosen(Token::Granted(grant), None),
+                None => Attempt::Nothing,
+            },
+            Op::Recv => {
+                let dst = self.stash.slot(chan.elem());
+                // SAFETY: locked by the caller; the stash has room for the element, and is empty.
+                match unsafe { chan.poll_recv(rt, dst) } {
+                    Polled::Done(g) => Attempt::Chosen(Token::Received, g),
+                    Polled::Closed => Attempt::Chosen(Token::RecvClosed, None),
+                    Polled::Promise(w) => Attempt::Promise(w),
+                    Polled::Wait | Polled::NeedBlock => Attempt::Nothing,
+                }
+            }
+        }
+    }
+
+    /// Waits for the value of a promising sender that this receive has chosen.
+    ///
+    /// # Safety
+    ///
+    /// The case's channel is locked; it is unlocked.
+    unsafe fn meet(&mut self, rt: &Rt, i: usize, promise: &Waiter) -> Round {
+        let chan = self.cases[i].chan();
+        let dst = self.stash.slot(chan.elem());
+        // SAFETY: locked by the caller; the stash has room, and stays in place.
+        if unsafe { chan.await_promise(rt, promise, dst, self.at) } {
+            Round::Chosen(i, Token::Received)
+        } else {
+            Round::Again
+        }
+    }
+
+    /// Before the first snapshot: finds the lock order, and makes room for whatever may be received.
+    fn prepare(&mut self) {
+        if self.lockable != usize::MAX {
+            return;
+        }
+        let mut n = 0;
+        for (i, case) in self.cases.iter().enumerate() {
+            if case.op == Op::Recv {
+                self.stash.reserve(case.chan().elem());
+            }
+            if case.chan().has_queues() {
+                self.locks[n] = i as u32;
+                n += 1;
+            }
+        }
+        let cases = &*self.cases;
+        self.locks[..n].sort_unstable_by_key(|&i| cases[i as usize].chan.addr());
+        self.lockable = n;
+    }
+
+    /// When to wake up at the latest: at the limit, or at a clock's next message.
+    fn alarm_ns(&self, limit: Limit) -> Option<u64> {
+        let limit = match limit {
+            Limit::At(ns) => Some(ns),
+            Limit::Now | Limit::Never => None,
+        };
+        let clocks = self
+            .cases
+            .iter()
+            .filter_map(|case| case.chan().clock()?.next_ns());
+        clocks.chain(limit).min()
+    }
+
+    /// Calls `f` once for each channel to lock, in lock order.
+    fn each_channel(&self, mut f: impl FnMut(&Chan)) {
+        let mut last = ptr::null();
+        for &i in &self.locks[..self.lockable] {
+            let chan = self.cases[i as usize].chan;
+            if chan != last {
+                last = chan;
+                f(self.cases[i as usize].chan());
+            }
+        }
+    }
+
+    fn unlock_all_but(&self, keep: *const Chan) {
+        self.each_channel(|chan| {
+            if !ptr::eq(chan, keep) {
+                // SAFETY: `snapshot` has locked it.
+                unsafe { chan.unlock() }
+            }
+        });
+    }
+
+    /// States 2 and 3: tries all cases at one moment; if nothing is ready and `wait` is given, parks until something is.
+    fn snapshot(&mut self, rt: &Rt, alarm: Option<&Alarm>, wait: bool) -> Round {
+        self.each_channel(|chan| chan.lock());
+        for k in 0..self.tries.len() {
+            let i = self.tries[k] as usize;
+            let chan = self.cases[i].chan();
+            // SAFETY: locked above, or a channel without queues, which needs no lock.
+            match unsafe { self.attempt(rt, i) } {
+                Attempt::Nothing => {}
+                Attempt::Chosen(token, g) => {
+                    self.unlock_all_but(ptr::null());
+                    if let Some(g) = g {
+                        // SAFETY: taken off its list.
+                        unsafe { rt.ready(g) }
+                    }
+                    return Round::Chosen(i, token);
+                }
+                Attempt::Promise(w) => {
+                    self.unlock_all_but(chan);
+                    // SAFETY: still locked, and unlocked by the call.
+                    return unsafe { self.meet(rt, i, w) };
+                }
+            }
+        }
+        if !wait {
+            self.unlock_all_but(ptr::null());
+            return Round::Nothing;
+        }
+        if let Some(alarm) = alarm
+            && !alarm.arm()
+        {
+            self.unlock_all_but(ptr::null());
+            return Round::Again;
+        }
+        self.link(rt);
+        let locked = Locked {
+            selection: ptr::from_ref(&*self).cast(),
+            alarm: alarm.map_or(ptr::null(), ptr::from_ref),
+        };
+        let reason = if alarm.is_none() && self.lockable == 0 {
+            WaitReason::Forever
+        } else {
+            WaitReason::Select
+        };
+        // SAFETY: the locks are ours to release, from any stack.
+        unsafe {
+            rt.park(
+                reason,
+                self.at,
+                unlock_all,
+                ptr::from_ref(&locked).cast_mut().cast(),
+            )
+        };
+        self.unlink()
+    }
+
+    /// Links a waiter for every case. All channels are locked.
+    fn link(&mut self, rt: &Rt) {
+        for i in 0..self.cases.len() {
+            let (chan, op) = (self.cases[i].chan(), self.cases[i].op);
+            if !chan.has_queues() {
+                continue;
+            }
+            let (slot, mode) = match op {
+                _ if self.observe => (ptr::null_mut(), CLAIM | OBSERVE),
+                Op::Send => (ptr::null_mut(), CLAIM | PROMISE),
+                Op::Recv => (self.stash.slot(chan.elem()), CLAIM),
+            };
+            let waiter = self.cases[i].waiter.write(Waiter::new(rt.g(), slot, mode));
+            // SAFETY: locked; unlinked by `unlink`, under the lock, unless taken off before.
+            unsafe { chan.queue(op).push(waiter) };
+            if !self.observe {
+                // SAFETY: locked.
+                unsafe { chan.notify_opposite(rt, op) };
+            }
+        }
+    }
+
+    /// Woken: takes what is still linked out of the queues, and finds what was chosen.
+    fn unlink(&self) -> Round {
+        let mut round = Round::Again;
+        for (i, case) in self.cases.iter().enumerate() {
+            let chan = case.chan();
+            if !chan.has_queues() {
+                continue;
+            }
+            // SAFETY: linked by `link`.
+            let w = unsafe { case.waiter() };
+            // Only the winner of the claim has written an outcome, and that was before it woke us.
+            let token = match (w.outcome(), case.op) {
+                (Outcome::Waiting, _) => {
+                    chan.lock();
+                    // SAFETY: locked; linked here or not at all.
+                    unsafe { chan.queue(case.op).remove(w) };
+                    // SAFETY: locked.
+                    unsafe { chan.unlock() };
+                    continue;
+                }
+                (Outcome::Done, _) => Token::Received,
+                (Outcome::Closed, _) if self.observe => Token::Ready,
+                (Outcome::Closed, Op::Recv) => Token::RecvClosed,
+                (Outcome::Closed, Op::Send) => Token::Granted(Grant::Closed),
+                (Outcome::Reserved, _) => Token::Granted(Grant::Place),
+                (Outcome::Peer, _) => Token::Granted(Grant::Receiver(w.slot().cast_const().cast())),
+                (Outcome::Ready, _) => Token::Ready,
+                (Outcome::Retry, _) => continue,
+            };
+            round = Round::Chosen(i, token);
+        }
+        round
+    }
+}
+
+/// What trying one case came to, with its channel still locked.
+enum Attempt<'w> {
+    Nothing,
+    /// Ready the goroutine after unlocking.
+    Chosen(Token, Option<GRef>),
+    /// A receive met a sender that has yet to make its value.
+    Promise(&'w Waiter),
+}
+
+/// What a parked select leaves to be unlocked.
+struct Locked<'s> {
+    selection: *const Selection<'s, 's>,
+    alarm: *const Alarm,
+}
+
+/// Releases the alarm and all channels of a parked select.
+///
+/// As soon as the alarm is released the goroutine may run again; it cannot leave before the last channel is unlocked (invariant 4),
+/// so nothing of its frame is read after that, and nothing after the alarm if there is no channel.
+unsafe fn unlock_all(locked: *mut ()) {
+    // SAFETY: `snapshot` passed it.
+    let locked = unsafe { &*locked.cast::<Locked<'_>>() };
+    // SAFETY: as above; the goroutine only reads it, too, until all is unlocked.
+    let selection = unsafe { &*locked.selection };
+    let lockable = selection.lockable;
+    // SAFETY: null, or valid until released.
+    if let Some(alarm) = unsafe { locked.alarm.as_ref() } {
+        // SAFETY: armed by `snapshot`.
+        unsafe { alarm.release() };
+    }
+    if lockable == 0 {
+        return;
+    }
+    // Each channel is unlocked when the next has been found, so that the last touch is the last unlock.
+    let mut last: *const Chan = ptr::null();
+    for k in 0..lockable {
+        let chan = selection.cases[selection.locks[k] as usize].chan;
+        if chan != last {
+            // SAFETY: null, or locked by `snapshot`.
+            if let Some(last) = unsafe { last.as_ref() } {
+                // SAFETY: as above.
+                unsafe { last.unlock() };
+            }
+            last = chan;
+        }
+    }
+    // SAFETY: `lockable` is not 0, so there is one.
+    if let Some(last) = unsafe { last.as_ref() } {
+        // SAFETY: locked by `snapshot`.
+        unsafe { last.unlock() };
+    }
+}
+
+/// What the macros expand to. Not for direct use.
+#[doc(hidden)]
+pub mod internal {
+    use super::*;
+    use crate::clock::timeout_ns;
+    use std::time::Duration;
+
+    pub use super::Case;
+
+    #[doc(hidden)]
+    #[inline]
+    pub fn recv<T>(receiver: &Receiver<T>) -> Case<'_> {
+        Case::new(receiver.raw().chan(), Op::Recv)
+    }
+
+    #[doc(hidden)]
+    #[inline]
+    pub fn send<T>(sender: &Sender<T>) -> Case<'_> {
+        Case::new(sender.raw().chan(), Op::Send)
+    }
+
+    #[inline]
+    fn choose_array<'a, const N: usize>(
+        cases: &mut [Case<'a>; N],
+        biased: bool,
+        limit: Limit,
+        at: &'static Location<'static>,
+    ) -> Option<SelectedOperation<'a>> {
+        let mut stash = Stash::new();
+        let (index, token) = choose(
+            cases,
+            [&mut [0; N], &mut [0; N]],
+            &mut stash,
+            (biased, false),
+            limit,
+            at,
+        )?;
+        // SAFETY: chosen just now, from the case of this index.
+        Some(unsafe { SelectedOperation::new(cases[index].chan(), index, token, stash, at) })
+    }
+
+    #[doc(hidden)]
+    #[track_caller]
+    pub fn select<'a, const N: usize>(
+        cases: &mut [Case<'a>; N],
+        biased: bool,
+    ) -> SelectedOperation<'a> {
+        choose_array(cases, biased, Limit::Never, Location::caller())
+            .expect("a selection without a limit ends with a case")
+    }
+
+    #[doc(hidden)]
+    #[track_caller]
+    pub fn try_select<'a, const N: usize>(
+        cases: &mut [Case<'a>; N],
+        biased: bool,
+    ) -> Option<SelectedOperation<'a>> {
+        choose_array(cases, biased, Limit::Now, Location::caller())
+    }
+
+    #[doc(hidden)]
+    #[track_caller]
+    pub fn select_timeout<'a, const N: usize>(
+        cases: &mut [Case<'a>; N],
+        timeout: Duration,
+        biased: bool,
+    ) -> Option<SelectedOperation<'a>> {
+        let limit = timeout_ns(timeout).map_or(Limit::Never, Limit::At);
+        choose_array(cases, biased, limit, Location::caller())
+    }
+}

@@ -1,0 +1,232 @@
+//! A chosen operation, to be completed by its user.
+
+use super::Token;
+use super::stash::Stash;
+use crate::core::Chan;
+use crate::error::{RecvError, SendError};
+use crate::hooks;
+use crate::receiver::Receiver;
+use crate::sender::Sender;
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem::{self, ManuallyDrop};
+use std::panic::Location;
+use std::ptr;
+
+/// The operation that a select has chosen, which must be completed by [`send`](SelectedOperation::send) or
+/// [`recv`](SelectedOperation::recv). Neither waits.
+///
+/// # Panics
+///
+/// Dropping it uncompleted panics (unless the thread is panicking already): what was received is dropped, what was
+/// reserved for a send is given back.
+#[must_use = "complete the operation with `send` or `recv`; dropping it panics"]
+pub struct SelectedOperation<'a> {
+    chan: &'a Chan,
+    index: usize,
+    token: Token,
+    stash: Stash,
+    at: &'static Location<'static>,
+    _handle: PhantomData<&'a ()>,
+}
+
+impl<'a> SelectedOperation<'a> {
+    /// # Safety
+    ///
+    /// A selection came to `token` for `chan`, with the element, if it received one, in `stash`.
+    #[inline]
+    pub(crate) unsafe fn new(
+        chan: &'a Chan,
+        index: usize,
+        token: Token,
+        stash: Stash,
+        at: &'static Location<'static>,
+    ) -> Self {
+        Self {
+            chan,
+            index,
+            token,
+            stash,
+            at,
+            _handle: PhantomData,
+        }
+    }
+
+    /// Returns the index of the operation, as [`Select::send`](crate::Select::send) or [`Select::recv`](crate::Select::recv)
+    /// returned it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use raddle_chan::{Select, bounded};
+    ///
+    /// let (_s1, r1) = bounded::<u8>(1);
+    /// let (s2, r2) = bounded(1);
+    /// s2.send(7).unwrap();
+    /// let mut select = Select::new();
+    /// select.recv(&r1);
+    /// let second = select.recv(&r2);
+    /// let oper = select.select();
+    /// assert_eq!(oper.index(), second);
+    /// assert_eq!(oper.recv(&r2), Ok(7));
+    /// ```
+    #[must_use]
+    #[inline]
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Completes a send.
+    ///
+    /// # Errors
+    ///
+    /// The channel is closed; the message comes back in the error.
+    ///
+    /// # Panics
+    ///
+    /// If the operation is not a send on the channel of `sender`.
+    ///
+    /// # Blocking
+    ///
+    /// Neither parks nor blocks.
+    ///
+    /// # Happens-before
+    ///
+    /// As for [`Sender::send`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use raddle_chan::{Select, SendError, bounded};
+    ///
+    /// let (s, r) = bounded(1);
+    /// drop(r);
+    /// let mut select = Select::new();
+    /// select.send(&s);
+    /// assert_eq!(select.select().send(&s, 10), Err(SendError(10)));
+    /// ```
+    #[inline]
+    #[track_caller]
+    pub fn send<T>(mut self, sender: &Sender<T>, msg: T) -> Result<(), SendError<T>> {
+        let msg = ManuallyDrop::new(msg);
+        // SAFETY: `msg` is ours, and used again only if it was not moved from. If the check panics it is leaked, not dropped twice.
+        if unsafe {
+            self.finish_send(
+                sender.raw().chan(),
+                ptr::from_ref(&msg).cast(),
+                Location::caller(),
+            )
+        } {
+            Ok(())
+        } else {
+            Err(SendError(ManuallyDrop::into_inner(msg)))
+        }
+    }
+
+    unsafe fn finish_send(
+        &mut self,
+        chan: &Chan,
+        src: *const u8,
+        at: &'static Location<'static>,
+    ) -> bool {
+        match self.token {
+            Token::Granted(grant) if ptr::eq(chan, self.chan) => {
+                self.token = Token::Complete;
+                // SAFETY: the grant is used up by this; `src` by the caller's contract.
+                unsafe { chan.complete_send(grant, src, at) }
+            }
+            _ => wrong_handle("sender", at),
+        }
+    }
+
+    /// Completes a receive.
+    ///
+    /// # Errors
+    ///
+    /// The channel is empty and closed.
+    ///
+    /// # Panics
+    ///
+    /// If the operation is not a receive on the channel of `receiver`.
+    ///
+    /// # Blocking
+    ///
+    /// Neither parks nor blocks.
+    ///
+    /// # Happens-before
+    ///
+    /// As for [`Receiver::recv`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use raddle_chan::{RecvError, Select, bounded};
+    ///
+    /// let (s, r) = bounded::<u8>(1);
+    /// drop(s);
+    /// let mut select = Select::new();
+    /// select.recv(&r);
+    /// assert_eq!(select.select().recv(&r), Err(RecvError));
+    /// ```
+    #[inline]
+    #[track_caller]
+    pub fn recv<T>(mut self, receiver: &Receiver<T>) -> Result<T, RecvError> {
+        let src = self.finish_recv(receiver.raw().chan(), Location::caller());
+        if src.is_null() {
+            return Err(RecvError);
+        }
+        // SAFETY: a `T`, since `receiver` is of the operation's channel; it is ours, and the stash forgets it.
+        Ok(unsafe { src.cast::<T>().read() })
+    }
+
+    /// Where the received element is, which is the caller's now; null: the channel is closed.
+    fn finish_recv(&mut self, chan: &Chan, at: &'static Location<'static>) -> *mut u8 {
+        match self.token {
+            Token::Received if ptr::eq(chan, self.chan) => {
+                self.token = Token::Complete;
+                self.stash.slot(chan.elem())
+            }
+            Token::RecvClosed if ptr::eq(chan, self.chan) => {
+                self.token = Token::Complete;
+                hooks::finds_closed(chan);
+                ptr::null_mut()
+            }
+            _ => wrong_handle("receiver", at),
+        }
+    }
+}
+
+#[cold]
+fn wrong_handle(handle: &str, at: &'static Location<'static>) -> ! {
+    panic!(
+        "{at}: passed a {handle} whose operation was not selected: complete the operation that `index()` names"
+    )
+}
+
+impl Drop for SelectedOperation<'_> {
+    fn drop(&mut self) {
+        match mem::replace(&mut self.token, Token::Complete) {
+            Token::Complete => return,
+            Token::Received => {
+                let slot = self.stash.slot(self.chan.elem());
+                // SAFETY: the element is ours.
+                unsafe { self.chan.elem().drop_one(slot) };
+            }
+            // SAFETY: the grant is used up by this.
+            Token::Granted(grant) => unsafe { self.chan.abandon_send(grant) },
+            Token::RecvClosed | Token::Ready => {}
+        }
+        if !std::thread::panicking() {
+            panic!(
+                "dropped the `SelectedOperation` of the select at {} without completing it",
+                self.at
+            );
+        }
+    }
+}
+
+impl fmt::Debug for SelectedOperation<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad("SelectedOperation { .. }")
+    }
+}
