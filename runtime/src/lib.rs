@@ -1,1 +1,3 @@
 //! Raddle: goroutines for Rust.
+
+pub mod sync;
