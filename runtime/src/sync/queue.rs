@@ -92,19 +92,9 @@ impl Waiter {
         }
     }
 
-    /// How the last wait ended.
-    pub(crate) fn outcome(&self) -> Outcome {
-        self.outcome.get()
-    }
-
     /// Whether the deadline has passed. Asked under the queue's lock.
     pub(crate) fn expired(&self) -> bool {
         self.expired.get()
-    }
-
-    /// The goroutine that waits.
-    pub(crate) fn g(&self) -> GRef {
-        self.g
     }
 }
 
@@ -328,6 +318,11 @@ impl WakeList {
             head: ptr::null(),
             tail: ptr::null(),
         }
+    }
+
+    /// Whether nobody is on the list.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.head.is_null()
     }
 
     /// Adds a waiter at the end.

@@ -221,13 +221,13 @@ impl RawRwLock {
         }
         let rt = enter();
         let queue = self.queue.hold(&rt);
-        let (readers, n) = queue.take_all(READERS, Outcome::Granted);
+        let (woken_readers, n) = queue.take_all(READERS, Outcome::Granted);
         // Under the write lock and the queue's lock the word is still, by invariant 4.
         let woken = self.word.load(Relaxed) & WOKEN;
         self.word
-            .store(READER + n as u32 * READER | queued(&queue) | woken, Release);
+            .store(readers(n + 1) | queued(&queue) | woken, Release);
         drop(queue);
-        readers.ready_all(&rt);
+        woken_readers.ready_all(&rt);
     }
 
     fn readers_sync(&self) -> usize {
@@ -466,11 +466,11 @@ impl RawRwLock {
                 Err(now) => word = now,
             }
         }
-        let (readers, n) = queue.take_all(READERS, Outcome::Granted);
-        self.word.fetch_add((n as u32 - 1) * READER, Relaxed);
+        let (woken_readers, n) = queue.take_all(READERS, Outcome::Granted);
+        self.word.fetch_add(readers(n - 1), Relaxed);
         self.word.fetch_and(!QUEUED, Relaxed);
         drop(queue);
-        readers.ready_all(rt);
+        woken_readers.ready_all(rt);
     }
 
     #[cold]
@@ -503,11 +503,11 @@ impl RawRwLock {
                 writer.ready(&rt);
                 return;
             }
-            let (readers, n) = queue.take_all(READERS, Outcome::Granted);
+            let (woken_readers, n) = queue.take_all(READERS, Outcome::Granted);
             if n > 0 {
-                self.word.store(n as u32 * READER, Release);
+                self.word.store(readers(n), Release);
                 drop(queue);
-                readers.ready_all(&rt);
+                woken_readers.ready_all(&rt);
                 return;
             }
             self.word.store(READER, Relaxed);
@@ -533,12 +533,12 @@ impl RawRwLock {
             let queue = self.queue.hold(&rt);
             // Under the write lock and the queue's lock the word is still, by invariant 4.
             let woken = self.word.load(Relaxed) & WOKEN;
-            let (readers, n) = queue.take_all(READERS, Outcome::Granted);
+            let (woken_readers, n) = queue.take_all(READERS, Outcome::Granted);
             if n > 0 {
                 self.word
-                    .store(n as u32 * READER | queued(&queue) | woken, Release);
+                    .store(readers(n) | queued(&queue) | woken, Release);
                 drop(queue);
-                readers.ready_all(&rt);
+                woken_readers.ready_all(&rt);
                 return;
             }
             let Some(front) = queue.front(WRITERS) else {
@@ -565,6 +565,11 @@ impl RawRwLock {
             return;
         }
     }
+}
+
+/// `n` read locks in the word.
+fn readers(n: usize) -> u32 {
+    n as u32 * READER
 }
 
 /// `QUEUED` if anybody waits.

@@ -15,7 +15,7 @@ macro_rules! implements {
             }
         }
         impl<T: ?Sized> No for Probe<T> {}
-        #[expect(
+        #[allow(
             dead_code,
             reason = "where the bound fails the trait's method is chosen"
         )]
@@ -62,6 +62,16 @@ fn auto_traits_are_those_of_std() {
         MappedRwLockWriteGuard<'static, u8>: false true;
         RwLockWriteGuard<'static, Cell<u8>>: false false;
         Condvar: true true;
+        Once: true true;
+        OnceCell<u8>: true true;
+        OnceCell<Cell<u8>>: true false;
+        OnceCell<Rc<u8>>: false false;
+        Lazy<u8>: true true;
+        Lazy<Cell<u8>>: true false;
+        Lazy<u8, Rc<u8>>: false false;
+        Barrier: true true;
+        Semaphore: true true;
+        SemaphorePermit<'static>: true true;
         WaitGroup: true true;
     }
 }

@@ -1,9 +1,12 @@
 //! Tests of the primitives on plain threads.
 
 mod auto_traits;
+mod barrier;
 mod condvar;
 mod mutex;
+mod once;
 mod rwlock;
+mod semaphore;
 mod stress;
 mod waitgroup;
 
