@@ -4,6 +4,7 @@ mod boot;
 mod goroutine;
 mod join;
 mod scope;
+pub mod sync;
 
 pub use boot::{rt_main, rt_test, run};
 pub use goroutine::{Builder, Goroutine, current, exit, go};

@@ -1,0 +1,80 @@
+//! What the primitives tell the race detector: each call is one predictable branch when race mode is off.
+//!
+//! The tails are out of line, and enter the runtime first: a thread's context, and the P whose caches the detector
+//! uses, are there only inside.
+
+use raddle_race::{self as race, Pc};
+use raddle_sched::{GRef, enter};
+use std::panic::Location;
+
+/// The address under which the detector knows `object`.
+#[inline]
+pub(crate) fn addr<T: ?Sized>(object: &T) -> usize {
+    std::ptr::from_ref(object).cast::<()>().addr()
+}
+
+macro_rules! sync_events {
+    ($($(#[$doc:meta])* $name:ident)*) => {$(
+        $(#[$doc])*
+        #[inline(always)]
+        pub(crate) fn $name(addr: usize) {
+            #[cold]
+            #[inline(never)]
+            fn tell(addr: usize) {
+                let _inside = enter();
+                race::$name(addr);
+            }
+            if race::enabled() {
+                tell(addr);
+            }
+        }
+    )*};
+}
+
+sync_events! {
+    /// The caller is ordered after what was released on `addr`.
+    acquire
+    /// What the caller did is ordered before the next acquire on `addr`, in place of what others released.
+    release
+    /// As `release`, in addition to what others released.
+    release_merge
+}
+
+/// Orders the parked goroutine `g` after what was released on `addr`.
+#[inline(always)]
+pub(crate) fn acquire_for(g: GRef, addr: usize) {
+    if race::enabled()
+        && let Some(ctx) = g.race_ctx()
+    {
+        race::acquire_g(ctx, addr);
+    }
+}
+
+macro_rules! access_events {
+    ($($(#[$doc:meta])* $name:ident = $small:ident / $range:ident)*) => {$(
+        $(#[$doc])*
+        #[inline(always)]
+        pub(crate) fn $name(addr: usize, size: usize, at: &'static Location<'static>) {
+            #[cold]
+            #[inline(never)]
+            fn tell(addr: usize, size: usize, at: &'static Location<'static>) {
+                let _inside = enter();
+                match size {
+                    0 => {}
+                    1 | 2 | 4 | 8 | 16 => race::$small(addr, size, Pc::at(at)),
+                    _ => race::$range(addr, size, Pc::at(at)),
+                }
+            }
+            if race::enabled() {
+                tell(addr, size, at);
+            }
+        }
+    )*};
+}
+
+access_events! {
+    /// A plain read of `size` bytes by the code at `at`.
+    read = read / read_range
+    /// A plain write of `size` bytes by the code at `at`.
+    write = write / write_range
+}

@@ -1,0 +1,98 @@
+//! The wait group, one behaviour a test; those known from Go keep their name.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::thread;
+
+use super::{Background, in_background, panic_text};
+use crate::sync::WaitGroup;
+
+#[test]
+fn wait_group() {
+    let (wg1, wg2) = (Arc::new(WaitGroup::new()), Arc::new(WaitGroup::new()));
+    for _ in 0..8 {
+        let n = 16;
+        wg1.add(n);
+        wg2.add(n);
+        let exited = Arc::new(AtomicUsize::new(0));
+        for _ in 0..n {
+            let (wg1, wg2, exited) = (wg1.clone(), wg2.clone(), exited.clone());
+            thread::spawn(move || {
+                wg1.done();
+                wg2.wait();
+                exited.fetch_add(1, Relaxed);
+            });
+        }
+        wg1.wait();
+        for _ in 0..n {
+            assert_eq!(exited.load(Relaxed), 0, "wg2 released too soon");
+            wg2.done();
+        }
+        super::until(|| exited.load(Relaxed) == n as usize);
+    }
+}
+
+#[test]
+fn wait_group_misuse() {
+    let wg = WaitGroup::new();
+    wg.add(1);
+    wg.done();
+    assert!(panic_text(|| wg.done()).contains("negative wait group counter"));
+    wg.wait();
+    wg.add(i32::MAX as isize);
+    assert!(panic_text(|| wg.add(1)).contains("overflow"));
+    assert!(panic_text(|| wg.add(isize::MAX)).contains("does not fit"));
+    wg.add(-(i32::MAX as isize));
+    wg.wait();
+}
+
+/// The waiter's first action frees what the last `done` used.
+#[test]
+fn wait_group_race() {
+    for _ in 0..2_000 {
+        let n = Arc::new(AtomicUsize::new(0));
+        let wg = WaitGroup::new();
+        thread::scope(|s| {
+            wg.add(2);
+            for _ in 0..2 {
+                s.spawn(|| {
+                    n.fetch_add(1, Relaxed);
+                    wg.done();
+                });
+            }
+            wg.wait();
+            assert_eq!(n.load(Relaxed), 2);
+        });
+    }
+}
+
+#[test]
+fn every_waiter_returns() {
+    let wg = Arc::new(WaitGroup::new());
+    wg.add(1);
+    let waiters: Vec<_> = (0..6)
+        .map(|_| {
+            let wg = wg.clone();
+            in_background(move || wg.wait())
+        })
+        .collect();
+    wg.done();
+    waiters.into_iter().for_each(Background::join);
+    assert_eq!(format!("{wg:?}"), "WaitGroup { counter: 0, waiters: 0 }");
+}
+
+#[test]
+fn tokens_count_while_they_live() {
+    let wg = Arc::new(WaitGroup::new());
+    let other = wg.clone();
+    let panicked = thread::spawn(move || {
+        let _token = other.token();
+        panic!("with a token");
+    });
+    assert!(panicked.join().is_err());
+    wg.wait();
+    let token = wg.token();
+    assert!(format!("{wg:?}").contains("counter: 1"));
+    drop(token);
+    wg.wait();
+}
