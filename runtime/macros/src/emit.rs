@@ -1,0 +1,90 @@
+//! Writes the functions that take the place of the user's.
+
+use std::iter;
+
+use proc_macro::{Delimiter, Group, Literal, Spacing, Span, TokenStream, TokenTree};
+
+use crate::error::{Error, ident, path, punct};
+use crate::function::Function;
+
+/// `fn main() -> impl ::std::process::Termination { fn main() -> R { body } ::raddle::rt_main(main) }`
+pub(crate) fn main(function: Function) -> TokenStream {
+    let span = Span::mixed_site();
+    let arrow = [
+        punct('-', Spacing::Joint, span),
+        punct('>', Spacing::Alone, span),
+        ident("impl", span),
+    ];
+    let ret = arrow
+        .into_iter()
+        .chain(path(&["std", "process", "Termination"], span))
+        .collect();
+    wrap(function, ret, "rt_main", Vec::new())
+}
+
+/// `#[::core::prelude::v1::test] fn name() -> R { fn name() -> R { body } ::raddle::rt_test(procs, name) }`
+pub(crate) fn test(procs: usize, mut function: Function) -> TokenStream {
+    if let Some(plain) = function.attribute("test") {
+        let message =
+            "`#[raddle::test]` makes this a test already: remove `#[test]`, or it runs twice";
+        return Error::over(plain, message)
+            .about(&function.name)
+            .into_tokens();
+    }
+    let span = Span::mixed_site();
+    let test = path(&["core", "prelude", "v1", "test"], span)
+        .into_iter()
+        .collect();
+    let attribute = [
+        punct('#', Spacing::Alone, span),
+        Group::new(Delimiter::Bracket, test).into(),
+    ];
+    function.attributes.extend(attribute);
+    let ret = function.ret.clone();
+    let procs = [
+        Literal::usize_unsuffixed(procs).into(),
+        punct(',', Spacing::Alone, span),
+    ];
+    wrap(function, ret, "rt_test", procs.to_vec())
+}
+
+/// The attributes and the name stay outside, the user's function moves inside, and `::raddle::<entry>` gets it.
+fn wrap(
+    function: Function,
+    ret: Vec<TokenTree>,
+    entry: &str,
+    mut arguments: Vec<TokenTree>,
+) -> TokenStream {
+    let Function {
+        attributes,
+        visibility,
+        name,
+        ret: inner_ret,
+        body,
+    } = function;
+    let span = Span::mixed_site();
+    // At the user's own place: the compiler points there when a body ends with a value that `()` is not.
+    let mut parentheses = Group::new(Delimiter::Parenthesis, TokenStream::new());
+    parentheses.set_span(name.span());
+    let signature = |ret: Vec<TokenTree>| {
+        iter::once(ident("fn", span))
+            .chain([name.clone().into(), parentheses.clone().into()])
+            .chain(ret)
+    };
+
+    arguments.push(name.clone().into());
+    let call = Group::new(Delimiter::Parenthesis, arguments.into_iter().collect());
+    let inner = signature(inner_ret).chain([body.into()]);
+    let outer = inner
+        .chain(path(&["raddle", entry], span))
+        .chain([call.into()])
+        .collect();
+
+    let outer = [Group::new(Delimiter::Brace, outer).into()];
+    attributes
+        .into_iter()
+        .chain(visibility)
+        .chain(signature(ret))
+        .chain(outer)
+        .collect()
+}
