@@ -1,16 +1,108 @@
 //! Starting and ending the program.
+//!
+//! The first use of the runtime boots it, whoever comes first: flags, race mode, panic hook, scheduler. There is one
+//! scheduler per process; [`run`] may be called again and from several threads.
+//!
+//! # Ending
+//!
+//! When the function given to `#[raddle::main]` returns, the program ends, whatever goroutines still run. In race mode an
+//! `atexit` handler closes the detector and, if races were found, turns the exit status into 66; so a `std::process::exit`
+//! anywhere counts them too.
 
-use raddle_sched::BootOptions;
-use std::panic::{resume_unwind};
+use crate::flags::{FlagError, Flags};
+use crate::{args, goroutine, panic, symbols};
+use raddle_race::{GoCtx, Options, ProcCtx};
+use raddle_sched::{BootOptions, WaitReason, enter};
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::panic::{Location, resume_unwind};
+use std::process::Termination;
+use std::sync::{Mutex, Once};
+use std::{env, process, ptr};
 
-/// Boots the scheduler, if need be.
+/// The documented exit status of a bad flag or variable.
+const BAD_FLAG: i32 = 2;
+
+static BOOT: Once = Once::new();
+/// The race context that the first main goroutine takes.
+static MAIN_CTX: Mutex<Option<GoCtx>> = Mutex::new(None);
+
+/// Boots the runtime if need be: reads the flags, and ends the process with status 2 if they are bad.
+#[inline]
 pub(crate) fn ensure() {
-    if !raddle_sched::is_booted() {
-        raddle_sched::boot(&BootOptions::default());
+    if !BOOT.is_completed() {
+        BOOT.call_once(boot);
     }
 }
 
-/// Runs `f` as a goroutine and waits for it.
+fn boot() {
+    let (flags, rest) = Flags::from_env_and_args(env::args_os(), |name| env::var_os(name)).unwrap_or_else(|e| refuse(&e));
+    args::install(rest);
+    let first_proc = flags.race.as_deref().map(start_race_mode);
+    panic::install_hook();
+    let debug = &flags.debug;
+    raddle_sched::boot(&BootOptions {
+        procs: flags.procs.map_or(0, NonZeroUsize::get),
+        thread_bound_tls: debug.no_tls,
+        mprotect_guards: debug.no_guard_install,
+        no_preempt: debug.no_preempt,
+        trace: debug.sched_trace,
+        inject_yield_every: debug.yield_every.map_or(0, NonZeroU32::get),
+        seed: debug.seed.unwrap_or(0),
+        stack_size: flags.stack_bytes.map_or(0, NonZeroUsize::get),
+        first_proc,
+    });
+}
+
+fn refuse(error: &FlagError) -> ! {
+    eprintln!("raddle: {error}");
+    process::exit(BAD_FLAG)
+}
+
+fn start_race_mode(options: &str) -> ProcCtx {
+    let options = Options::parse(options).unwrap_or_else(|error| {
+        eprintln!("raddle: race mode: {error}");
+        process::exit(BAD_FLAG)
+    });
+    let (main, proc) = raddle_race::init(options, &symbols::HOST);
+    *MAIN_CTX.lock().unwrap_or_else(|e| e.into_inner()) = Some(main);
+    extern "C" fn at_exit() {
+        let status = raddle_race::fini();
+        if status != 0 {
+            // SAFETY: the handlers that would have come after this one are left out, which is what changing the status takes.
+            unsafe { libc::_exit(status) };
+        }
+    }
+    // SAFETY: the handler does not unwind.
+    unsafe { libc::atexit(at_exit) };
+    proc
+}
+
+/// Runs `f` as a goroutine and waits for its result, booting the runtime first if need be.
+///
+/// This is how a plain `main` gets into the runtime; `#[raddle::main]` is the short form. It may be called again, from
+/// several threads, and from goroutines. The first goroutine that it starts in the process is the main goroutine, number 1.
+///
+/// # Panics
+///
+/// A panic of `f` goes on in the caller.
+///
+/// # Blocking
+///
+/// Blocks the thread; parks a goroutine.
+///
+/// # Happens-before
+///
+/// The call happens before `f`, and `f` before its return.
+///
+/// # Examples
+///
+/// ```
+/// let sum = raddle::run(|| {
+///     let half = raddle::go(|| (1..=50).sum::<u32>());
+///     (51..=100).sum::<u32>() + half.join().unwrap()
+/// });
+/// assert_eq!(sum, 5050);
+/// ```
 #[track_caller]
 pub fn run<F, T>(f: F) -> T
 where
@@ -18,24 +110,41 @@ where
     T: Send,
 {
     ensure();
-    // SAFETY: `join` below comes before the end of all that is borrowed: nothing in between can unwind.
-    let handle = unsafe { crate::goroutine::spawn(f, (), Some("main".into()), 0, std::panic::Location::caller()) };
-    match handle.unwrap_or_else(|error| panic!("cannot start the main goroutine: {error}")).join() {
+    let at = Location::caller();
+    let main_ctx = MAIN_CTX.lock().unwrap_or_else(|e| e.into_inner()).take();
+    // SAFETY: `join` comes before the end of all that is borrowed: nothing in between can unwind.
+    let handle = unsafe { goroutine::spawn_main(f, main_ctx, at) };
+    let handle = handle.unwrap_or_else(|error| panic!("cannot start the main goroutine: {error}"));
+    match handle.join_at(at) {
         Ok(value) => value,
         Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
-        Err(_) => loop {
-            raddle_sched::sleep_ns(u64::MAX / 2);
-        },
+        Err(_) => wait_for_ever(at),
     }
 }
 
-#[doc(hidden)]
-pub fn rt_main<R: Send>(f: impl FnOnce() -> R + Send) -> R {
-    run(f)
+/// The main goroutine ended itself by `exit`: the others go on, until one ends the program or all wait.
+fn wait_for_ever(at: &'static Location<'static>) -> ! {
+    unsafe fn nothing(_: *mut ()) {}
+    let rt = enter();
+    // SAFETY: no `ready` ever follows, which the contract allows: there is nothing to find the caller by.
+    unsafe { rt.park(WaitReason::Forever, at, nothing, ptr::null_mut()) };
+    unreachable!("nobody can wake this wait")
 }
 
+/// What `#[raddle::main]` expands to.
 #[doc(hidden)]
-pub fn rt_test<R: Send>(procs: usize, f: impl FnOnce() -> R + Send) -> R {
-    let _ = procs;
-    run(f)
+#[track_caller]
+pub fn rt_main<R: Termination + Send>(main: impl FnOnce() -> R + Send) -> R {
+    run(main)
+}
+
+/// What `#[raddle::test]` expands to; 0 procs: as many as there are.
+#[doc(hidden)]
+#[track_caller]
+pub fn rt_test<R: Termination + Send>(procs: usize, test: impl FnOnce() -> R + Send) -> R {
+    ensure();
+    if procs != 0 {
+        raddle_sched::set_procs(procs);
+    }
+    run(test)
 }

@@ -1,6 +1,7 @@
 //! Starting goroutines, and what a goroutine can ask about itself.
 
 use crate::join::{ExitToken, JoinHandle, PacketPtr, finish};
+use raddle_race::GoCtx;
 use raddle_sched::{SpawnOptions, StackError, Task, enter};
 use std::alloc::Layout;
 use std::mem::ManuallyDrop;
@@ -121,11 +122,27 @@ where
     L: Send,
 {
     crate::boot::ensure();
-    if size_of::<F>() > INLINE_MAX {
+    let options = SpawnOptions { name, stack_size, at, race: None };
+    if size_of::<F>() + size_of::<L>() > INLINE_MAX {
         let f: Box<dyn FnOnce() -> T + Send> = Box::new(f);
         // SAFETY: the caller's contract.
-        return unsafe { spawn(f, last, name, stack_size, at) };
+        return unsafe { spawn_with(f, last, options) };
     }
+    // SAFETY: the caller's contract.
+    unsafe { spawn_with(f, last, options) }
+}
+
+/// The typed shell around [`Rt::spawn`](raddle_sched::Rt::spawn).
+///
+/// # Safety
+///
+/// As [`spawn`].
+unsafe fn spawn_with<F, T, L>(f: F, last: L, options: SpawnOptions) -> Result<JoinHandle<T>, StackError>
+where
+    F: FnOnce() -> T + Send,
+    T: Send,
+    L: Send,
+{
     let packet = PacketPtr::new();
     let mut body = ManuallyDrop::new(Body { f, packet, last });
     let task = Task {
@@ -135,11 +152,9 @@ where
         fini: finish::<T>,
         fini_arg: packet.as_raw(),
     };
-    let options = SpawnOptions { name: name.clone(), stack_size, at };
-    let rt = enter();
-    // SAFETY: `Body::run` consumes the data and does not unwind; `finish` takes the reference that `fini_arg` is.
-    match unsafe { rt.spawn(&task, &options) } {
-        Ok(id) => Ok(JoinHandle { packet, id, name }),
+    // SAFETY: `Body::run` consumes the data and does not unwind; `finish` knows the packet by its type.
+    match unsafe { enter().spawn(&task, &options) } {
+        Ok(id) => Ok(JoinHandle { packet, id, name: options.name }),
         Err(error) => {
             // SAFETY: nothing was moved, nothing will run.
             unsafe { ManuallyDrop::drop(&mut body) };
@@ -148,6 +163,25 @@ where
             Err(error)
         }
     }
+}
+
+/// Starts the goroutine of a `run`, with the name and, for the first in the process, the race context of a main goroutine.
+///
+/// # Safety
+///
+/// As [`spawn`]: the caller joins it before anything that it borrows ends.
+pub(crate) unsafe fn spawn_main<F, T>(
+    f: F,
+    race: Option<GoCtx>,
+    at: &'static Location<'static>,
+) -> Result<JoinHandle<T>, StackError>
+where
+    F: FnOnce() -> T + Send,
+    T: Send,
+{
+    let options = SpawnOptions { name: Some("main".into()), stack_size: 0, at, race };
+    // SAFETY: the caller's contract.
+    unsafe { spawn_with(f, (), options) }
 }
 
 /// What moves to the new stack.

@@ -193,12 +193,12 @@ impl Head {
     }
 
     /// Waits for the end.
-    fn wait(&self, at: &'static Location<'static>, reason: WaitReason) {
+    fn wait(&self, at: &'static Location<'static>) {
         if self.state.load(Ordering::Acquire) != DONE {
             let rt = enter();
             let mut wait = Wait { head: self, g: rt.g() };
             // SAFETY: `publish` makes the waiter known to `finish`, which makes it ready once; or does so itself.
-            unsafe { rt.park(reason, at, Wait::publish, (&raw mut wait).cast()) };
+            unsafe { rt.park(WaitReason::Join, at, Wait::publish, (&raw mut wait).cast()) };
         }
         if race::enabled() {
             race::acquire(self.key());
@@ -282,10 +282,15 @@ impl<T> JoinHandle<T> {
     /// ```
     #[track_caller]
     pub fn join(self) -> Result<T, JoinError> {
+        self.join_at(Location::caller())
+    }
+
+    /// As [`join`](Self::join), for a caller that `at` names.
+    pub(crate) fn join_at(self, at: &'static Location<'static>) -> Result<T, JoinError> {
         let this = ManuallyDrop::new(self);
         // SAFETY: the handle is not dropped after this.
         drop(unsafe { ptr::read(&raw const this.name) });
-        this.packet.get().head.wait(Location::caller(), WaitReason::Join);
+        this.packet.get().head.wait(at);
         // SAFETY: DONE: the result is the handle's, which ends here.
         let result = unsafe { this.packet.take() };
         // SAFETY: DONE: the packet is the handle's.

@@ -1,14 +1,26 @@
 //! Raddle: goroutines for Rust.
 
+mod args;
 mod boot;
+mod flags;
 mod goroutine;
 mod join;
+mod panic;
+pub mod race;
+pub mod runtime;
 mod scope;
+mod symbols;
 pub mod sync;
 
-pub use boot::{rt_main, rt_test, run};
+pub use args::{Args, ArgsOs, args, args_os};
+#[doc(hidden)]
+pub use boot::{rt_main, rt_test};
+pub use boot::run;
 pub use goroutine::{Builder, Goroutine, current, exit, go};
 pub use join::{JoinError, JoinHandle};
+pub use raddle_chan as chan;
+pub use raddle_chan::{select, select_biased};
+pub use raddle_macros::{main, test};
 pub use raddle_sched::{
     blocking, lock_os_thread, num_goroutines, procs, set_procs, unlock_os_thread, yield_now,
 };

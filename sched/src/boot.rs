@@ -7,6 +7,7 @@ use crate::{resize, rt, signal, spawn, stack, sys, sysmon, tls};
 use parking_lot::Once;
 use raddle_race::ProcCtx;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// How the scheduler starts. The default is what a program without flags gets.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +18,10 @@ pub struct BootOptions {
     pub thread_bound_tls: bool,
     /// Guard pages by `mprotect`: the fallback, for tests.
     pub mprotect_guards: bool,
+    /// Leaves goroutines that run too long alone.
+    pub no_preempt: bool,
+    /// Prints a line about the scheduler at this interval.
+    pub trace: Option<Duration>,
     /// Injects a yield at about one in so many ways out of the runtime; 0: never.
     pub inject_yield_every: u32,
     /// Seeds the scheduler's random choices; 0: from the clock.
@@ -76,5 +81,6 @@ fn start(options: &BootOptions) {
     let s = Sched::install(options.inject_yield_every, seed);
     resize::resize(s, procs.min(MAX_PROCS), options.first_proc);
     resize::start_world(s);
+    sysmon::configure(options.no_preempt, options.trace);
     sys::thread::start_service("raddle-sysmon", sysmon::run);
 }

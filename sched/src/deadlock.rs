@@ -73,7 +73,9 @@ fn report(mut gs: Vec<&'static G>, threads: Vec<&'static G>) -> ! {
     if raddle_race::enabled() {
         raddle_race::fini();
     }
-    std::process::exit(EXIT_STATUS)
+    // Not `exit`: handlers and destructors might wait for a lock that a parked goroutine holds.
+    // SAFETY: no preconditions.
+    unsafe { libc::_exit(EXIT_STATUS) }
 }
 
 /// One goroutine: what it is, what it waits for and since when, where, and where it comes from.

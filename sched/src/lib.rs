@@ -40,7 +40,9 @@ pub use g::GRef;
 pub use resize::{procs, set_procs};
 pub use rt::{Rt, UnlockFn, enter, lock_os_thread, tls_mode, unlock_os_thread, yield_now};
 pub use sched::MAX_PROCS;
-pub use spawn::{SpawnOptions, Task, current_goroutine, num_goroutines};
+pub use spawn::{
+    SpawnOptions, Task, current_goroutine, current_proc_ctx, goroutine_exists, goroutine_name, num_goroutines,
+};
 pub use stack::StackError;
 pub use sys::{Lock, now_ns};
 pub use tls::TlsMode;

@@ -29,7 +29,7 @@ use crate::sched::{Sched, Wake, sched};
 use crate::stack::{self, CoStack, Slot, StackError};
 use crate::tls;
 use corosensei::{Coroutine, Yielder};
-use raddle_race::Pc;
+use raddle_race::{GoCtx, Pc, ProcCtx};
 use std::alloc::Layout;
 use std::panic::Location;
 use std::ptr;
@@ -48,6 +48,8 @@ pub struct SpawnOptions {
     pub stack_size: usize,
     /// The `go` statement.
     pub at: &'static Location<'static>,
+    /// Its race context, where it is not to be a child of the caller's: the main goroutine's.
+    pub race: Option<GoCtx>,
 }
 
 /// What a goroutine runs: the thin form that `go` and its kin make of a closure.
@@ -128,7 +130,8 @@ impl Rt {
         };
         g.id.set(id);
         if raddle_race::enabled() {
-            g.race.set(Some(raddle_race::go_start(raddle_race::current(), id, Pc::at(options.at))));
+            let start = || raddle_race::go_start(raddle_race::current(), id, Pc::at(options.at));
+            g.race.set(Some(options.race.unwrap_or_else(start)));
         }
         g.transition_to_spawned();
         self.make_next(g, Wake::ForNext);
@@ -264,6 +267,29 @@ pub fn current_goroutine() -> Option<(u64, Option<Arc<str>>)> {
     // SAFETY: null or a G; Gs are never freed.
     let g = unsafe { rt::current().as_ref() }?;
     (!g.is_thread).then(|| (g.id.get(), g.name()))
+}
+
+/// The name of goroutine `id`, if it is alive and has one. For reports: it looks at every goroutine.
+#[must_use]
+pub fn goroutine_name(id: u64) -> Option<Arc<str>> {
+    find(id)?.name()
+}
+
+/// Whether goroutine `id` is alive. For reports, as [`goroutine_name`].
+#[must_use]
+pub fn goroutine_exists(id: u64) -> bool {
+    find(id).is_some()
+}
+
+fn find(id: u64) -> Option<&'static G> {
+    crate::sched::try_sched()?.all_gs().into_iter().find(|g| g.id.get() == id)
+}
+
+/// The race context of the caller's P, if it has one. Reads only: for the detector, on any path.
+#[must_use]
+pub fn current_proc_ctx() -> Option<ProcCtx> {
+    // SAFETY: null or an M; Ms are never freed.
+    unsafe { rt::this_m().as_ref() }?.p()?.race.get()
 }
 
 /// The number of goroutines alive, as of a moment during the call.

@@ -17,7 +17,7 @@ use crate::p::{P, Status};
 use crate::sched::{Sched, sched};
 use crate::sys::Note;
 use crate::{clock, deadlock, signal};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 const SHORTEST: Duration = Duration::from_micros(20);
@@ -35,7 +35,17 @@ const TRIM_KEEP: usize = 1024;
 const DOUBT: Duration = Duration::from_millis(250);
 
 static NOTE: Note = Note::new();
+/// What the program's debug flags say. Written once, before the thread starts.
+static PREEMPT: AtomicBool = AtomicBool::new(true);
+static TRACE_NS: AtomicU64 = AtomicU64::new(u64::MAX);
 static ASLEEP: AtomicBool = AtomicBool::new(false);
+
+/// Sets what the debug flags ask for, before the thread starts.
+pub(crate) fn configure(no_preempt: bool, trace: Option<Duration>) {
+    PREEMPT.store(!no_preempt, Ordering::Relaxed);
+    let interval = trace.map_or(u64::MAX, |t| u64::try_from(t.as_nanos()).unwrap_or(u64::MAX));
+    TRACE_NS.store(interval, Ordering::Relaxed);
+}
 
 /// Somebody took an idle P: there is something to watch again.
 #[inline]
@@ -70,7 +80,8 @@ pub(crate) fn run() -> ! {
     let s = sched();
     let mut seen = vec![Seen::default(); crate::MAX_PROCS];
     let mut quiet = 0;
-    let mut trimmed = clock::read_ns();
+    let started = clock::read_ns();
+    let (mut trimmed, mut traced) = (started, started);
     loop {
         let pause = match quiet {
             0..PATIENCE => SHORTEST,
@@ -87,10 +98,30 @@ pub(crate) fn run() -> ! {
             crate::spawn::trim_idle_stacks(TRIM_KEEP);
             trimmed = now;
         }
+        if now - traced > TRACE_NS.load(Ordering::Relaxed) {
+            trace(s, now - started);
+            traced = now;
+        }
         if s.idle.idle() as usize == s.procs() {
             rest(s);
         }
     }
+}
+
+/// One line about the state of the scheduler, as Go's schedtrace.
+fn trace(s: &Sched, since_start: u64) {
+    let queues: Vec<_> = s.each_p().map(|p| p.stealer.len()).collect();
+    let line = format!(
+        "SCHED {}ms: procs={} idleprocs={} threads={} spinning={} runqueue={} {queues:?} goroutines={}\n",
+        since_start / 1_000_000,
+        s.procs(),
+        s.idle.idle(),
+        s.ms(),
+        s.idle.spinning(),
+        s.injector.len(),
+        crate::num_goroutines(),
+    );
+    crate::sys::write_stderr(line.as_bytes());
 }
 
 /// One look. Returns whether there was anything to do.
@@ -123,7 +154,7 @@ fn look_at_running(s: &Sched, p: &P, seen: &mut Seen, now: u64) -> bool {
         return false;
     }
     let needed = p.has_work() || !s.injector.is_empty() || p.timers.next_when() < now;
-    if now - seen.tick_since < SLICE_NS || !needed {
+    if now - seen.tick_since < SLICE_NS || !needed || !PREEMPT.load(Ordering::Relaxed) {
         return false;
     }
     for m in s.all_ms.lock().iter() {
