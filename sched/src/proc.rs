@@ -142,8 +142,9 @@ pub(crate) fn switch_to(m: &M, g: &'static G) {
         rt::set_current(g);
         raddle_race::set_current(g.race.get());
     }
+    let moved = !ptr::eq(g.last_m.replace(m), m);
     // SAFETY: the block is the goroutine's own, which runs from here.
-    unsafe { tls::enter(g.block, m.tid.get()) };
+    unsafe { tls::enter(g.block, m.tid.get(), moved) };
     co.resume(());
     // SAFETY: back on this M's stack.
     unsafe { tls::leave(m.block.get()) };

@@ -28,9 +28,10 @@ const PATIENCE: u32 = 50;
 const SLICE_NS: u64 = 10_000_000;
 /// A timer that is so late has nobody looking after it.
 const LATE_NS: u64 = 1_000_000;
-/// How often idle stacks are trimmed, and how many of each size stay warm.
-const TRIM_NS: u64 = 1_000_000_000;
+/// Stacks idle for so long are trimmed, but for so many of each size, and so many at a time: some 2 us each.
+const TRIM_NS: u64 = 2_000_000_000;
 const TRIM_KEEP: usize = 1024;
+const TRIM_MAX: usize = 4096;
 /// How long it sleeps at most when everything is idle but it cannot know whether that is for ever.
 const DOUBT: Duration = Duration::from_millis(250);
 
@@ -95,7 +96,7 @@ pub(crate) fn run() -> ! {
         let busy = look_at_all(s, &mut seen, now);
         quiet = if busy { 0 } else { quiet.saturating_add(1) };
         if now - trimmed > TRIM_NS {
-            crate::spawn::trim_idle_stacks(TRIM_KEEP);
+            crate::spawn::trim_idle_stacks(TRIM_KEEP, TRIM_MAX);
             trimmed = now;
         }
         if now - traced > TRACE_NS.load(Ordering::Relaxed) {

@@ -150,13 +150,14 @@ pub(crate) fn free(slots: impl Iterator<Item = Slot>) {
     }
 }
 
-/// Gives back the pages of idle slots beyond `max_idle_per_class`, longest idle first.
+/// Gives back the pages of slots that were idle since the last call, longest idle first: per class all but `keep`, and at
+/// most `max`, since each costs a system call.
 ///
 /// `strip` is called with each such slot before its pages go, to release what hangs on its
 /// thread control block. Its guard stays.
-pub(crate) fn trim(max_idle_per_class: usize, mut strip: impl FnMut(Slot)) {
+pub(crate) fn trim(keep: usize, max: usize, mut strip: impl FnMut(Slot)) {
     for class in Class::all() {
-        POOLS[class.index()].trim(class, max_idle_per_class, &mut strip);
+        POOLS[class.index()].trim(class, keep, max, &mut strip);
     }
 }
 

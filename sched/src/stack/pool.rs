@@ -38,6 +38,8 @@ struct Lists {
     /// Doubles with each batch up to [`LARGEST_BATCH`], so a small program prepares little.
     batch: usize,
     last_slab_bytes: usize,
+    /// The fewest warm slots since the last `trim`: so many were idle all the time.
+    low: usize,
 }
 
 impl Pool {
@@ -50,6 +52,7 @@ impl Pool {
                 unprepared: Vec::new(),
                 batch: 1,
                 last_slab_bytes: 0,
+                low: 0,
             }),
         }
     }
@@ -58,6 +61,7 @@ impl Pool {
     pub(super) fn alloc(&self, class: Class) -> Result<Slot, StackError> {
         let mut lists = self.lists.lock();
         if let Some(at) = lists.warm.pop() {
+            lists.low = lists.low.min(lists.warm.len());
             return Ok(Slot::at(at, class, false));
         }
         if let Some(at) = lists.bare.pop().or_else(|| lists.ready.pop()) {
@@ -72,6 +76,7 @@ impl Pool {
     pub(super) fn alloc_warm(&self, class: Class, max: usize, each: &mut dyn FnMut(Slot)) -> usize {
         let mut lists = self.lists.lock();
         let keep = lists.warm.len().saturating_sub(max);
+        lists.low = lists.low.min(keep);
         let taken = lists.warm.drain(keep..).rev();
         taken.map(|at| each(Slot::at(at, class, false))).count()
     }
@@ -117,16 +122,18 @@ impl Pool {
         lists.warm.len() - before
     }
 
-    /// Takes the longest idle slots until at most `max_idle` warm ones are left.
-    fn take_excess(&self, max_idle: usize) -> Vec<usize> {
+    /// Takes the longest idle of the slots that were idle since the last call: all but `keep`, at most `max`.
+    fn take_excess(&self, keep: usize, max: usize) -> Vec<usize> {
         let mut lists = self.lists.lock();
-        let excess = lists.warm.len().saturating_sub(max_idle);
-        lists.warm.drain(..excess).collect()
+        let excess = lists.low.saturating_sub(keep).min(max);
+        let taken = lists.warm.drain(..excess).collect();
+        lists.low = lists.warm.len();
+        taken
     }
 
-    /// Makes the longest idle slots bare until at most `max_idle` warm ones are left.
-    pub(super) fn trim(&self, class: Class, max_idle: usize, strip: &mut dyn FnMut(Slot)) {
-        for at in self.take_excess(max_idle) {
+    /// Makes the longest idle slots bare: all but `keep` of those idle since the last call, at most `max`.
+    pub(super) fn trim(&self, class: Class, keep: usize, max: usize, strip: &mut dyn FnMut(Slot)) {
+        for at in self.take_excess(keep, max) {
             let slot = Slot::at(at, class, false);
             strip(slot);
             let discarded = guard::discard(slot.base(), slot.top() - slot.base());

@@ -81,7 +81,9 @@ fn trim_gives_pages_back_and_keeps_the_guard() {
     }
     free(slots.iter().copied());
     let mut stripped = Vec::new();
-    pool.trim(class, 1, &mut |slot| stripped.push(slot.guard()));
+    pool.trim(class, 1, 9, &mut |slot| stripped.push(slot.guard()));
+    assert!(stripped.is_empty(), "they have not been idle for long");
+    pool.trim(class, 1, 9, &mut |slot| stripped.push(slot.guard()));
     let oldest: Vec<_> = slots[..3].iter().map(Slot::guard).collect();
     assert_eq!(stripped, oldest);
     let warm = alloc(2 << 20).expect("a slot");

@@ -37,6 +37,11 @@ use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+/// The first spin is 2 to this power pauses, of some 40 ns each,
+const SPIN_FROM: u32 = 4;
+/// and the last before it sleeps half of 2 to this.
+const SPIN_TO: u32 = 9;
+
 /// Sleeps while `*word == expected`, at most for `timeout`. Wake-ups may be spurious.
 pub(crate) fn wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) {
     let ts = timeout.map(|d| libc::timespec {
@@ -96,12 +101,16 @@ impl Lock {
 
     #[cold]
     fn lock_contended(&self) {
-        // Critical sections are shorter than a system call: watch the word for about one before sleeping on it.
-        for _ in 0..100 {
+        // Critical sections are shorter than a system call, so watch the word for about one before sleeping on it. But look
+        // ever less often: each look takes the cache line, with what it guards, from the holder, who may well take the lock
+        // again at once. Two Ps that pass a busy channel to and fro at every element are slower than one.
+        for round in SPIN_FROM..SPIN_TO {
+            for _ in 0..1 << round {
+                std::hint::spin_loop();
+            }
             if self.word.load(Ordering::Relaxed) == 0 && self.try_lock() {
                 return;
             }
-            std::hint::spin_loop();
         }
         while self.word.swap(2, Ordering::Acquire) != 0 {
             wait(&self.word, 2, None);

@@ -144,7 +144,7 @@ unsafe fn fill(setup: &Setup, block: Block) {
     // SAFETY: this thread's number, in a block that is complete.
     let tid = unsafe { own.read(glibc.tid as isize) };
     // SAFETY: the block is complete but for the tables, which the next call sets.
-    unsafe { enter(block, tid) };
+    unsafe { enter(block, tid, true) };
     // SAFETY: sets the character tables in the active block.
     unsafe { (glibc.ctype_init)() };
     // SAFETY: the block that was active before.

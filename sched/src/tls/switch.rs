@@ -68,22 +68,25 @@ pub(crate) fn thread_block() -> Block {
     }
 }
 
-/// Makes `block` the active one and gives it the number of the OS thread that runs it.
+/// Makes `block` the active one; if it has `moved` since it was last active, gives it the number of the OS thread that
+/// runs it now.
 ///
 /// # Safety
 /// To be called on g0; `block` must come from [`create`](super::create) and be active nowhere.
 #[inline(always)]
-pub(crate) unsafe fn enter(block: Block, tid: i32) {
+pub(crate) unsafe fn enter(block: Block, tid: i32, moved: bool) {
     let mode = mode();
     if mode == TlsMode::Thread {
         return;
     }
-    let at = TID.load(Relaxed) as isize;
-    // SAFETY: the field of that name in a complete block.
-    unsafe { block.write(at, tid) };
-    let owner = OWNER.load(Relaxed) as isize;
-    // SAFETY: our word in a block that create made.
-    unsafe { block.write(owner, thread_block()) };
+    if moved {
+        let at = TID.load(Relaxed) as isize;
+        // SAFETY: the field of that name in a complete block.
+        unsafe { block.write(at, tid) };
+        let owner = OWNER.load(Relaxed) as isize;
+        // SAFETY: our word in a block that create made.
+        unsafe { block.write(owner, thread_block()) };
+    }
     // SAFETY: as the caller owes.
     unsafe { switch(mode, block) };
 }

@@ -60,7 +60,7 @@ impl Bare {
         let own = thread_block();
         let co = self.co.as_mut().expect("not ended");
         // SAFETY: a test thread's own stack; the block is the coroutine's.
-        unsafe { enter(self.block, tid) };
+        unsafe { enter(self.block, tid, true) };
         let result = co.resume(());
         // SAFETY: the block read above.
         unsafe { leave(own) };
