@@ -56,7 +56,8 @@ pub(crate) fn check(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc: Pc) {
             watched = shadow::is_watched(granule);
         }
         if watched {
-            let new = Cell(c.template().unwrap_or(0) | flags | u64::from(bytes_in(granule, addr, end)));
+            let new =
+                Cell(c.template().unwrap_or(0) | flags | u64::from(bytes_in(granule, addr, end)));
             let racing = match c.template() {
                 Some(_) if is_known(Granule::of(granule), new) => None,
                 Some(_) => {
@@ -71,7 +72,18 @@ pub(crate) fn check(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc: Pc) {
             if let Some(old) = racing
                 && !reported
             {
-                reported = report::race(c, Access { addr: addr.max(granule), size, flags, pc }, granule, old, new);
+                reported = report::race(
+                    c,
+                    Access {
+                        addr: addr.max(granule),
+                        size,
+                        flags,
+                        pc,
+                    },
+                    granule,
+                    old,
+                    new,
+                );
             }
         }
         granule += 8;
@@ -83,7 +95,10 @@ pub(crate) fn check(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc: Pc) {
 fn is_known(g: Granule, new: Cell) -> bool {
     let known = |i: usize| {
         let old = Cell(g.cell(i).load(Relaxed));
-        (old.is_same_time(new) && !old.is_empty() && old.stands_for(new), old.is_empty())
+        (
+            old.is_same_time(new) && !old.is_empty() && old.stands_for(new),
+            old.is_empty(),
+        )
     };
     let (zero, one) = (known(0), known(1));
     // By the shadow's invariant 2, B is empty while A has room.
@@ -94,8 +109,15 @@ fn is_known(g: Granule, new: Cell) -> bool {
 fn place(c: &mut Ctx, g: Granule, new: Cell) -> Option<Cell> {
     loop {
         let (i, old) = choose(c, g, new);
-        let merged = if old.is_same_kind(new) { new.with_bytes_of(old) } else { new };
-        if g.cell(i).compare_exchange(old.0, merged.0, SeqCst, Relaxed).is_err() {
+        let merged = if old.is_same_kind(new) {
+            new.with_bytes_of(old)
+        } else {
+            new
+        };
+        if g.cell(i)
+            .compare_exchange(old.0, merged.0, SeqCst, Relaxed)
+            .is_err()
+        {
             continue;
         }
         let displaced = Some(old).filter(|o| races(c, *o, new));
@@ -124,7 +146,10 @@ fn choose(c: &mut Ctx, g: Granule, new: Cell) -> (usize, Cell) {
     let best = cells.iter().map(|o| rank(*o)).max().unwrap_or(0);
     let rank_of = cells.map(rank);
     let start = c.random() as usize;
-    let victim = (0..CELLS).map(|i| (start + i) % CELLS).find(|&i| rank_of[i] == best).unwrap_or(0);
+    let victim = (0..CELLS)
+        .map(|i| (start + i) % CELLS)
+        .find(|&i| rank_of[i] == best)
+        .unwrap_or(0);
     EVICTED.fetch_add(1, Relaxed);
     (victim, cells[victim])
 }
@@ -187,7 +212,7 @@ pub fn read_pc(addr: usize, size: usize, caller_pc: Pc, pc: Pc) {
     event_within(caller_pc, addr, size, READ, pc);
 }
 
-/// [`write`] in a function that was called at `caller_pc`.
+/// [`write()`] in a function that was called at `caller_pc`.
 #[inline(never)]
 pub fn write_pc(addr: usize, size: usize, caller_pc: Pc, pc: Pc) {
     event_within(caller_pc, addr, size, 0, pc);
@@ -224,7 +249,11 @@ fn overwrite(addr: usize, size: usize, cell: u64) {
             watched = shadow::is_watched(granule);
         }
         if watched {
-            let bytes = if cell == 0 { 0 } else { u64::from(bytes_in(granule, addr, end)) };
+            let bytes = if cell == 0 {
+                0
+            } else {
+                u64::from(bytes_in(granule, addr, end))
+            };
             Granule::of(granule).set_only(Cell(cell | bytes));
         }
         granule += 8;
@@ -240,7 +269,7 @@ pub fn malloc(addr: usize, size: usize, pc: Pc) {
     }
     let template = current().and_then(|ctx| {
         let c = ctx.get();
-        sync::record_block(addr, size, pc, c.record.goid());
+        sync::record_block(addr, size, pc, c.record().goid());
         let template = c.template().filter(|_| c.watches_accesses())?;
         c.remember(addr, size, 0, true, pc);
         Some(template)

@@ -50,7 +50,10 @@ impl Gap {
         (self.from >> SLOT_SHIFT) as usize
     }
     fn intersect(self, other: Gap) -> Option<Gap> {
-        let both = Gap { from: self.from.max(other.from), to: self.to.min(other.to) };
+        let both = Gap {
+            from: self.from.max(other.from),
+            to: self.to.min(other.to),
+        };
         (both.from <= both.to).then_some(both)
     }
 }
@@ -70,7 +73,13 @@ impl Clock {
     /// The empty clock.
     #[cfg(test)]
     pub(crate) fn new() -> Clock {
-        Clock { hi: [0; SLOTS], gaps: [Gap::default(); MAX_GAPS], gap_slots: [0; 4], gap_count: 0, len: 0 }
+        Clock {
+            hi: [0; SLOTS],
+            gaps: [Gap::default(); MAX_GAPS],
+            gap_slots: [0; 4],
+            gap_count: 0,
+            len: 0,
+        }
     }
 
     /// Forgets everything.
@@ -94,7 +103,8 @@ impl Clock {
     /// Whether the slot's epoch happened before this clock's owner.
     #[inline]
     pub(crate) fn covers(&self, slot: usize, epoch: u64) -> bool {
-        self.hi[slot] >= epoch && (self.gap_slots[slot / 64] >> (slot % 64) & 1 == 0 || !self.in_gap(slot, epoch))
+        self.hi[slot] >= epoch
+            && (self.gap_slots[slot / 64] >> (slot % 64) & 1 == 0 || !self.in_gap(slot, epoch))
     }
 
     #[cold]
@@ -123,7 +133,10 @@ impl Clock {
             return 0;
         }
         let mut all = GapList::default();
-        let new = Gap { from: key(slot, known + 1), to: key(slot, last) };
+        let new = Gap {
+            from: key(slot, known + 1),
+            to: key(slot, last),
+        };
         for g in self.gaps() {
             all.push(*g);
         }
@@ -138,8 +151,17 @@ impl Clock {
         }
         if self.gap_count != 0 {
             let mut all = GapList::default();
-            for g in self.gaps().iter().filter(|g| g.slot() != slot || g.from > key(slot, epoch)) {
-                all.push(Gap { from: g.from.max(key(g.slot(), if g.slot() == slot { epoch + 1 } else { 0 })), to: g.to });
+            for g in self
+                .gaps()
+                .iter()
+                .filter(|g| g.slot() != slot || g.from > key(slot, epoch))
+            {
+                all.push(Gap {
+                    from: g
+                        .from
+                        .max(key(g.slot(), if g.slot() == slot { epoch + 1 } else { 0 })),
+                    to: g.to,
+                });
             }
             self.set_gaps(all);
         }
@@ -176,7 +198,10 @@ impl Clock {
     }
 
     fn beyond(&self, slot: usize) -> Gap {
-        Gap { from: key(slot, self.hi[slot] + 1), to: key(slot, EPOCH_MASK) }
+        Gap {
+            from: key(slot, self.hi[slot] + 1),
+            to: key(slot, EPOCH_MASK),
+        }
     }
 
     fn set_gaps(&mut self, mut all: GapList) -> u32 {
@@ -185,7 +210,9 @@ impl Clock {
         while all.len > MAX_GAPS {
             let behind = |g: &Gap| self.hi[g.slot()].saturating_sub(g.to & EPOCH_MASK);
             let gaps = &all.gaps[..all.len];
-            let oldest = (0..gaps.len()).max_by_key(|&i| behind(&gaps[i])).unwrap_or(0);
+            let oldest = (0..gaps.len())
+                .max_by_key(|&i| behind(&gaps[i]))
+                .unwrap_or(0);
             all.len -= 1;
             all.gaps[oldest] = all.gaps[all.len];
             closed += 1;
@@ -224,7 +251,11 @@ struct GapList {
 
 impl Default for GapList {
     fn default() -> GapList {
-        GapList { gaps: [Gap::default(); 4 * MAX_GAPS], len: 0, dropped: 0 }
+        GapList {
+            gaps: [Gap::default(); 4 * MAX_GAPS],
+            len: 0,
+            dropped: 0,
+        }
     }
 }
 

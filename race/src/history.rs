@@ -27,7 +27,7 @@
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::*, fence};
 
-use crate::cell::{FLAGS, FLAG_SHIFT, Want};
+use crate::cell::{FLAG_SHIFT, FLAGS, Want};
 use crate::mem::{self, Kind};
 use crate::{Pc, proc, state};
 
@@ -124,8 +124,17 @@ impl History {
     }
 
     /// An access; `flags` are a cell's.
-    pub(crate) fn access(&self, now: Now<'_>, addr: usize, size: usize, flags: u64, allocation: bool, pc: Pc) {
-        let flags = (flags & FLAGS) >> FLAG_SHIFT << EVENT_FLAGS | if allocation { ALLOCATION } else { 0 };
+    pub(crate) fn access(
+        &self,
+        now: Now<'_>,
+        addr: usize,
+        size: usize,
+        flags: u64,
+        allocation: bool,
+        pc: Pc,
+    ) {
+        let flags =
+            (flags & FLAGS) >> FLAG_SHIFT << EVENT_FLAGS | if allocation { ALLOCATION } else { 0 };
         let head = |tag: u64| tag << TAG_SHIFT | flags | pc.bits();
         match u16::try_from(size) {
             Ok(small) => self.push(&[head(ACCESS), u64::from(small) << 48 | addr as u64], now),
@@ -142,7 +151,10 @@ impl History {
     pub(crate) fn exit(&self, now: Now<'_>) {
         let (pos, half) = (self.pos.load(Relaxed), self.half.load(Relaxed));
         let base = now.frames.len() as u64 + 2;
-        if pos % half > base && self.word(pos - 1) >> TAG_SHIFT == ENTER && !self.is_operand(pos - 1) {
+        if pos % half > base
+            && self.word(pos - 1) >> TAG_SHIFT == ENTER
+            && !self.is_operand(pos - 1)
+        {
             self.pos.store(pos - 1, Release);
         } else {
             self.push(&[EXIT << TAG_SHIFT], now);
@@ -186,7 +198,8 @@ impl History {
     fn turn(&self, pos: u64, now: Now<'_>) -> u64 {
         let (end, half) = (self.end.load(Relaxed), self.half.load(Relaxed));
         if end == 0 {
-            self.ring.store(proc::take(Kind::SmallRing).cast().as_ptr(), Release);
+            self.ring
+                .store(proc::take(Kind::SmallRing).cast().as_ptr(), Release);
         }
         for i in pos..end {
             self.put(i, &[0]);
@@ -238,7 +251,9 @@ impl History {
         for _ in 0..16 {
             if let Some((older, newer)) = self.copy(scratch.cast(), bytes / 8) {
                 // SAFETY: `scratch` has `bytes`, `copy` filled the two parts, which follow each other.
-                let words = unsafe { std::slice::from_raw_parts(scratch.cast::<u64>().as_ptr(), older + newer) };
+                let words = unsafe {
+                    std::slice::from_raw_parts(scratch.cast::<u64>().as_ptr(), older + newer)
+                };
                 found = replay(&words[older..], want).or_else(|| replay(&words[..older], want));
                 break;
             }
@@ -309,7 +324,9 @@ fn replay(words: &[u64], want: Want) -> Option<Found> {
                 ((at & ((1 << 48) - 1)) as usize, (at >> 48) as usize)
             }
             RANGE => {
-                let (Some(addr), Some(size)) = (operand(0), operand(1)) else { break };
+                let (Some(addr), Some(size)) = (operand(0), operand(1)) else {
+                    break;
+                };
                 i += 2;
                 (addr as usize, size as usize)
             }
@@ -324,7 +341,13 @@ fn replay(words: &[u64], want: Want) -> Option<Found> {
             for (place, pc) in frames[1..count].iter_mut().zip(stack[..known].iter().rev()) {
                 *place = *pc;
             }
-            found = Some(Found { frames, count, addr, size, allocation: word & ALLOCATION != 0 });
+            found = Some(Found {
+                frames,
+                count,
+                addr,
+                size,
+                allocation: word & ALLOCATION != 0,
+            });
         }
     }
     found

@@ -34,17 +34,22 @@ pub struct Object {
     pub size: usize,
 }
 
+/// What `symbolize_code` calls for each frame.
+pub type EachFrame<'a> = &'a mut dyn FnMut(Frame<'_>);
+/// What `goroutine_name` calls with the name.
+pub type WithName<'a> = &'a mut dyn FnMut(&str);
+
 /// The callbacks.
 #[derive(Clone, Copy, Debug)]
 pub struct Host {
     /// The context of the P that runs on this thread; None without one (sweeper, foreign thread). Also on event paths.
     pub current_proc: fn() -> Option<ProcCtx>,
     /// Calls back with each frame of the code address, innermost inlined function first.
-    pub symbolize_code: fn(pc: usize, each: &mut dyn FnMut(Frame<'_>)),
+    pub symbolize_code: fn(pc: usize, each: EachFrame<'_>),
     /// The heap block around `addr`.
     pub find_object: fn(addr: usize) -> Option<Object>,
     /// Calls back with the goroutine's name, when it has one.
-    pub goroutine_name: fn(id: u64, with: &mut dyn FnMut(&str)),
+    pub goroutine_name: fn(id: u64, with: WithName<'_>),
     /// Whether goroutine `id` still exists; asked when the detector no longer remembers it.
     pub goroutine_running: fn(id: u64) -> bool,
     /// Calls back with the calling thread's real return addresses, innermost first.

@@ -38,12 +38,18 @@ mod cell;
 mod clock;
 mod ctx;
 mod edges;
-mod history;
 mod frames;
+mod history;
 mod host;
+#[cfg(test)]
+mod lifetimes;
+#[cfg(test)]
+mod litmus;
 mod machine;
 mod mem;
 mod options;
+#[cfg(test)]
+mod oracle;
 mod pc;
 mod proc;
 mod record;
@@ -55,29 +61,25 @@ mod state;
 mod stats;
 mod suppress;
 mod sync;
-mod text;
-#[cfg(test)]
-mod lifetimes;
-#[cfg(test)]
-mod litmus;
-#[cfg(test)]
-mod oracle;
 #[cfg(test)]
 mod testing;
+mod text;
 
 pub use access::{
-    clear_shadow, free, malloc, map_shadow, read, read_pc, read_range, read_range_pc, write, write_pc,
-    write_range, write_range_pc,
+    clear_shadow, free, malloc, map_shadow, read, read_pc, read_range, read_range_pc, write,
+    write_pc, write_range, write_range_pc,
 };
 pub use atomic::{AtomicOp, atomic, fence};
 pub use ctx::{
-    GoCtx, current, finalizer_goroutine, func_enter, func_exit, go_end, go_start, ignore_begin, ignore_end,
-    ignore_sync_begin, ignore_sync_end, set_current, switch_in, switch_out, thread_start,
+    GoCtx, current, finalizer_goroutine, func_enter, func_exit, go_end, go_start, ignore_begin,
+    ignore_end, ignore_sync_begin, ignore_sync_end, set_current, switch_in, switch_out,
+    thread_start,
 };
 pub use edges::{
-    acquire, acquire_g, release, release_acquire, release_acquire_g, release_g, release_merge, release_merge_g,
+    acquire, acquire_g, release, release_acquire, release_acquire_g, release_g, release_merge,
+    release_merge_g,
 };
-pub use host::{Frame, Host, Object};
+pub use host::{EachFrame, Frame, Host, Object, WithName};
 pub use options::{Format, OptionError, Options};
 pub use pc::Pc;
 pub use proc::{ProcCtx, proc_create, proc_destroy};

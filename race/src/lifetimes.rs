@@ -28,7 +28,10 @@ fn a_freed_block_races_with_unordered_use_and_a_new_block_starts_clean() {
     let block = fresh_memory(64);
     on(b, || write(block, 8, fresh_pc()));
     on(a, || free(block, 64, fresh_pc()));
-    assert!(take_races().is_empty(), "earlier accesses are not checked against the free");
+    assert!(
+        take_races().is_empty(),
+        "earlier accesses are not checked against the free"
+    );
     on(b, || read(block + 16, 8, fresh_pc()));
     assert_eq!(take_races(), [block + 16]);
     on(a, || malloc(block, 64, fresh_pc()));
@@ -58,7 +61,11 @@ fn a_sync_object_dies_with_its_memory() {
         acquire(block + 8);
         read(data, 8, fresh_pc());
     });
-    assert_eq!(take_races(), [data], "the new object at the old address orders nothing");
+    assert_eq!(
+        take_races(),
+        [data],
+        "the new object at the old address orders nothing"
+    );
     go_end(a);
     go_end(b);
 }
@@ -122,7 +129,9 @@ fn memory_of_sync_objects_and_goroutines_returns() {
 #[test]
 fn a_goroutine_context_is_small() {
     let (_d, main, other) = two();
-    let context = size_of::<crate::ctx::Ctx>() + size_of::<crate::record::Record>() + crate::history::SMALL_BYTES;
+    let context = size_of::<crate::ctx::Ctx>()
+        + size_of::<crate::record::Record>()
+        + crate::history::SMALL_BYTES;
     assert!(context < 6 * 1024, "{context} bytes");
     go_end(main);
     go_end(other);

@@ -53,12 +53,15 @@ const HAS_SYNC: u8 = 0x80;
 static MAPPING: SpinLock = SpinLock::new();
 
 fn map_at(addr: usize, size: usize) {
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
+    let flags =
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
     let at = std::ptr::with_exposed_provenance_mut(addr);
     // SAFETY: NOREPLACE refuses to touch what is mapped there.
     let p = unsafe { libc::mmap(at, size, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
     if p.addr() != addr {
-        fatal("cannot map shadow memory: out of memory, or something else lies in the detector's address range");
+        fatal(
+            "cannot map shadow memory: out of memory, or something else lies in the detector's address range",
+        );
     }
     // The planes are sparse: a huge page would make 2 MiB of a few cells.
     // SAFETY: our own fresh mapping.
@@ -69,7 +72,9 @@ fn map_at(addr: usize, size: usize) {
 pub(crate) fn init() {
     let probe = crate::mem::map(4096);
     if probe.as_ptr().addr() < TABLE {
-        fatal("mappings grow upwards in this process, over the detector's addresses; run it with a limited stack (ulimit -s 8192)");
+        fatal(
+            "mappings grow upwards in this process, over the detector's addresses; run it with a limited stack (ulimit -s 8192)",
+        );
     }
     // SAFETY: mapped above, not used.
     unsafe { crate::mem::unmap(probe, 4096) };

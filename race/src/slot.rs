@@ -70,17 +70,26 @@ struct Tenure {
     serial: AtomicU64,
 }
 
-impl Slot {
-    const fn new() -> Slot {
-        const TENURE: Tenure = Tenure {
+impl Tenure {
+    const fn new() -> Tenure {
+        Tenure {
             start: AtomicU64::new(0),
             record: AtomicPtr::new(std::ptr::null_mut()),
             serial: AtomicU64::new(0),
-        };
+        }
+    }
+}
+
+impl Slot {
+    const fn new() -> Slot {
         Slot {
             holder: AtomicUsize::new(0),
             epoch: AtomicU64::new(0),
-            journal: Journal { lock: SpinLock::new(), count: AtomicUsize::new(0), tenures: [const { TENURE }; TENURES] },
+            journal: Journal {
+                lock: SpinLock::new(),
+                count: AtomicUsize::new(0),
+                tenures: [const { Tenure::new() }; TENURES],
+            },
         }
     }
 }
@@ -101,7 +110,10 @@ fn address(ctx: &Ctx) -> usize {
 pub(crate) fn attach(ctx: &mut Ctx) {
     let me = address(ctx);
     if let Some(slot) = ALL.get(ctx.last_slot as usize)
-        && slot.holder.compare_exchange(me, me | HELD, Acquire, Relaxed).is_ok()
+        && slot
+            .holder
+            .compare_exchange(me, me | HELD, Acquire, Relaxed)
+            .is_ok()
     {
         ctx.slot = ctx.last_slot;
         let epoch = slot.epoch.load(Relaxed);
@@ -126,7 +138,9 @@ fn attach_elsewhere(ctx: &mut Ctx) {
     let dead = |s: usize| ALL[s].holder.load(Relaxed) == 0;
     let idle = |s: usize| ALL[s].holder.load(Relaxed) & HELD == 0;
 
-    let cheap = from_hand().take(WINDOW).find(|&s| dead(s) && covered(ctx, s));
+    let cheap = from_hand()
+        .take(WINDOW)
+        .find(|&s| dead(s) && covered(ctx, s));
     if cheap.is_some_and(|s| claim(ctx, s)) {
         return;
     }
@@ -134,7 +148,9 @@ fn attach_elsewhere(ctx: &mut Ctx) {
     if grown.is_ok_and(|s| claim(ctx, s)) {
         return;
     }
-    let cheap = from_hand().take(WINDOW).find(|&s| idle(s) && covered(ctx, s));
+    let cheap = from_hand()
+        .take(WINDOW)
+        .find(|&s| idle(s) && covered(ctx, s));
     if cheap.is_some_and(|s| claim(ctx, s)) {
         return;
     }
@@ -152,7 +168,12 @@ fn claim(ctx: &mut Ctx, s: usize) -> bool {
     let slot = &ALL[s];
     let seen = slot.holder.load(Relaxed);
     let me = address(ctx);
-    if seen & HELD != 0 || slot.holder.compare_exchange(seen, me | HELD, Acquire, Relaxed).is_err() {
+    if seen & HELD != 0
+        || slot
+            .holder
+            .compare_exchange(seen, me | HELD, Acquire, Relaxed)
+            .is_err()
+    {
         return false;
     }
     let last = slot.epoch.load(Relaxed);
@@ -168,7 +189,7 @@ fn claim(ctx: &mut Ctx, s: usize) -> bool {
     ctx.released_while_away = false;
     slot.epoch.store(last + 1, Release);
     ctx.set_template(ctx.slot, last + 1);
-    slot.journal.push(last + 1, ctx.record);
+    slot.journal.push(last + 1, ctx.record());
     true
 }
 
@@ -185,7 +206,9 @@ pub(crate) fn forget(ctx: &mut Ctx) {
     detach(ctx);
     if let Some(slot) = ALL.get(ctx.last_slot as usize) {
         // Fails when another has taken the slot. Release: as `detach`.
-        let _ = slot.holder.compare_exchange(address(ctx), 0, Release, Relaxed);
+        let _ = slot
+            .holder
+            .compare_exchange(address(ctx), 0, Release, Relaxed);
     }
     ctx.last_slot = NO_SLOT;
 }
@@ -215,7 +238,10 @@ fn set_epoch(ctx: &mut Ctx, epoch: u64) {
 /// The current epochs of all slots ever used: all that has happened so far.
 pub(crate) fn now() -> impl Iterator<Item = (usize, u64)> {
     let used = USED.load(Acquire).min(SLOTS);
-    ALL[..used].iter().map(|s| s.epoch.load(Acquire)).enumerate()
+    ALL[..used]
+        .iter()
+        .map(|s| s.epoch.load(Acquire))
+        .enumerate()
 }
 
 /// Who did what (slot, epoch) names, with the life's number; None when forgotten.
@@ -228,7 +254,8 @@ impl Journal {
         let _held = self.lock.lock();
         let at = &self.tenures[self.count.fetch_add(1, Relaxed) % TENURES];
         at.start.store(start, Relaxed);
-        at.record.store(std::ptr::from_ref(record).cast_mut(), Relaxed);
+        at.record
+            .store(std::ptr::from_ref(record).cast_mut(), Relaxed);
         at.serial.store(record.serial(), Relaxed);
     }
 
