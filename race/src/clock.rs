@@ -125,10 +125,11 @@ impl Clock {
         self.len = self.len.max((slot as u32 + 8) & !7);
     }
 
-    /// The owner takes over a slot whose last holder was at `last`, and starts at `last + 1`; returns the gaps closed.
-    pub(crate) fn take_slot(&mut self, slot: usize, last: u64) -> u32 {
+    /// The owner takes over a slot that was last marked at epoch `last`, and starts at `start`, above every epoch the
+    /// slot had; returns the gaps closed.
+    pub(crate) fn take_slot(&mut self, slot: usize, last: u64, start: u64) -> u32 {
         let known = self.hi[slot];
-        self.advance(slot, last + 1);
+        self.advance(slot, start);
         if known >= last {
             return 0;
         }
@@ -184,9 +185,19 @@ impl Clock {
     /// Unknown to the union is what is unknown to both: gap and gap, gap and beyond the other's `hi`.
     #[cold]
     fn join_gaps(&mut self, other: &Clock) -> u32 {
+        if self.gaps() == other.gaps() {
+            return 0; // each gap ends below both `hi`s
+        }
         let mut both = GapList::default();
+        let mut theirs = other.gaps();
         for g in self.gaps() {
-            for h in other.gaps() {
+            // Both lists ascend: what ends before `g` meets no later gap either.
+            while let [h, rest @ ..] = theirs
+                && h.to < g.from
+            {
+                theirs = rest;
+            }
+            for h in theirs.iter().take_while(|h| h.from <= g.to) {
                 both.extend(g.intersect(*h));
             }
             both.extend(g.intersect(other.beyond(g.slot())));
@@ -305,7 +316,11 @@ mod tests {
                 let (i, j) = (random(&mut r) as usize % 6, random(&mut r) as usize % 6);
                 if random(&mut r).is_multiple_of(2) {
                     let slot = random(&mut r) as usize % 4;
-                    assert_eq!(clocks[i].take_slot(slot, last[slot]), 0, "round {round}");
+                    assert_eq!(
+                        clocks[i].take_slot(slot, last[slot], last[slot] + 1),
+                        0,
+                        "round {round}"
+                    );
                     last[slot] += 1;
                     sets[i].insert((slot, last[slot]));
                     if random(&mut r).is_multiple_of(2) {
@@ -330,11 +345,11 @@ mod tests {
         let mut c = Clock::new();
         let mut last = 0;
         for _ in 0..MAX_GAPS {
-            assert_eq!(c.take_slot(1, last + 1), 0);
+            assert_eq!(c.take_slot(1, last + 1, last + 2), 0);
             last += 2;
         }
         assert!(!c.covers(1, 1));
-        assert_eq!(c.take_slot(1, last + 1), 1);
+        assert_eq!(c.take_slot(1, last + 1, last + 2), 1);
         assert!(c.covers(1, 1), "the oldest gap is closed");
         assert!(!c.covers(1, 3) && !c.covers(1, last + 1));
     }
@@ -342,8 +357,8 @@ mod tests {
     #[test]
     fn covering_a_slot_closes_its_gaps() {
         let mut c = Clock::new();
-        c.take_slot(2, 5);
-        c.take_slot(3, 7);
+        c.take_slot(2, 5, 6);
+        c.take_slot(3, 7, 8);
         c.cover_slot(2, 6);
         assert!(c.covers(2, 3) && !c.covers(3, 3) && c.covers(3, 8));
         c.copy_from(&Clock::new());

@@ -215,6 +215,7 @@ impl Ctx {
     ) {
         if self.marked != self.template {
             self.marked = self.template;
+            slot::touch(self);
             self.record().history.mark(self.now());
         }
         self.record()

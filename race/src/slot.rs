@@ -13,7 +13,7 @@
 //!
 //! # Invariants
 //! 1. A slot's epoch never falls, and a new holder starts above the last: (slot, epoch) belongs to one goroutine only.
-//! 2. `epoch` is written by the slot's holder only.
+//! 2. `epoch` and `touched` are written by the slot's holder only.
 //! 3. At [`EPOCH_LIMIT`] a slot is retired, so an epoch never outgrows a cell's 45 bits; at a hundred million releases a
 //!    second one slot lasts four days, and there are 256.
 //!
@@ -22,6 +22,7 @@
 //! invariant 1 nobody else's epochs can be meant. Hides: the new holder's clock gets a *gap* for those epochs of the
 //! slot that it had not acquired (`clock.rs`), and gives the gap on to whoever acquires from it. When it leaves and
 //! returns elsewhere, its own former epochs stay covered, since gaps only ever lie below its own tenure.
+//! Epochs in which nothing left a mark are nobody's, and need no gap.
 //! Only a full gap list loses (see there), so `claim` prefers slots whose last epoch the newcomer already covers.
 //!
 //! # No slot free
@@ -54,6 +55,8 @@ const WINDOW: usize = 16;
 struct Slot {
     holder: AtomicUsize,
     epoch: AtomicU64,
+    /// The newest epoch in which an access left a mark.
+    touched: AtomicU64,
     journal: Journal,
 }
 
@@ -85,6 +88,7 @@ impl Slot {
         Slot {
             holder: AtomicUsize::new(0),
             epoch: AtomicU64::new(0),
+            touched: AtomicU64::new(0),
             journal: Journal {
                 lock: SpinLock::new(),
                 count: AtomicUsize::new(0),
@@ -99,6 +103,8 @@ static ALL: [Slot; SLOTS] = [const { Slot::new() }; SLOTS];
 static USED: AtomicUsize = AtomicUsize::new(0);
 /// Slots that may be used; less than all only in tests.
 static LIMIT: AtomicUsize = AtomicUsize::new(SLOTS);
+/// The slot whose holder ended last: taking it again keeps the slots in use few, and clocks short.
+static LAST_DEAD: AtomicUsize = AtomicUsize::new(0);
 /// Where the search for a slot to take begins: round the table, so that the longest unused comes first.
 static HAND: AtomicUsize = AtomicUsize::new(0);
 
@@ -134,12 +140,15 @@ fn attach_elsewhere(ctx: &mut Ctx) {
     let used = USED.load(Relaxed).min(limit);
     let hand = HAND.load(Relaxed);
     let from_hand = || (0..used).map(|i| (hand + i) % used);
-    let covered = |ctx: &Ctx, s: usize| ctx.clock.covers(s, ALL[s].epoch.load(Relaxed));
+    let covered = |ctx: &Ctx, s: usize| ctx.clock.covers(s, ALL[s].touched.load(Relaxed));
     let dead = |s: usize| ALL[s].holder.load(Relaxed) == 0;
     let idle = |s: usize| ALL[s].holder.load(Relaxed) & HELD == 0;
 
-    let cheap = from_hand()
-        .take(WINDOW)
+    let newest = LAST_DEAD.load(Relaxed);
+    let cheap = (newest < used)
+        .then_some(newest)
+        .into_iter()
+        .chain(from_hand().take(WINDOW))
         .find(|&s| dead(s) && covered(ctx, s));
     if cheap.is_some_and(|s| claim(ctx, s)) {
         return;
@@ -182,7 +191,7 @@ fn claim(ctx: &mut Ctx, s: usize) -> bool {
         return false;
     }
     HAND.store(s + 1, Relaxed);
-    let closed = ctx.clock.take_slot(s, last);
+    let closed = ctx.clock.take_slot(s, slot.touched.load(Relaxed), last + 1);
     ctx.note_closed(closed);
     ctx.slot = s as u32;
     ctx.last_slot = ctx.slot;
@@ -206,11 +215,21 @@ pub(crate) fn forget(ctx: &mut Ctx) {
     detach(ctx);
     if let Some(slot) = ALL.get(ctx.last_slot as usize) {
         // Fails when another has taken the slot. Release: as `detach`.
-        let _ = slot
+        let freed = slot
             .holder
             .compare_exchange(address(ctx), 0, Release, Relaxed);
+        if freed.is_ok() {
+            LAST_DEAD.store(ctx.last_slot as usize, Relaxed);
+        }
     }
     ctx.last_slot = NO_SLOT;
+}
+
+/// The goroutine leaves marks in its present epoch.
+pub(crate) fn touch(ctx: &Ctx) {
+    if let Some(slot) = ALL.get(ctx.slot as usize) {
+        slot.touched.store(ctx.epoch(), Relaxed); // published by `detach`
+    }
 }
 
 /// What the goroutine does from now on is not covered by what was released before.
