@@ -25,7 +25,7 @@ use crate::cell::{Cell, FREED, READ};
 use crate::ctx::{Ctx, current, func_enter, func_exit};
 use crate::report::{self, Access};
 use crate::shadow::{self, CELLS, Granule};
-use crate::{Pc, sync};
+use crate::{Pc, pages, sync};
 
 static EVICTED: AtomicUsize = AtomicUsize::new(0);
 
@@ -61,6 +61,7 @@ pub(crate) fn check(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc: Pc) {
             let racing = match c.template() {
                 Some(_) if is_known(Granule::of(granule), new) => None,
                 Some(_) => {
+                    pages::note(granule, pages::CELLS);
                     if !remembered {
                         remembered = true;
                         c.remember(addr, size, flags, false, pc);
@@ -238,25 +239,22 @@ pub fn map_shadow(addr: usize, size: usize) {
     shadow::map_chunks(addr, size);
 }
 
-/// Sets the only cell of all granules of `[addr, addr + size)`; granules that are touched in part keep their other bytes'
-/// cells no longer: heap blocks and stacks are 8-aligned.
-fn overwrite(addr: usize, size: usize, cell: u64) {
+/// Makes one access by (slot, epoch) all that is known of `[addr, addr + size)`; without one, nothing is known. Of a
+/// granule that lies inside in part the rest is forgotten too: heap blocks and stacks are 8-aligned.
+fn overwrite(addr: usize, size: usize, access: Option<u64>) {
+    let Some(access) = access else {
+        pages::each_marked(addr, size, pages::CELLS, |granule| {
+            Granule::of(granule).clear()
+        });
+        return;
+    };
     let end = addr.saturating_add(size);
-    let mut granule = addr & !7;
-    let mut watched = shadow::is_watched(addr);
-    while granule < end {
-        if granule & (shadow::CHUNK - 1) == 0 {
-            watched = shadow::is_watched(granule);
+    for granule in (addr & !7..end).step_by(8) {
+        if shadow::is_watched(granule) {
+            pages::note(granule, pages::CELLS);
+            let bytes = u64::from(bytes_in(granule, addr, end));
+            Granule::of(granule).set_only(Cell(access | bytes));
         }
-        if watched {
-            let bytes = if cell == 0 {
-                0
-            } else {
-                u64::from(bytes_in(granule, addr, end))
-            };
-            Granule::of(granule).set_only(Cell(cell | bytes));
-        }
-        granule += 8;
     }
 }
 
@@ -267,14 +265,15 @@ pub fn malloc(addr: usize, size: usize, pc: Pc) {
     if size == 0 || !shadow::is_watched(addr) {
         return;
     }
-    let template = current().and_then(|ctx| {
+    sync::remove(addr, size);
+    let access = current().and_then(|ctx| {
         let c = ctx.get();
         sync::record_block(addr, size, pc, c.record().goid());
         let template = c.template().filter(|_| c.watches_accesses())?;
         c.remember(addr, size, 0, true, pc);
         Some(template)
     });
-    overwrite(addr, size, template.unwrap_or(0));
+    overwrite(addr, size, access);
 }
 
 /// A heap block is gone: its sync objects return to the current P's cache, and a later access that is not ordered
@@ -287,20 +286,18 @@ pub fn free(addr: usize, size: usize, pc: Pc) {
         return;
     }
     sync::remove(addr, size);
-    let template = current().and_then(|ctx| {
+    let access = current().and_then(|ctx| {
         let c = ctx.get();
         let template = c.template().filter(|_| c.watches_accesses())?;
         c.remember(addr, size, FREED, false, pc);
         Some(template | FREED)
     });
-    overwrite(addr, size, template.unwrap_or(0));
+    overwrite(addr, size, access);
 }
 
 /// The memory begins a new life that has nothing to do with the old (a recycled stack): no accesses, no sync objects.
+/// Costs by the pages that have any, not by `size`.
 pub fn clear_shadow(addr: usize, size: usize) {
-    if size == 0 || !shadow::is_watched(addr) {
-        return;
-    }
     sync::remove(addr, size);
-    overwrite(addr, size, 0);
+    overwrite(addr, size, None);
 }

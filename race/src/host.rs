@@ -6,7 +6,8 @@
 //! # Blocking
 //! `current_proc` is called on event paths, on any thread, also with runtime locks held: it must only read. The rest is
 //! called while a report is printed, with the report lock held and no current context on the thread: they may allocate
-//! and read files, but may not park a goroutine.
+//! and read files, but may not park a goroutine. They run on the goroutine's own stack, of which the detector uses about
+//! 16 KiB: a symbolizer that needs much more should bring a stack of its own.
 
 use crate::{Pc, ProcCtx};
 
@@ -50,7 +51,7 @@ pub struct Host {
     pub find_object: fn(addr: usize) -> Option<Object>,
     /// Calls back with the goroutine's name, when it has one.
     pub goroutine_name: fn(id: u64, with: WithName<'_>),
-    /// Whether goroutine `id` still exists; asked when the detector no longer remembers it.
+    /// Whether goroutine `id` still exists; asked about the allocator of a block, whom the detector may have forgotten.
     pub goroutine_running: fn(id: u64) -> bool,
     /// Calls back with the calling thread's real return addresses, innermost first.
     pub current_stack: fn(each: &mut dyn FnMut(Pc)),

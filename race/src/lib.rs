@@ -11,6 +11,14 @@
 //! goroutine, the goroutine also calls [`set_current`] once, inside. Events ([`read`], [`release`], [`atomic()`], ...) may
 //! be made only while [`enabled`]; each returns at once when the thread has no current context.
 //!
+//! Unless its own text says otherwise, a function here neither parks a goroutine nor blocks a thread (beyond a spin lock
+//! of a few dozen instructions) nor allocates from the heap, makes no happens-before edge, and cannot fail. Addresses
+//! and sizes are in bytes. All may be called with any lock of the runtime held.
+//!
+//! Memory that the program takes into use again must be announced, by [`malloc`], [`free`] or [`clear_shadow`]: what an
+//! earlier owner did there is not ordered with the new owner, and would be reported. A signal handler may call
+//! [`enabled`] and [`current`] only: it may have interrupted an event that holds a lock.
+//!
 //! # What is exact, and what is not
 //! No report is ever false, and no race between watched accesses of a run is missed, but for these bounds:
 //! - eight bytes remember four accesses that do not stand for one another (`access.rs`); the fifth displaces one;
@@ -50,6 +58,7 @@ mod mem;
 mod options;
 #[cfg(test)]
 mod oracle;
+mod pages;
 mod pc;
 mod proc;
 mod record;

@@ -127,6 +127,37 @@ fn memory_of_sync_objects_and_goroutines_returns() {
 }
 
 #[test]
+fn a_block_made_again_without_a_free_replaces_the_old() {
+    let (_d, a, b) = two();
+    let block = fresh_memory(64);
+    on(a, || malloc(block, 64, fresh_pc()));
+    let before = stats().sync_objects;
+    for _ in 0..1000 {
+        on(a, || malloc(block, 64, fresh_pc()));
+    }
+    assert_eq!(stats().sync_objects, before);
+    on(b, || malloc(block, 32, fresh_pc()));
+    let (size, _, goid) = crate::sync::block_at(block).expect("a block");
+    assert_eq!((size, goid), (32, 2));
+    go_end(a);
+    go_end(b);
+}
+
+#[test]
+fn clearing_leaves_no_mark_and_the_neighbours_alone() {
+    let (_d, a, b) = two();
+    let memory = fresh_memory(4 << 20);
+    let edges = [0, 4088, 4096, 8184, 8192, 1 << 20, (3 << 20) - 8, 3 << 20];
+    on(a, || edges.map(|at| write(memory + at, 8, fresh_pc())));
+    crate::clear_shadow(memory + 4096, (3 << 20) - 4096);
+    on(b, || edges.map(|at| write(memory + at, 8, fresh_pc())));
+    let expected = [0, 4088, 3 << 20].map(|at| memory + at);
+    assert_eq!(take_races(), expected);
+    go_end(a);
+    go_end(b);
+}
+
+#[test]
 fn a_goroutine_context_is_small() {
     let (_d, main, other) = two();
     let context = size_of::<crate::ctx::Ctx>()

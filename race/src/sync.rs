@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::
 
 use crate::ctx::ClockBox;
 use crate::mem::{BLOCK, Kind, Node, SpinGuard, SpinLock, fatal};
-use crate::{Pc, proc, shadow};
+use crate::{Pc, pages, proc, shadow};
 
 const FREE: u32 = 0;
 const SYNC: u32 = 1;
@@ -160,7 +160,7 @@ pub(crate) fn find_or_make(addr: usize) -> Option<Held> {
 }
 
 fn publish(meta: &AtomicU32, first: u32, new: &'static SyncObject, addr: usize) -> bool {
-    shadow::set_has_sync(addr);
+    pages::note(addr, pages::SYNC);
     new.next.store(first, Release);
     meta.compare_exchange(first, new.handle.load(Relaxed), Release, Relaxed)
         .is_ok()
@@ -191,24 +191,14 @@ pub(crate) fn block_at(addr: usize) -> Option<(usize, Pc, u64)> {
 
 /// The memory is gone: its sync objects are freed. Whole granules: heap blocks and stacks are 8-aligned.
 pub(crate) fn remove(addr: usize, size: usize) {
-    let end = addr.saturating_add(size);
-    let mut granule = addr & !7;
-    while granule < end {
-        let chunk_end = (granule | (shadow::CHUNK - 1)) + 1;
-        if !shadow::is_watched(granule) || !shadow::has_sync(granule) {
-            granule = chunk_end;
-            continue;
-        }
-        while granule < end.min(chunk_end) {
-            let meta = shadow::meta(granule);
-            if meta.load(Relaxed) != 0 {
-                let mut handle = meta.swap(0, Acquire); // pairs with `publish`
-                while let Some(object) = by_handle(handle) {
-                    handle = object.next.load(Acquire);
-                    object.give();
-                }
+    pages::each_marked(addr, size, pages::SYNC, |granule| {
+        let meta = shadow::meta(granule);
+        if meta.load(Relaxed) != 0 {
+            let mut handle = meta.swap(0, Acquire); // pairs with `publish`
+            while let Some(object) = by_handle(handle) {
+                handle = object.next.load(Acquire);
+                object.give();
             }
-            granule += 8;
         }
-    }
+    });
 }

@@ -106,7 +106,9 @@ fn write_report(out: &mut Out, report: &Report) -> fmt::Result {
         )?;
         match block.made {
             Some((pc, goid)) => {
-                writeln!(out, " allocated by {}:", Who(goid))?;
+                let ended = goid != MAIN && !(host().goroutine_running)(goid);
+                let state = if ended { " (finished)" } else { "" };
+                writeln!(out, " allocated by {}{state}:", Who(goid))?;
                 write_place(out, pc)?;
             }
             None => out.write_str("\n")?,

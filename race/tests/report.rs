@@ -2,6 +2,7 @@
 //! process has one detector.
 
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use raddle_race::{self as race, AtomicOp, Frame, GoCtx, Host, Object, Options, Pc};
 
@@ -13,8 +14,31 @@ const LOAD: usize = 0x2000;
 const SPAWN: usize = 0x3000;
 const CALLER: usize = 0x4000;
 
+/// An address that the symbolizer places at line `LINE` of this file.
+const REAL: usize = 0x5000;
+static LINE: AtomicU32 = AtomicU32::new(0);
+
 static HOST: Host = Host {
     symbolize_code: |pc, each| {
+        if pc == REAL {
+            let file = concat!("/somewhere/", file!());
+            let line = LINE.load(Relaxed);
+            each(Frame {
+                function: Some("app::inlined"),
+                file: Some(file),
+                line: 1,
+                column: 0,
+                offset: 0x10,
+            });
+            each(Frame {
+                function: Some("app::real"),
+                file: Some(file),
+                line,
+                column: 0,
+                offset: 0x10,
+            });
+            return;
+        }
         let (function, line) = match pc {
             STORE => ("app::store", 12),
             LOAD => ("app::load", 20),
@@ -33,6 +57,14 @@ static HOST: Host = Host {
     goroutine_name: |id, with| {
         if id == 7 {
             with("worker");
+        }
+    },
+    goroutine_running: |id| id != 9,
+    current_stack: |each| {
+        if LINE.load(Relaxed) != 0 {
+            for pc in [SPAWN, REAL, CALLER] {
+                each(Pc::code(pc));
+            }
         }
     },
     find_object: |addr| {
@@ -158,6 +190,33 @@ fn a_location_needs_no_debug_info() {
     assert!(lines[previous + 1].starts_with("      tests/report.rs:"));
     line("Goroutine 7 (finished) 'worker' created at:");
     assert_eq!(output.status.code(), Some(3));
+}
+
+#[test]
+fn the_real_stack_gives_function_and_callers_of_a_location() {
+    let Some(output) = parent(
+        "the_real_stack_gives_function_and_callers_of_a_location",
+        "",
+    ) else {
+        let (main, worker) = start();
+        on(worker, || race::write(BLOCK + 128, 4, Pc::code(STORE)));
+        on(main, || {
+            let pc = Pc::here();
+            LINE.store(pc.location().expect("a location").line(), Relaxed);
+            race::write(BLOCK + 128, 4, pc);
+        });
+        finish()
+    };
+    let text = stderr(&output);
+    let start = "Write at 0x720000000080 by main goroutine:\n  app::real\n      /somewhere/race/tests/report.rs:";
+    assert!(
+        text.contains(start) && !text.contains("app::inlined"),
+        "{text}"
+    );
+    assert!(
+        text.contains(" +0x10\n  app::caller\n      /src/app/main.rs:33 +0x3a\n\nPrevious write"),
+        "{text}"
+    );
 }
 
 #[test]

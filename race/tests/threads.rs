@@ -52,7 +52,7 @@ fn simultaneous_accesses_are_never_missed() {
                     // Spin up to the same moment: the barrier's wake-ups are far apart.
                     turn.fetch_add(1, AcqRel);
                     while turn.load(Acquire) < 2 * (i + 1) {
-                        std::hint::spin_loop();
+                        std::thread::yield_now();
                     }
                     race::write(data + 8 * i, 8, fresh_pc());
                 }
@@ -171,7 +171,7 @@ fn histories_are_read_while_they_are_written() {
                     done += 1;
                 }
                 assert!(ready > 0 || !stop.load(Acquire) || progress.load(Acquire) > 0);
-                std::hint::spin_loop();
+                std::thread::yield_now();
             }
             race::switch_out(reader);
             race::go_end(reader);
