@@ -47,6 +47,7 @@ pub(crate) fn check(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc: Pc) {
     if size == 0 || !c.watches_accesses() || !shadow::is_watched(addr) {
         return;
     }
+    c.follow_generation();
     let mut remembered = false;
     let mut reported = false;
     let mut granule = addr & !7;

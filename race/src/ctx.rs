@@ -18,7 +18,7 @@
 
 use std::cell::Cell as StdCell;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::*};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering::*};
 
 use crate::cell::Cell;
 use crate::clock::Clock;
@@ -79,6 +79,8 @@ pub(crate) struct Ctx {
     pub(crate) released_while_away: bool,
     ignore_accesses: u32,
     ignore_sync: u32,
+    /// The last seen [`GENERATION`].
+    generation: u32,
     record: Option<&'static Record>,
     pub(crate) stack: ShadowStack,
     /// What relaxed loads have seen, to be acquired by the next acquire fence.
@@ -124,6 +126,8 @@ impl ClockBox {
     }
 }
 
+/// Counts the snapshots that `acquire_everything` took.
+static GENERATION: AtomicU32 = AtomicU32::new(0);
 static GAPS_CLOSED: AtomicUsize = AtomicUsize::new(0);
 
 /// Gaps closed for want of room so far, in the whole process: each may hide a race between goroutines that took each
@@ -146,6 +150,7 @@ impl Ctx {
         c.released_while_away = false;
         c.ignore_accesses = 0;
         c.ignore_sync = 0;
+        c.generation = GENERATION.load(Relaxed);
         c.record = Some(Record::begin(goid, parent, created));
         c.random = state::config().seed ^ goid.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         GoCtx(p)
@@ -237,11 +242,23 @@ impl Ctx {
 
     /// Ordered after all that has happened so far.
     ///
-    /// What running goroutines do later in their present epochs counts as ordered too, until their next release: that
-    /// can hide a race, never invent one.
+    /// The snapshot comes first, then the new generation: what a goroutine does once it has seen the generation is in
+    /// an epoch that the snapshot lacks. What it does between counts as ordered, which can hide a race, never invent
+    /// one.
     pub(crate) fn acquire_everything(&mut self) {
         for (slot, epoch) in slot::now() {
             self.clock.cover_slot(slot, epoch);
+        }
+        self.generation = GENERATION.fetch_add(1, AcqRel).wrapping_add(1);
+    }
+
+    /// Begins a new epoch if someone took a snapshot of all epochs since the last access.
+    #[inline]
+    pub(crate) fn follow_generation(&mut self) {
+        let now = GENERATION.load(Relaxed);
+        if self.generation != now {
+            self.generation = now;
+            slot::tick(self);
         }
     }
 

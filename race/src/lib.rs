@@ -11,6 +11,9 @@
 //! goroutine, the goroutine also calls [`set_current`] once, inside. Events ([`read`], [`release`], [`atomic()`], ...) may
 //! be made only while [`enabled`]; each returns at once when the thread has no current context.
 //!
+//! A goroutine or foreign thread that will block its thread for long should `switch_out` before and `switch_in` after:
+//! there are 256 slots, and only who holds one leaves marks.
+//!
 //! Unless its own text says otherwise, a function here neither parks a goroutine nor blocks a thread (beyond a spin lock
 //! of a few dozen instructions) nor allocates from the heap, makes no happens-before edge, and cannot fail. Addresses
 //! and sizes are in bytes. All may be called with any lock of the runtime held.
@@ -24,8 +27,8 @@
 //! - eight bytes remember four accesses that do not stand for one another (`access.rs`); the fifth displaces one;
 //! - a clock remembers 30 gaps between goroutines that took each other's slots unsynchronised (`clock.rs`);
 //! - with 256 goroutines on threads at the same moment, the next leave no marks until one leaves (`slot.rs`);
-//! - a foreign thread and the finalizer goroutine start ordered after everything so far, and after what runs on in the
-//!   same epochs (`ctx.rs`);
+//! - a foreign thread and the finalizer goroutine start ordered after everything so far, the very moment included
+//!   (`ctx.rs`);
 //! - after 2^45 releases on a slot it is retired (`slot.rs`).
 //!
 //! # Reading order

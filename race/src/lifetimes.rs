@@ -227,6 +227,43 @@ fn a_foreign_thread_and_the_finalizer_come_after_everything() {
 }
 
 #[test]
+fn a_foreign_thread_is_not_ordered_with_what_comes_later_in_a_running_epoch() {
+    let (_d, a, b) = two();
+    let data = fresh_memory(64);
+    crate::switch_in(a);
+    write(data, 8, fresh_pc());
+    let thread = crate::thread_start(77);
+    write(data + 8, 8, fresh_pc());
+    on(thread, || {
+        write(data, 8, fresh_pc());
+        write(data + 8, 8, fresh_pc());
+    });
+    crate::switch_out(a);
+    assert_eq!(take_races(), [data + 8]);
+    for g in [a, b, thread] {
+        go_end(g);
+    }
+}
+
+#[test]
+fn the_program_s_own_memory_is_watched() {
+    static GLOBAL: u64 = 1;
+    let (_d, a, b) = two();
+    let (boxed, local) = (Box::new(1u64), 1u64);
+    let places = [&raw const GLOBAL, &raw const *boxed, &raw const local].map(|p| p.addr());
+    for place in places {
+        on(a, || write(place, 8, fresh_pc()));
+        on(b, || read(place, 8, fresh_pc()));
+        assert_eq!(take_races(), [place]);
+        crate::clear_shadow(place, 8);
+        on(b, || write(place, 8, fresh_pc()));
+        assert!(take_races().is_empty());
+    }
+    go_end(a);
+    go_end(b);
+}
+
+#[test]
 fn the_gap_of_a_reused_slot_is_not_hidden_from_the_next_acquirer() {
     let (_d, a, b) = two();
     crate::slot::set_limit(1);

@@ -27,8 +27,8 @@
 //!
 //! # No slot free
 //! With 256 goroutines on threads at once, the next has no slot: its accesses are checked against the shadow but leave
-//! no mark, and its synchronisation counts in full (a mark-less access needs no epoch of its own). It tries again at
-//! each release.
+//! no mark, and its synchronisation counts in full (a mark-less access needs no epoch of its own). It tries again when
+//! it is switched in again.
 //!
 //! # Memory ordering
 //! `detach: holder store Release` ⇄ `claim, attach: compare_exchange Acquire`: the epoch as the last holder left it.
