@@ -25,7 +25,7 @@ use crate::cell::{Cell, FREED, READ};
 use crate::ctx::{Ctx, current, func_enter, func_exit};
 use crate::report::{self, Access};
 use crate::shadow::{self, CELLS, Granule};
-use crate::{Pc, sync};
+use crate::{Pc, pages, sync};
 
 static EVICTED: AtomicUsize = AtomicUsize::new(0);
 
@@ -47,6 +47,7 @@ pub(crate) fn check(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc: Pc) {
     if size == 0 || !c.watches_accesses() || !shadow::is_watched(addr) {
         return;
     }
+    c.follow_generation();
     let mut remembered = false;
     let mut reported = false;
     let mut granule = addr & !7;
@@ -56,10 +57,12 @@ pub(crate) fn check(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc: Pc) {
             watched = shadow::is_watched(granule);
         }
         if watched {
-            let new = Cell(c.template().unwrap_or(0) | flags | u64::from(bytes_in(granule, addr, end)));
+            let new =
+                Cell(c.template().unwrap_or(0) | flags | u64::from(bytes_in(granule, addr, end)));
             let racing = match c.template() {
                 Some(_) if is_known(Granule::of(granule), new) => None,
                 Some(_) => {
+                    pages::note(granule, pages::CELLS);
                     if !remembered {
                         remembered = true;
                         c.remember(addr, size, flags, false, pc);
@@ -71,7 +74,18 @@ pub(crate) fn check(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc: Pc) {
             if let Some(old) = racing
                 && !reported
             {
-                reported = report::race(c, Access { addr: addr.max(granule), size, flags, pc }, granule, old, new);
+                reported = report::race(
+                    c,
+                    Access {
+                        addr: addr.max(granule),
+                        size,
+                        flags,
+                        pc,
+                    },
+                    granule,
+                    old,
+                    new,
+                );
             }
         }
         granule += 8;
@@ -83,7 +97,10 @@ pub(crate) fn check(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc: Pc) {
 fn is_known(g: Granule, new: Cell) -> bool {
     let known = |i: usize| {
         let old = Cell(g.cell(i).load(Relaxed));
-        (old.is_same_time(new) && !old.is_empty() && old.stands_for(new), old.is_empty())
+        (
+            old.is_same_time(new) && !old.is_empty() && old.stands_for(new),
+            old.is_empty(),
+        )
     };
     let (zero, one) = (known(0), known(1));
     // By the shadow's invariant 2, B is empty while A has room.
@@ -94,8 +111,15 @@ fn is_known(g: Granule, new: Cell) -> bool {
 fn place(c: &mut Ctx, g: Granule, new: Cell) -> Option<Cell> {
     loop {
         let (i, old) = choose(c, g, new);
-        let merged = if old.is_same_kind(new) { new.with_bytes_of(old) } else { new };
-        if g.cell(i).compare_exchange(old.0, merged.0, SeqCst, Relaxed).is_err() {
+        let merged = if old.is_same_kind(new) {
+            new.with_bytes_of(old)
+        } else {
+            new
+        };
+        if g.cell(i)
+            .compare_exchange(old.0, merged.0, SeqCst, Relaxed)
+            .is_err()
+        {
             continue;
         }
         let displaced = Some(old).filter(|o| races(c, *o, new));
@@ -124,7 +148,10 @@ fn choose(c: &mut Ctx, g: Granule, new: Cell) -> (usize, Cell) {
     let best = cells.iter().map(|o| rank(*o)).max().unwrap_or(0);
     let rank_of = cells.map(rank);
     let start = c.random() as usize;
-    let victim = (0..CELLS).map(|i| (start + i) % CELLS).find(|&i| rank_of[i] == best).unwrap_or(0);
+    let victim = (0..CELLS)
+        .map(|i| (start + i) % CELLS)
+        .find(|&i| rank_of[i] == best)
+        .unwrap_or(0);
     EVICTED.fetch_add(1, Relaxed);
     (victim, cells[victim])
 }
@@ -187,7 +214,7 @@ pub fn read_pc(addr: usize, size: usize, caller_pc: Pc, pc: Pc) {
     event_within(caller_pc, addr, size, READ, pc);
 }
 
-/// [`write`] in a function that was called at `caller_pc`.
+/// [`write()`] in a function that was called at `caller_pc`.
 #[inline(never)]
 pub fn write_pc(addr: usize, size: usize, caller_pc: Pc, pc: Pc) {
     event_within(caller_pc, addr, size, 0, pc);
@@ -213,21 +240,22 @@ pub fn map_shadow(addr: usize, size: usize) {
     shadow::map_chunks(addr, size);
 }
 
-/// Sets the only cell of all granules of `[addr, addr + size)`; granules that are touched in part keep their other bytes'
-/// cells no longer: heap blocks and stacks are 8-aligned.
-fn overwrite(addr: usize, size: usize, cell: u64) {
+/// Makes one access by (slot, epoch) all that is known of `[addr, addr + size)`; without one, nothing is known. Of a
+/// granule that lies inside in part the rest is forgotten too: heap blocks and stacks are 8-aligned.
+fn overwrite(addr: usize, size: usize, access: Option<u64>) {
+    let Some(access) = access else {
+        pages::each_marked(addr, size, pages::CELLS, |granule| {
+            Granule::of(granule).clear()
+        });
+        return;
+    };
     let end = addr.saturating_add(size);
-    let mut granule = addr & !7;
-    let mut watched = shadow::is_watched(addr);
-    while granule < end {
-        if granule & (shadow::CHUNK - 1) == 0 {
-            watched = shadow::is_watched(granule);
+    for granule in (addr & !7..end).step_by(8) {
+        if shadow::is_watched(granule) {
+            pages::note(granule, pages::CELLS);
+            let bytes = u64::from(bytes_in(granule, addr, end));
+            Granule::of(granule).set_only(Cell(access | bytes));
         }
-        if watched {
-            let bytes = if cell == 0 { 0 } else { u64::from(bytes_in(granule, addr, end)) };
-            Granule::of(granule).set_only(Cell(cell | bytes));
-        }
-        granule += 8;
     }
 }
 
@@ -238,14 +266,15 @@ pub fn malloc(addr: usize, size: usize, pc: Pc) {
     if size == 0 || !shadow::is_watched(addr) {
         return;
     }
-    let template = current().and_then(|ctx| {
+    sync::remove(addr, size);
+    let access = current().and_then(|ctx| {
         let c = ctx.get();
-        sync::record_block(addr, size, pc, c.record.goid());
+        sync::record_block(addr, size, pc, c.record().goid());
         let template = c.template().filter(|_| c.watches_accesses())?;
         c.remember(addr, size, 0, true, pc);
         Some(template)
     });
-    overwrite(addr, size, template.unwrap_or(0));
+    overwrite(addr, size, access);
 }
 
 /// A heap block is gone: its sync objects return to the current P's cache, and a later access that is not ordered
@@ -258,20 +287,18 @@ pub fn free(addr: usize, size: usize, pc: Pc) {
         return;
     }
     sync::remove(addr, size);
-    let template = current().and_then(|ctx| {
+    let access = current().and_then(|ctx| {
         let c = ctx.get();
         let template = c.template().filter(|_| c.watches_accesses())?;
         c.remember(addr, size, FREED, false, pc);
         Some(template | FREED)
     });
-    overwrite(addr, size, template.unwrap_or(0));
+    overwrite(addr, size, access);
 }
 
 /// The memory begins a new life that has nothing to do with the old (a recycled stack): no accesses, no sync objects.
+/// Costs by the pages that have any, not by `size`.
 pub fn clear_shadow(addr: usize, size: usize) {
-    if size == 0 || !shadow::is_watched(addr) {
-        return;
-    }
     sync::remove(addr, size);
-    overwrite(addr, size, 0);
+    overwrite(addr, size, None);
 }

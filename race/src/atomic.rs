@@ -42,11 +42,17 @@ pub enum AtomicOp {
 }
 
 fn acquires(order: Ordering) -> bool {
-    matches!(order, Ordering::Acquire | Ordering::AcqRel | Ordering::SeqCst)
+    matches!(
+        order,
+        Ordering::Acquire | Ordering::AcqRel | Ordering::SeqCst
+    )
 }
 
 fn releases(order: Ordering) -> bool {
-    matches!(order, Ordering::Release | Ordering::AcqRel | Ordering::SeqCst)
+    matches!(
+        order,
+        Ordering::Release | Ordering::AcqRel | Ordering::SeqCst
+    )
 }
 
 /// Runs an atomic operation of the current goroutine on the `size` bytes at `addr`.
@@ -57,21 +63,31 @@ fn releases(order: Ordering) -> bool {
 /// # Happens-before
 /// By the declared order, as in the header of this module: release to acquire, through release sequences.
 #[inline(never)]
-pub fn atomic(addr: usize, size: usize, kind: AtomicOp, pc: Pc, op: &mut dyn FnMut() -> bool) -> bool {
+pub fn atomic(
+    addr: usize,
+    size: usize,
+    kind: AtomicOp,
+    pc: Pc,
+    op: &mut dyn FnMut() -> bool,
+) -> bool {
     let Some(ctx) = current() else { return op() };
     if !ctx.get().watches_sync() {
         let wrote = op();
         mark(ctx.get(), addr, size, kind, wrote, pc);
         return wrote;
     }
-    let Some(mut held) = sync::find_or_make(addr) else { return op() };
+    let Some(mut held) = sync::find_or_make(addr) else {
+        return op();
+    };
     let wrote = op();
     let c = ctx.get();
     let (order, reads, writes) = match kind {
         AtomicOp::Load(order) => (order, true, false),
         AtomicOp::Store(order) => (order, false, true),
         AtomicOp::Rmw(order) => (order, true, true),
-        AtomicOp::CompareExchange(order, failed) => (if wrote { order } else { failed }, true, wrote),
+        AtomicOp::CompareExchange(order, failed) => {
+            (if wrote { order } else { failed }, true, wrote)
+        }
     };
     if reads && let Some(m) = held.clock().get() {
         if acquires(order) {
@@ -90,7 +106,11 @@ pub fn atomic(addr: usize, size: usize, kind: AtomicOp, pc: Pc, op: &mut dyn FnM
 
 /// The new value's clock; see the table.
 fn publish(c: &mut Ctx, held: &mut sync::Held, releases: bool, continues: bool) {
-    let from = if releases { Some(&c.clock) } else { c.release_fence.get() };
+    let from = if releases {
+        Some(&c.clock)
+    } else {
+        c.release_fence.get()
+    };
     let closed = match (from, continues) {
         (Some(from), true) => held.clock().get_or_new().join(from),
         (Some(from), false) => {
@@ -115,7 +135,13 @@ fn mark(c: &mut Ctx, addr: usize, size: usize, kind: AtomicOp, wrote: bool, pc: 
         AtomicOp::CompareExchange(..) => !wrote,
         AtomicOp::Store(_) | AtomicOp::Rmw(_) => false,
     };
-    access::check(c, addr, size, if only_reads { ATOMIC | READ } else { ATOMIC }, pc);
+    access::check(
+        c,
+        addr,
+        size,
+        if only_reads { ATOMIC | READ } else { ATOMIC },
+        pc,
+    );
 }
 
 /// A fence of the current goroutine; the real fence is the caller's to execute too.
@@ -130,7 +156,9 @@ pub fn fence(order: Ordering) {
     if !c.watches_sync() {
         return;
     }
-    if acquires(order) && let Some(seen) = c.acquire_fence.get() {
+    if acquires(order)
+        && let Some(seen) = c.acquire_fence.get()
+    {
         let closed = c.clock.join(seen);
         c.note_closed(closed);
     }

@@ -113,7 +113,9 @@ pub(crate) struct Want {
 impl Want {
     /// Whether an access to `size` bytes at `addr` with these flags left the cell.
     pub(crate) fn matches(&self, addr: usize, size: usize, flags: u64) -> bool {
-        let touches = |i: usize| self.cell.mask() >> i & 1 != 0 && (addr..addr + size).contains(&(self.granule + i));
+        let touches = |i: usize| {
+            self.cell.mask() >> i & 1 != 0 && (addr..addr + size).contains(&(self.granule + i))
+        };
         flags == self.cell.0 & FLAGS && (0..8).any(touches)
     }
 }
@@ -135,7 +137,9 @@ mod tests {
         for a in kinds {
             for b in kinds {
                 let (x, y) = (Cell(a | 1), Cell(b | 1));
-                let no_less = kinds.iter().all(|k| !Cell(k | 1).conflicts(y) || Cell(k | 1).conflicts(x));
+                let no_less = kinds
+                    .iter()
+                    .all(|k| !Cell(k | 1).conflicts(y) || Cell(k | 1).conflicts(x));
                 assert_eq!(x.stands_for(y), no_less, "{a:x} {b:x}");
             }
         }

@@ -50,7 +50,10 @@ impl Gap {
         (self.from >> SLOT_SHIFT) as usize
     }
     fn intersect(self, other: Gap) -> Option<Gap> {
-        let both = Gap { from: self.from.max(other.from), to: self.to.min(other.to) };
+        let both = Gap {
+            from: self.from.max(other.from),
+            to: self.to.min(other.to),
+        };
         (both.from <= both.to).then_some(both)
     }
 }
@@ -70,7 +73,13 @@ impl Clock {
     /// The empty clock.
     #[cfg(test)]
     pub(crate) fn new() -> Clock {
-        Clock { hi: [0; SLOTS], gaps: [Gap::default(); MAX_GAPS], gap_slots: [0; 4], gap_count: 0, len: 0 }
+        Clock {
+            hi: [0; SLOTS],
+            gaps: [Gap::default(); MAX_GAPS],
+            gap_slots: [0; 4],
+            gap_count: 0,
+            len: 0,
+        }
     }
 
     /// Forgets everything.
@@ -94,7 +103,8 @@ impl Clock {
     /// Whether the slot's epoch happened before this clock's owner.
     #[inline]
     pub(crate) fn covers(&self, slot: usize, epoch: u64) -> bool {
-        self.hi[slot] >= epoch && (self.gap_slots[slot / 64] >> (slot % 64) & 1 == 0 || !self.in_gap(slot, epoch))
+        self.hi[slot] >= epoch
+            && (self.gap_slots[slot / 64] >> (slot % 64) & 1 == 0 || !self.in_gap(slot, epoch))
     }
 
     #[cold]
@@ -115,15 +125,19 @@ impl Clock {
         self.len = self.len.max((slot as u32 + 8) & !7);
     }
 
-    /// The owner takes over a slot whose last holder was at `last`, and starts at `last + 1`; returns the gaps closed.
-    pub(crate) fn take_slot(&mut self, slot: usize, last: u64) -> u32 {
+    /// The owner takes over a slot that was last marked at epoch `last`, and starts at `start`, above every epoch the
+    /// slot had; returns the gaps closed.
+    pub(crate) fn take_slot(&mut self, slot: usize, last: u64, start: u64) -> u32 {
         let known = self.hi[slot];
-        self.advance(slot, last + 1);
+        self.advance(slot, start);
         if known >= last {
             return 0;
         }
         let mut all = GapList::default();
-        let new = Gap { from: key(slot, known + 1), to: key(slot, last) };
+        let new = Gap {
+            from: key(slot, known + 1),
+            to: key(slot, last),
+        };
         for g in self.gaps() {
             all.push(*g);
         }
@@ -138,8 +152,17 @@ impl Clock {
         }
         if self.gap_count != 0 {
             let mut all = GapList::default();
-            for g in self.gaps().iter().filter(|g| g.slot() != slot || g.from > key(slot, epoch)) {
-                all.push(Gap { from: g.from.max(key(g.slot(), if g.slot() == slot { epoch + 1 } else { 0 })), to: g.to });
+            for g in self
+                .gaps()
+                .iter()
+                .filter(|g| g.slot() != slot || g.from > key(slot, epoch))
+            {
+                all.push(Gap {
+                    from: g
+                        .from
+                        .max(key(g.slot(), if g.slot() == slot { epoch + 1 } else { 0 })),
+                    to: g.to,
+                });
             }
             self.set_gaps(all);
         }
@@ -162,9 +185,19 @@ impl Clock {
     /// Unknown to the union is what is unknown to both: gap and gap, gap and beyond the other's `hi`.
     #[cold]
     fn join_gaps(&mut self, other: &Clock) -> u32 {
+        if self.gaps() == other.gaps() {
+            return 0; // each gap ends below both `hi`s
+        }
         let mut both = GapList::default();
+        let mut theirs = other.gaps();
         for g in self.gaps() {
-            for h in other.gaps() {
+            // Both lists ascend: what ends before `g` meets no later gap either.
+            while let [h, rest @ ..] = theirs
+                && h.to < g.from
+            {
+                theirs = rest;
+            }
+            for h in theirs.iter().take_while(|h| h.from <= g.to) {
                 both.extend(g.intersect(*h));
             }
             both.extend(g.intersect(other.beyond(g.slot())));
@@ -176,7 +209,10 @@ impl Clock {
     }
 
     fn beyond(&self, slot: usize) -> Gap {
-        Gap { from: key(slot, self.hi[slot] + 1), to: key(slot, EPOCH_MASK) }
+        Gap {
+            from: key(slot, self.hi[slot] + 1),
+            to: key(slot, EPOCH_MASK),
+        }
     }
 
     fn set_gaps(&mut self, mut all: GapList) -> u32 {
@@ -185,7 +221,9 @@ impl Clock {
         while all.len > MAX_GAPS {
             let behind = |g: &Gap| self.hi[g.slot()].saturating_sub(g.to & EPOCH_MASK);
             let gaps = &all.gaps[..all.len];
-            let oldest = (0..gaps.len()).max_by_key(|&i| behind(&gaps[i])).unwrap_or(0);
+            let oldest = (0..gaps.len())
+                .max_by_key(|&i| behind(&gaps[i]))
+                .unwrap_or(0);
             all.len -= 1;
             all.gaps[oldest] = all.gaps[all.len];
             closed += 1;
@@ -224,7 +262,11 @@ struct GapList {
 
 impl Default for GapList {
     fn default() -> GapList {
-        GapList { gaps: [Gap::default(); 4 * MAX_GAPS], len: 0, dropped: 0 }
+        GapList {
+            gaps: [Gap::default(); 4 * MAX_GAPS],
+            len: 0,
+            dropped: 0,
+        }
     }
 }
 
@@ -274,7 +316,11 @@ mod tests {
                 let (i, j) = (random(&mut r) as usize % 6, random(&mut r) as usize % 6);
                 if random(&mut r).is_multiple_of(2) {
                     let slot = random(&mut r) as usize % 4;
-                    assert_eq!(clocks[i].take_slot(slot, last[slot]), 0, "round {round}");
+                    assert_eq!(
+                        clocks[i].take_slot(slot, last[slot], last[slot] + 1),
+                        0,
+                        "round {round}"
+                    );
                     last[slot] += 1;
                     sets[i].insert((slot, last[slot]));
                     if random(&mut r).is_multiple_of(2) {
@@ -299,11 +345,11 @@ mod tests {
         let mut c = Clock::new();
         let mut last = 0;
         for _ in 0..MAX_GAPS {
-            assert_eq!(c.take_slot(1, last + 1), 0);
+            assert_eq!(c.take_slot(1, last + 1, last + 2), 0);
             last += 2;
         }
         assert!(!c.covers(1, 1));
-        assert_eq!(c.take_slot(1, last + 1), 1);
+        assert_eq!(c.take_slot(1, last + 1, last + 2), 1);
         assert!(c.covers(1, 1), "the oldest gap is closed");
         assert!(!c.covers(1, 3) && !c.covers(1, last + 1));
     }
@@ -311,8 +357,8 @@ mod tests {
     #[test]
     fn covering_a_slot_closes_its_gaps() {
         let mut c = Clock::new();
-        c.take_slot(2, 5);
-        c.take_slot(3, 7);
+        c.take_slot(2, 5, 6);
+        c.take_slot(3, 7, 8);
         c.cover_slot(2, 6);
         assert!(c.covers(2, 3) && !c.covers(3, 3) && c.covers(3, 8));
         c.copy_from(&Clock::new());

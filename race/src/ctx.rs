@@ -6,6 +6,7 @@
 //! 2. A thread-local `CURRENT` is null or a live context that belongs to what runs on this thread (or on this
 //!    goroutine's own thread-local block).
 //! 3. Contexts stay mapped for ever; after `go_end` the pointer must not be used.
+//! 4. All-zero bytes are a valid `Ctx`, and `destroy` leaves a valid one with nothing to release.
 //!
 //! # Why not
 //! A borrowed `LocalKey` value: the address of a thread-local must not be kept over a switch. `current` is never
@@ -17,7 +18,7 @@
 
 use std::cell::Cell as StdCell;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::*};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering::*};
 
 use crate::cell::Cell;
 use crate::clock::Clock;
@@ -39,7 +40,10 @@ unsafe impl Send for GoCtx {}
 unsafe impl Sync for GoCtx {}
 
 impl GoCtx {
-    #[expect(clippy::mut_from_ref, reason = "the context is the caller's alone by invariant 1")]
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "the context is the caller's alone by invariant 1"
+    )]
     pub(crate) fn get(&self) -> &mut Ctx {
         // SAFETY: made by `create`, mapped for ever; used by one thread at a time (invariant 1), and no event runs
         // inside another: host callbacks run with `CURRENT` null.
@@ -75,7 +79,9 @@ pub(crate) struct Ctx {
     pub(crate) released_while_away: bool,
     ignore_accesses: u32,
     ignore_sync: u32,
-    pub(crate) record: &'static Record,
+    /// The last seen [`GENERATION`].
+    generation: u32,
+    record: Option<&'static Record>,
     pub(crate) stack: ShadowStack,
     /// What relaxed loads have seen, to be acquired by the next acquire fence.
     pub(crate) acquire_fence: ClockBox,
@@ -94,11 +100,13 @@ impl ClockBox {
     /// None yet.
     pub(crate) const NONE: ClockBox = ClockBox(None);
 
+    /// The clock, if there is one.
     pub(crate) fn get(&self) -> Option<&Clock> {
         // SAFETY: from `get_or_new`, owned by this box until `release`.
         self.0.map(|p| unsafe { p.as_ref() })
     }
 
+    /// The clock; an empty one if there was none.
     pub(crate) fn get_or_new(&mut self) -> &mut Clock {
         let p = self.0.get_or_insert_with(|| {
             let mut p: NonNull<Clock> = proc::take(Kind::Clock).cast();
@@ -110,6 +118,7 @@ impl ClockBox {
         unsafe { p.as_mut() }
     }
 
+    /// Gives the clock back.
     pub(crate) fn release(&mut self) {
         if let Some(p) = self.0.take() {
             proc::give(Kind::Clock, p.cast());
@@ -117,6 +126,8 @@ impl ClockBox {
     }
 }
 
+/// Counts the snapshots that `acquire_everything` took.
+static GENERATION: AtomicU32 = AtomicU32::new(0);
 static GAPS_CLOSED: AtomicUsize = AtomicUsize::new(0);
 
 /// Gaps closed for want of room so far, in the whole process: each may hide a race between goroutines that took each
@@ -128,33 +139,20 @@ pub(crate) fn gaps_closed() -> usize {
 impl Ctx {
     /// A new context with an empty clock and no slot.
     pub(crate) fn create(goid: u64, parent: u64, created: [Pc; CREATION_FRAMES]) -> GoCtx {
-        let p: NonNull<Ctx> = proc::take(Kind::Ctx).cast();
-        let record = Record::begin(goid, parent, created);
-        // SAFETY: ours alone; the clock of pool memory is valid whatever its bits, and `len` says what to clear.
-        let clock = unsafe { &mut *(&raw mut (*p.as_ptr()).clock) };
-        clock.reuse();
-        let at = p.as_ptr();
-        macro_rules! set {
-            ($($field:ident: $value:expr),* $(,)?) => {
-                // SAFETY: in-bounds fields of our own object; nothing is dropped by `write`.
-                $(unsafe { (&raw mut (*at).$field).write($value) };)*
-            };
-        }
-        set! {
-            link: AtomicPtr::new(std::ptr::null_mut()),
-            template: 0,
-            marked: 0,
-            slot: NO_SLOT,
-            last_slot: NO_SLOT,
-            released_while_away: false,
-            ignore_accesses: 0,
-            ignore_sync: 0,
-            record: record,
-            stack: ShadowStack::EMPTY,
-            acquire_fence: ClockBox::NONE,
-            release_fence: ClockBox::NONE,
-            random: state::config().seed ^ goid.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
-        }
+        let mut p: NonNull<Ctx> = proc::take(Kind::Ctx).cast();
+        // SAFETY: ours alone; pool memory of this kind is zero, or as `destroy` left it, and both are valid (invariant 4).
+        let c = unsafe { p.as_mut() };
+        c.clock.reuse();
+        c.template = 0;
+        c.marked = 0;
+        c.slot = NO_SLOT;
+        c.last_slot = NO_SLOT;
+        c.released_while_away = false;
+        c.ignore_accesses = 0;
+        c.ignore_sync = 0;
+        c.generation = GENERATION.load(Relaxed);
+        c.record = Some(Record::begin(goid, parent, created));
+        c.random = state::config().seed ^ goid.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         GoCtx(p)
     }
 
@@ -165,8 +163,16 @@ impl Ctx {
         c.acquire_fence.release();
         c.release_fence.release();
         c.stack.release();
-        c.record.end();
+        c.record().end();
         proc::give(Kind::Ctx, ctx.0.cast());
+    }
+
+    /// Who the goroutine is, and its history.
+    pub(crate) fn record(&self) -> &'static Record {
+        match self.record {
+            Some(record) => record,
+            None => crate::mem::fatal("a context was used that `go_start` did not make"),
+        }
     }
 
     /// The epoch of the current slot.
@@ -196,16 +202,30 @@ impl Ctx {
     /// The state that a history event is recorded in.
     pub(crate) fn now(&self) -> Now<'_> {
         let at = Cell(self.template);
-        Now { slot: at.slot() as u64, epoch: at.epoch(), frames: self.stack.frames() }
+        Now {
+            slot: at.slot() as u64,
+            epoch: at.epoch(),
+            frames: self.stack.frames(),
+        }
     }
 
     /// Puts an access into the history.
-    pub(crate) fn remember(&mut self, addr: usize, size: usize, flags: u64, allocation: bool, pc: Pc) {
+    pub(crate) fn remember(
+        &mut self,
+        addr: usize,
+        size: usize,
+        flags: u64,
+        allocation: bool,
+        pc: Pc,
+    ) {
         if self.marked != self.template {
             self.marked = self.template;
-            self.record.history.mark(self.now());
+            slot::touch(self);
+            self.record().history.mark(self.now());
         }
-        self.record.history.access(self.now(), addr, size, flags, allocation, pc);
+        self.record()
+            .history
+            .access(self.now(), addr, size, flags, allocation, pc);
     }
 
     pub(crate) fn note_closed(&mut self, gaps: u32) {
@@ -222,11 +242,23 @@ impl Ctx {
 
     /// Ordered after all that has happened so far.
     ///
-    /// What running goroutines do later in their present epochs counts as ordered too, until their next release: that
-    /// can hide a race, never invent one.
+    /// The snapshot comes first, then the new generation: what a goroutine does once it has seen the generation is in
+    /// an epoch that the snapshot lacks. What it does between counts as ordered, which can hide a race, never invent
+    /// one.
     pub(crate) fn acquire_everything(&mut self) {
         for (slot, epoch) in slot::now() {
             self.clock.cover_slot(slot, epoch);
+        }
+        self.generation = GENERATION.fetch_add(1, AcqRel).wrapping_add(1);
+    }
+
+    /// Begins a new epoch if someone took a snapshot of all epochs since the last access.
+    #[inline]
+    pub(crate) fn follow_generation(&mut self) {
+        let now = GENERATION.load(Relaxed);
+        if self.generation != now {
+            self.generation = now;
+            slot::tick(self);
         }
     }
 
@@ -304,7 +336,7 @@ pub fn go_start(parent: Option<GoCtx>, goid: u64, pc: Pc) -> GoCtx {
     for (place, frame) in created[1..].iter_mut().zip(p.stack.frames().iter().rev()) {
         *place = Pc::from_bits(*frame);
     }
-    let child = Ctx::create(goid, p.record.goid(), created);
+    let child = Ctx::create(goid, p.record().goid(), created);
     child.get().clock.copy_from(&p.clock);
     slot::tick(p);
     child
@@ -346,7 +378,10 @@ pub fn ignore_begin() {
 pub fn ignore_end() {
     if let Some(c) = current() {
         let c = c.get();
-        c.ignore_accesses = c.ignore_accesses.checked_sub(1).expect("race ignore_end without ignore_begin");
+        c.ignore_accesses = c
+            .ignore_accesses
+            .checked_sub(1)
+            .expect("race ignore_end without ignore_begin");
     }
 }
 
@@ -365,7 +400,10 @@ pub fn ignore_sync_begin() {
 pub fn ignore_sync_end() {
     if let Some(c) = current() {
         let c = c.get();
-        c.ignore_sync = c.ignore_sync.checked_sub(1).expect("race ignore_sync_end without ignore_sync_begin");
+        c.ignore_sync = c
+            .ignore_sync
+            .checked_sub(1)
+            .expect("race ignore_sync_end without ignore_sync_begin");
     }
 }
 
@@ -374,7 +412,7 @@ pub fn func_enter(pc: Pc) {
     if let Some(c) = current() {
         let c = c.get();
         if c.slot != NO_SLOT {
-            c.record.history.enter(c.now(), pc);
+            c.record().history.enter(c.now(), pc);
         }
         c.stack.push(pc);
     }
@@ -385,7 +423,7 @@ pub fn func_exit() {
     if let Some(c) = current() {
         let c = c.get();
         if c.slot != NO_SLOT {
-            c.record.history.exit(c.now());
+            c.record().history.exit(c.now());
         }
         c.stack.pop();
     }

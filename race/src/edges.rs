@@ -14,7 +14,7 @@
 //! # Blocking
 //! Neither parks nor allocates from the heap; the object's spin lock is held for the copy or join.
 
-use crate::ctx::{Ctx, GoCtx, current};
+use crate::ctx::{ClockBox, Ctx, GoCtx, current};
 use crate::{slot, sync};
 
 fn do_acquire(c: &mut Ctx, addr: usize) {
@@ -52,10 +52,14 @@ fn do_release_acquire(c: &mut Ctx, addr: usize) {
         && let Some(mut held) = sync::find_or_make(addr)
     {
         let m = held.clock().get_or_new();
-        // Two clocks change places' worth of knowledge; a third lives on the stack for the moment.
-        let before = c.clock.clone();
+        // A third clock for the exchange: from the pool, since a goroutine's stack should stay small.
+        let mut before = ClockBox::NONE;
+        before.get_or_new().copy_from(&c.clock);
         c.acquire(m);
-        m.copy_from(&before);
+        if let Some(before) = before.get() {
+            m.copy_from(before);
+        }
+        before.release();
         drop(held);
         slot::tick(c);
     }

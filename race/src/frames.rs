@@ -22,8 +22,12 @@ pub(crate) struct Stack {
 
 impl Stack {
     /// Nothing known.
-    pub(crate) const EMPTY: Stack =
-        Stack { frames: [Pc::NONE; FRAMES], count: 0, real: [Pc::NONE; FRAMES], real_count: 0 };
+    pub(crate) const EMPTY: Stack = Stack {
+        frames: [Pc::NONE; FRAMES],
+        count: 0,
+        real: [Pc::NONE; FRAMES],
+        real_count: 0,
+    };
 
     /// These frames, innermost first.
     pub(crate) fn of(frames: &[Pc]) -> Stack {
@@ -94,13 +98,21 @@ pub(crate) fn one(pc: Pc, with: &mut dyn FnMut(Frame<'_>)) {
             with(stripped(frame));
         });
         if !any {
-            with(Frame { offset: address, ..Frame::default() });
+            with(Frame {
+                offset: address,
+                ..Frame::default()
+            });
         }
     }
 }
 
 /// The real frame at a location, and all after it when `and_callers`; false when there is none.
-fn each_real(real: &[Pc], at: &Location<'_>, and_callers: bool, with: &mut dyn FnMut(Frame<'_>)) -> bool {
+fn each_real(
+    real: &[Pc],
+    at: &Location<'_>,
+    and_callers: bool,
+    with: &mut dyn FnMut(Frame<'_>),
+) -> bool {
     let mut found = false;
     for pc in real.iter().filter_map(|pc| pc.code_address()) {
         (host().symbolize_code)(pc, &mut |frame| {
@@ -108,9 +120,14 @@ fn each_real(real: &[Pc], at: &Location<'_>, and_callers: bool, with: &mut dyn F
                 if and_callers {
                     with(stripped(frame));
                 }
-            } else if frame.line == at.line() && frame.file.is_some_and(|f| is_same_file(f, at.file())) {
+            } else if frame.line == at.line()
+                && frame.file.is_some_and(|f| is_same_file(f, at.file()))
+            {
                 found = true;
-                with(stripped(Frame { column: at.column(), ..frame }));
+                with(stripped(Frame {
+                    column: at.column(),
+                    ..frame
+                }));
             }
         });
         if found && !and_callers {
@@ -122,14 +139,25 @@ fn each_real(real: &[Pc], at: &Location<'_>, and_callers: bool, with: &mut dyn F
 
 /// Debug info has absolute paths where `Location` has what the compiler was called with.
 fn is_same_file(absolute: &str, given: &str) -> bool {
-    absolute.strip_suffix(given).is_some_and(|front| front.is_empty() || front.ends_with('/'))
+    absolute
+        .strip_suffix(given)
+        .is_some_and(|front| front.is_empty() || front.ends_with('/'))
 }
 
 fn of_location(at: &'static Location<'static>) -> Frame<'static> {
-    stripped(Frame { function: None, file: Some(at.file()), line: at.line(), column: at.column(), offset: 0 })
+    stripped(Frame {
+        function: None,
+        file: Some(at.file()),
+        line: at.line(),
+        column: at.column(),
+        offset: 0,
+    })
 }
 
 fn stripped(frame: Frame<'_>) -> Frame<'_> {
     let prefix = config().options.strip_path_prefix.as_str();
-    Frame { file: frame.file.map(|f| f.strip_prefix(prefix).unwrap_or(f)), ..frame }
+    Frame {
+        file: frame.file.map(|f| f.strip_prefix(prefix).unwrap_or(f)),
+        ..frame
+    }
 }

@@ -19,6 +19,8 @@
 //! # Invariants
 //! 1. Only the goroutine's own thread writes; the owner of a report reads at any time.
 //! 2. `pos` and `end` count words since the record began; the word at count `i` lies at `i % (2 * half)`.
+//! 3. A ring's size is in its pointer (bit 0: large), so that no reader pairs one ring with another's size; rings stay
+//!    mapped for ever, whoever has them.
 //!
 //! # Memory ordering
 //! A sequence lock by halves. `turn: store end, fence Release, then the words of the new half` ⇄ `copy: load words,
@@ -27,7 +29,7 @@
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::*, fence};
 
-use crate::cell::{FLAGS, FLAG_SHIFT, Want};
+use crate::cell::{FLAG_SHIFT, FLAGS, Want};
 use crate::mem::{self, Kind};
 use crate::{Pc, proc, state};
 
@@ -59,11 +61,59 @@ pub(crate) fn large_bytes() -> usize {
     8192 << state::config().history_size
 }
 
+/// Tag of a large ring's pointer.
+const LARGE: usize = 1;
+
+/// A ring, or null, with its size in bit 0 (invariant 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ring(*mut AtomicU64);
+
+impl Ring {
+    /// Words of each half.
+    fn half(self) -> u64 {
+        if self.is_large() {
+            large_bytes() as u64 / 16
+        } else {
+            SMALL_HALF
+        }
+    }
+
+    fn is_large(self) -> bool {
+        self.0.addr() & LARGE != 0
+    }
+
+    fn memory(self) -> Option<NonNull<AtomicU64>> {
+        NonNull::new(self.0.map_addr(|a| a & !LARGE))
+    }
+
+    /// The word at count `i`.
+    fn word(self, i: u64) -> &'static AtomicU64 {
+        let Some(base) = self.memory() else {
+            mem::fatal("a history has no ring")
+        };
+        let at = base.as_ptr().wrapping_add((i % (2 * self.half())) as usize);
+        // SAFETY: inside the ring, whose size is its own (invariant 3); mapped for ever, and every word is atomic.
+        unsafe { &*at }
+    }
+
+    fn give(self) {
+        let kind = if self.is_large() {
+            LARGE_IN_USE.fetch_sub(large_bytes(), Relaxed);
+            Kind::LargeRing
+        } else {
+            Kind::SmallRing
+        };
+        if let Some(memory) = self.memory() {
+            proc::give(kind, memory.cast());
+        }
+    }
+}
+
 /// See the header.
 #[derive(Debug)]
 pub(crate) struct History {
+    /// A [`Ring`].
     ring: AtomicPtr<AtomicU64>,
-    half: AtomicU64,
     pos: AtomicU64,
     /// Count at which the current half ends.
     end: AtomicU64,
@@ -100,22 +150,18 @@ impl History {
     /// A new life, without a ring.
     pub(crate) fn reset(&self) {
         self.release();
-        self.half.store(SMALL_HALF, Relaxed);
         self.pos.store(0, Relaxed);
         self.end.store(0, Relaxed);
     }
 
     /// Gives the ring back.
     pub(crate) fn release(&self) {
-        let ring = self.ring.swap(std::ptr::null_mut(), AcqRel);
-        if let Some(ring) = NonNull::new(ring) {
-            if self.half.load(Relaxed) == SMALL_HALF {
-                proc::give(Kind::SmallRing, ring.cast());
-            } else {
-                LARGE_IN_USE.fetch_sub(large_bytes(), Relaxed);
-                proc::give(Kind::LargeRing, ring.cast());
-            }
-        }
+        Ring(self.ring.swap(std::ptr::null_mut(), AcqRel)).give();
+    }
+
+    /// The ring, for the goroutine's own thread.
+    fn own_ring(&self) -> Ring {
+        Ring(self.ring.load(Relaxed))
     }
 
     /// Epoch or slot changed.
@@ -124,8 +170,17 @@ impl History {
     }
 
     /// An access; `flags` are a cell's.
-    pub(crate) fn access(&self, now: Now<'_>, addr: usize, size: usize, flags: u64, allocation: bool, pc: Pc) {
-        let flags = (flags & FLAGS) >> FLAG_SHIFT << EVENT_FLAGS | if allocation { ALLOCATION } else { 0 };
+    pub(crate) fn access(
+        &self,
+        now: Now<'_>,
+        addr: usize,
+        size: usize,
+        flags: u64,
+        allocation: bool,
+        pc: Pc,
+    ) {
+        let flags =
+            (flags & FLAGS) >> FLAG_SHIFT << EVENT_FLAGS | if allocation { ALLOCATION } else { 0 };
         let head = |tag: u64| tag << TAG_SHIFT | flags | pc.bits();
         match u16::try_from(size) {
             Ok(small) => self.push(&[head(ACCESS), u64::from(small) << 48 | addr as u64], now),
@@ -140,29 +195,16 @@ impl History {
 
     /// A return; `now` is the state before it. An entry that recorded nothing since is taken back instead.
     pub(crate) fn exit(&self, now: Now<'_>) {
-        let (pos, half) = (self.pos.load(Relaxed), self.half.load(Relaxed));
+        let (pos, ring) = (self.pos.load(Relaxed), self.own_ring());
         let base = now.frames.len() as u64 + 2;
-        if pos % half > base && self.word(pos - 1) >> TAG_SHIFT == ENTER && !self.is_operand(pos - 1) {
+        if pos % ring.half() > base
+            && ring.word(pos - 1).load(Relaxed) >> TAG_SHIFT == ENTER
+            && !is_operand(ring, pos - 1)
+        {
             self.pos.store(pos - 1, Release);
         } else {
             self.push(&[EXIT << TAG_SHIFT], now);
         }
-    }
-
-    /// Whether the word before is an event's second or third, whose value may look like any tag.
-    fn is_operand(&self, i: u64) -> bool {
-        let tag = |back: u64| self.word(i - back) >> TAG_SHIFT;
-        tag(1) == ACCESS || tag(1) == RANGE || tag(2) == RANGE
-    }
-
-    fn word(&self, i: u64) -> u64 {
-        self.place(self.ring.load(Relaxed), i).load(Relaxed)
-    }
-
-    fn place(&self, ring: *mut AtomicU64, i: u64) -> &AtomicU64 {
-        let at = ring.wrapping_add((i % (2 * self.half.load(Relaxed))) as usize);
-        // SAFETY: by invariant 2 the place is inside the ring, which stays mapped; `ring` is not null once `end > 0`.
-        unsafe { &*at }
     }
 
     fn push(&self, words: &[u64], now: Now<'_>) {
@@ -174,9 +216,9 @@ impl History {
     }
 
     fn put(&self, pos: u64, words: &[u64]) {
-        let ring = self.ring.load(Relaxed);
+        let ring = self.own_ring();
         for (i, word) in words.iter().enumerate() {
-            self.place(ring, pos + i as u64).store(*word, Relaxed);
+            ring.word(pos + i as u64).store(*word, Relaxed);
         }
         self.pos.store(pos + words.len() as u64, Release);
     }
@@ -184,13 +226,15 @@ impl History {
     /// The current half is full, or there is no ring: returns where to go on.
     #[cold]
     fn turn(&self, pos: u64, now: Now<'_>) -> u64 {
-        let (end, half) = (self.end.load(Relaxed), self.half.load(Relaxed));
+        let end = self.end.load(Relaxed);
         if end == 0 {
-            self.ring.store(proc::take(Kind::SmallRing).cast().as_ptr(), Release);
+            self.ring
+                .store(proc::take(Kind::SmallRing).cast().as_ptr(), Release);
         }
         for i in pos..end {
             self.put(i, &[0]);
         }
+        let half = self.own_ring().half();
         if end == 2 * SMALL_HALF && half == SMALL_HALF && self.grow() {
             return end;
         }
@@ -212,20 +256,16 @@ impl History {
             LARGE_IN_USE.fetch_sub(bytes, Relaxed);
             return false;
         }
-        let old = self.ring.load(Relaxed);
-        let new: *mut AtomicU64 = proc::take(Kind::LargeRing).cast().as_ptr();
-        let half = bytes as u64 / 16;
+        let old = self.own_ring();
+        let memory: NonNull<AtomicU64> = proc::take(Kind::LargeRing).cast();
+        let new = Ring(memory.as_ptr().map_addr(|a| a | LARGE));
         for i in 0..2 * SMALL_HALF {
-            let word = self.place(old, i).load(Relaxed);
-            self.place(new, i).store(word, Relaxed);
+            let word = old.word(i).load(Relaxed);
+            new.word(i).store(word, Relaxed);
         }
-        self.ring.store(new, Release);
-        self.half.store(half, Release);
-        self.end.store(half, Relaxed);
-        if let Some(old) = NonNull::new(old) {
-            // A reader may still copy from it; it checks `ring` and `half` afterwards and begins again.
-            proc::give(Kind::SmallRing, old.cast());
-        }
+        self.ring.store(new.0, Release);
+        self.end.store(new.half(), Relaxed);
+        old.give(); // a reader may still copy from it: it looks at `ring` afterwards and begins again
         true
     }
 
@@ -238,7 +278,9 @@ impl History {
         for _ in 0..16 {
             if let Some((older, newer)) = self.copy(scratch.cast(), bytes / 8) {
                 // SAFETY: `scratch` has `bytes`, `copy` filled the two parts, which follow each other.
-                let words = unsafe { std::slice::from_raw_parts(scratch.cast::<u64>().as_ptr(), older + newer) };
+                let words = unsafe {
+                    std::slice::from_raw_parts(scratch.cast::<u64>().as_ptr(), older + newer)
+                };
                 found = replay(&words[older..], want).or_else(|| replay(&words[..older], want));
                 break;
             }
@@ -250,27 +292,35 @@ impl History {
 
     /// Copies the older half and the part of the newer one that is written; their lengths, or None when disturbed.
     fn copy(&self, to: NonNull<u64>, room: usize) -> Option<(usize, usize)> {
-        let ring = self.ring.load(Acquire);
-        let half = self.half.load(Acquire);
         let pos = self.pos.load(Acquire);
-        if ring.is_null() || pos == 0 || 2 * half > room as u64 {
+        let ring = Ring(self.ring.load(Acquire));
+        let half = ring.half();
+        if ring.memory().is_none() || pos == 0 {
             return Some((0, 0));
         }
+        debug_assert!(2 * half <= room as u64, "the scratch memory takes any ring");
+        // With a ring newer than `pos` the parts may be wrong, but are no larger; `moved` or `end` tells below.
         let newer = (pos - 1) / half * half;
         let older = newer.saturating_sub(half);
         for i in older..pos {
-            let word = self.place(ring, i).load(Relaxed);
+            let word = ring.word(i).load(Relaxed);
             let at = to.as_ptr().wrapping_add((i - older) as usize);
             // SAFETY: at most two halves, which fit in `room`.
             unsafe { at.write(word) };
         }
         fence(Acquire); // pairs with the fence in `turn`
-        let moved = self.ring.load(Relaxed) != ring || self.half.load(Relaxed) != half;
+        let moved = self.ring.load(Relaxed) != ring.0;
         if moved || self.end.load(Relaxed) > newer + half {
             return None;
         }
         Some(((newer - older) as usize, (pos - newer) as usize))
     }
+}
+
+/// Whether the word at `i` is an event's second or third, whose value may look like any tag.
+fn is_operand(ring: Ring, i: u64) -> bool {
+    let tag = |back: u64| ring.word(i - back).load(Relaxed) >> TAG_SHIFT;
+    tag(1) == ACCESS || tag(1) == RANGE || tag(2) == RANGE
 }
 
 /// Replays one half; the last match wins.
@@ -309,7 +359,9 @@ fn replay(words: &[u64], want: Want) -> Option<Found> {
                 ((at & ((1 << 48) - 1)) as usize, (at >> 48) as usize)
             }
             RANGE => {
-                let (Some(addr), Some(size)) = (operand(0), operand(1)) else { break };
+                let (Some(addr), Some(size)) = (operand(0), operand(1)) else {
+                    break;
+                };
                 i += 2;
                 (addr as usize, size as usize)
             }
@@ -324,7 +376,13 @@ fn replay(words: &[u64], want: Want) -> Option<Found> {
             for (place, pc) in frames[1..count].iter_mut().zip(stack[..known].iter().rev()) {
                 *place = *pc;
             }
-            found = Some(Found { frames, count, addr, size, allocation: word & ALLOCATION != 0 });
+            found = Some(Found {
+                frames,
+                count,
+                addr,
+                size,
+                allocation: word & ALLOCATION != 0,
+            });
         }
     }
     found

@@ -6,7 +6,8 @@
 //! # Blocking
 //! `current_proc` is called on event paths, on any thread, also with runtime locks held: it must only read. The rest is
 //! called while a report is printed, with the report lock held and no current context on the thread: they may allocate
-//! and read files, but may not park a goroutine.
+//! and read files, but may not park a goroutine. They run on the goroutine's own stack, of which the detector uses about
+//! 16 KiB: a symbolizer that needs much more should bring a stack of its own.
 
 use crate::{Pc, ProcCtx};
 
@@ -34,18 +35,23 @@ pub struct Object {
     pub size: usize,
 }
 
+/// What `symbolize_code` calls for each frame.
+pub type EachFrame<'a> = &'a mut dyn FnMut(Frame<'_>);
+/// What `goroutine_name` calls with the name.
+pub type WithName<'a> = &'a mut dyn FnMut(&str);
+
 /// The callbacks.
 #[derive(Clone, Copy, Debug)]
 pub struct Host {
     /// The context of the P that runs on this thread; None without one (sweeper, foreign thread). Also on event paths.
     pub current_proc: fn() -> Option<ProcCtx>,
     /// Calls back with each frame of the code address, innermost inlined function first.
-    pub symbolize_code: fn(pc: usize, each: &mut dyn FnMut(Frame<'_>)),
+    pub symbolize_code: fn(pc: usize, each: EachFrame<'_>),
     /// The heap block around `addr`.
     pub find_object: fn(addr: usize) -> Option<Object>,
     /// Calls back with the goroutine's name, when it has one.
-    pub goroutine_name: fn(id: u64, with: &mut dyn FnMut(&str)),
-    /// Whether goroutine `id` still exists; asked when the detector no longer remembers it.
+    pub goroutine_name: fn(id: u64, with: WithName<'_>),
+    /// Whether goroutine `id` still exists; asked about the allocator of a block, whom the detector may have forgotten.
     pub goroutine_running: fn(id: u64) -> bool,
     /// Calls back with the calling thread's real return addresses, innermost first.
     pub current_stack: fn(each: &mut dyn FnMut(Pc)),

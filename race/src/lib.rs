@@ -11,13 +11,24 @@
 //! goroutine, the goroutine also calls [`set_current`] once, inside. Events ([`read`], [`release`], [`atomic()`], ...) may
 //! be made only while [`enabled`]; each returns at once when the thread has no current context.
 //!
+//! A goroutine or foreign thread that will block its thread for long should `switch_out` before and `switch_in` after:
+//! there are 256 slots, and only who holds one leaves marks.
+//!
+//! Unless its own text says otherwise, a function here neither parks a goroutine nor blocks a thread (beyond a spin lock
+//! of a few dozen instructions) nor allocates from the heap, makes no happens-before edge, and cannot fail. Addresses
+//! and sizes are in bytes. All may be called with any lock of the runtime held.
+//!
+//! Memory that the program takes into use again must be announced, by [`malloc`], [`free`] or [`clear_shadow`]: what an
+//! earlier owner did there is not ordered with the new owner, and would be reported. A signal handler may call
+//! [`enabled`] and [`current`] only: it may have interrupted an event that holds a lock.
+//!
 //! # What is exact, and what is not
 //! No report is ever false, and no race between watched accesses of a run is missed, but for these bounds:
 //! - eight bytes remember four accesses that do not stand for one another (`access.rs`); the fifth displaces one;
 //! - a clock remembers 30 gaps between goroutines that took each other's slots unsynchronised (`clock.rs`);
 //! - with 256 goroutines on threads at the same moment, the next leave no marks until one leaves (`slot.rs`);
-//! - a foreign thread and the finalizer goroutine start ordered after everything so far, and after what runs on in the
-//!   same epochs (`ctx.rs`);
+//! - a foreign thread and the finalizer goroutine start ordered after everything so far, the very moment included
+//!   (`ctx.rs`);
 //! - after 2^45 releases on a slot it is retired (`slot.rs`).
 //!
 //! # Reading order
@@ -38,12 +49,19 @@ mod cell;
 mod clock;
 mod ctx;
 mod edges;
-mod history;
 mod frames;
+mod history;
 mod host;
+#[cfg(test)]
+mod lifetimes;
+#[cfg(test)]
+mod litmus;
 mod machine;
 mod mem;
 mod options;
+#[cfg(test)]
+mod oracle;
+mod pages;
 mod pc;
 mod proc;
 mod record;
@@ -55,29 +73,25 @@ mod state;
 mod stats;
 mod suppress;
 mod sync;
-mod text;
-#[cfg(test)]
-mod lifetimes;
-#[cfg(test)]
-mod litmus;
-#[cfg(test)]
-mod oracle;
 #[cfg(test)]
 mod testing;
+mod text;
 
 pub use access::{
-    clear_shadow, free, malloc, map_shadow, read, read_pc, read_range, read_range_pc, write, write_pc,
-    write_range, write_range_pc,
+    clear_shadow, free, malloc, map_shadow, read, read_pc, read_range, read_range_pc, write,
+    write_pc, write_range, write_range_pc,
 };
 pub use atomic::{AtomicOp, atomic, fence};
 pub use ctx::{
-    GoCtx, current, finalizer_goroutine, func_enter, func_exit, go_end, go_start, ignore_begin, ignore_end,
-    ignore_sync_begin, ignore_sync_end, set_current, switch_in, switch_out, thread_start,
+    GoCtx, current, finalizer_goroutine, func_enter, func_exit, go_end, go_start, ignore_begin,
+    ignore_end, ignore_sync_begin, ignore_sync_end, set_current, switch_in, switch_out,
+    thread_start,
 };
 pub use edges::{
-    acquire, acquire_g, release, release_acquire, release_acquire_g, release_g, release_merge, release_merge_g,
+    acquire, acquire_g, release, release_acquire, release_acquire_g, release_g, release_merge,
+    release_merge_g,
 };
-pub use host::{Frame, Host, Object};
+pub use host::{EachFrame, Frame, Host, Object, WithName};
 pub use options::{Format, OptionError, Options};
 pub use pc::Pc;
 pub use proc::{ProcCtx, proc_create, proc_destroy};

@@ -28,7 +28,10 @@ fn a_freed_block_races_with_unordered_use_and_a_new_block_starts_clean() {
     let block = fresh_memory(64);
     on(b, || write(block, 8, fresh_pc()));
     on(a, || free(block, 64, fresh_pc()));
-    assert!(take_races().is_empty(), "earlier accesses are not checked against the free");
+    assert!(
+        take_races().is_empty(),
+        "earlier accesses are not checked against the free"
+    );
     on(b, || read(block + 16, 8, fresh_pc()));
     assert_eq!(take_races(), [block + 16]);
     on(a, || malloc(block, 64, fresh_pc()));
@@ -58,7 +61,11 @@ fn a_sync_object_dies_with_its_memory() {
         acquire(block + 8);
         read(data, 8, fresh_pc());
     });
-    assert_eq!(take_races(), [data], "the new object at the old address orders nothing");
+    assert_eq!(
+        take_races(),
+        [data],
+        "the new object at the old address orders nothing"
+    );
     go_end(a);
     go_end(b);
 }
@@ -120,9 +127,42 @@ fn memory_of_sync_objects_and_goroutines_returns() {
 }
 
 #[test]
+fn a_block_made_again_without_a_free_replaces_the_old() {
+    let (_d, a, b) = two();
+    let block = fresh_memory(64);
+    on(a, || malloc(block, 64, fresh_pc()));
+    let before = stats().sync_objects;
+    for _ in 0..1000 {
+        on(a, || malloc(block, 64, fresh_pc()));
+    }
+    assert_eq!(stats().sync_objects, before);
+    on(b, || malloc(block, 32, fresh_pc()));
+    let (size, _, goid) = crate::sync::block_at(block).expect("a block");
+    assert_eq!((size, goid), (32, 2));
+    go_end(a);
+    go_end(b);
+}
+
+#[test]
+fn clearing_leaves_no_mark_and_the_neighbours_alone() {
+    let (_d, a, b) = two();
+    let memory = fresh_memory(4 << 20);
+    let edges = [0, 4088, 4096, 8184, 8192, 1 << 20, (3 << 20) - 8, 3 << 20];
+    on(a, || edges.map(|at| write(memory + at, 8, fresh_pc())));
+    crate::clear_shadow(memory + 4096, (3 << 20) - 4096);
+    on(b, || edges.map(|at| write(memory + at, 8, fresh_pc())));
+    let expected = [0, 4088, 3 << 20].map(|at| memory + at);
+    assert_eq!(take_races(), expected);
+    go_end(a);
+    go_end(b);
+}
+
+#[test]
 fn a_goroutine_context_is_small() {
     let (_d, main, other) = two();
-    let context = size_of::<crate::ctx::Ctx>() + size_of::<crate::record::Record>() + crate::history::SMALL_BYTES;
+    let context = size_of::<crate::ctx::Ctx>()
+        + size_of::<crate::record::Record>()
+        + crate::history::SMALL_BYTES;
     assert!(context < 6 * 1024, "{context} bytes");
     go_end(main);
     go_end(other);
@@ -184,6 +224,43 @@ fn a_foreign_thread_and_the_finalizer_come_after_everything() {
     for g in [a, b, thread] {
         go_end(g);
     }
+}
+
+#[test]
+fn a_foreign_thread_is_not_ordered_with_what_comes_later_in_a_running_epoch() {
+    let (_d, a, b) = two();
+    let data = fresh_memory(64);
+    crate::switch_in(a);
+    write(data, 8, fresh_pc());
+    let thread = crate::thread_start(77);
+    write(data + 8, 8, fresh_pc());
+    on(thread, || {
+        write(data, 8, fresh_pc());
+        write(data + 8, 8, fresh_pc());
+    });
+    crate::switch_out(a);
+    assert_eq!(take_races(), [data + 8]);
+    for g in [a, b, thread] {
+        go_end(g);
+    }
+}
+
+#[test]
+fn the_program_s_own_memory_is_watched() {
+    static GLOBAL: u64 = 1;
+    let (_d, a, b) = two();
+    let (boxed, local) = (Box::new(1u64), 1u64);
+    let places = [&raw const GLOBAL, &raw const *boxed, &raw const local].map(|p| p.addr());
+    for place in places {
+        on(a, || write(place, 8, fresh_pc()));
+        on(b, || read(place, 8, fresh_pc()));
+        assert_eq!(take_races(), [place]);
+        crate::clear_shadow(place, 8);
+        on(b, || write(place, 8, fresh_pc()));
+        assert!(take_races().is_empty());
+    }
+    go_end(a);
+    go_end(b);
 }
 
 #[test]

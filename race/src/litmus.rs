@@ -20,7 +20,11 @@ impl Scene {
         let main = go_start(None, 1, fresh_pc());
         let others = (2..5).map(|id| on(main, || go_start(Some(main), id, fresh_pc())));
         let goroutines = others.chain([main]).collect();
-        Scene { goroutines, memory: fresh_memory(256), _detector }
+        Scene {
+            goroutines,
+            memory: fresh_memory(256),
+            _detector,
+        }
     }
     fn data(&self) -> usize {
         self.memory
@@ -29,13 +33,19 @@ impl Scene {
         self.memory + 64
     }
     fn write(&self, g: usize) {
-        on(self.goroutines[g], || crate::write(self.data(), 8, fresh_pc()));
+        on(self.goroutines[g], || {
+            crate::write(self.data(), 8, fresh_pc())
+        });
     }
     fn read(&self, g: usize) {
-        on(self.goroutines[g], || crate::read(self.data(), 8, fresh_pc()));
+        on(self.goroutines[g], || {
+            crate::read(self.data(), 8, fresh_pc())
+        });
     }
     fn atomic(&self, g: usize, op: AtomicOp, wrote: bool) {
-        on(self.goroutines[g], || atomic(self.flag(), 4, op, fresh_pc(), &mut || wrote));
+        on(self.goroutines[g], || {
+            atomic(self.flag(), 4, op, fresh_pc(), &mut || wrote)
+        });
     }
     fn load(&self, g: usize, order: Ordering) {
         self.atomic(g, AtomicOp::Load(order), false);
@@ -79,7 +89,11 @@ fn message_passing_by_orders() {
         (Relaxed, Relaxed, true),
         (Relaxed, SeqCst, true),
     ] {
-        assert_eq!(message(store, load, [None, None]), race, "{store:?} {load:?}");
+        assert_eq!(
+            message(store, load, [None, None]),
+            race,
+            "{store:?} {load:?}"
+        );
     }
 }
 
@@ -96,7 +110,11 @@ fn message_passing_by_fences() {
         (Relaxed, Relaxed, [Some(Release), None], true),
         (Relaxed, Relaxed, [None, Some(Acquire)], true),
     ] {
-        assert_eq!(message(store, load, fences), race, "{store:?} {load:?} {fences:?}");
+        assert_eq!(
+            message(store, load, fences),
+            race,
+            "{store:?} {load:?} {fences:?}"
+        );
     }
 }
 

@@ -44,7 +44,11 @@ fn json(out: &mut Out, report: &Report) -> fmt::Result {
     }
     out.write_str("]")?;
     if let Some(block) = report.block {
-        write!(out, ",\"block\":{{\"address\":\"{:#x}\",\"size\":{}", block.start, block.size)?;
+        write!(
+            out,
+            ",\"block\":{{\"address\":\"{:#x}\",\"size\":{}",
+            block.start, block.size
+        )?;
         if let Some((pc, goid)) = block.made {
             write!(out, ",\"goroutine\":{goid},\"stack\":[")?;
             json_frames(out, &mut |each| frames::one(pc, each))?;
@@ -56,12 +60,24 @@ fn json(out: &mut Out, report: &Report) -> fmt::Result {
 }
 
 fn json_side(out: &mut Out, side: &Side) -> fmt::Result {
-    write!(out, "{{\"op\":\"{}\",\"address\":\"{:#x}\",\"size\":{}", side.verb(), side.addr, side.size)?;
+    write!(
+        out,
+        "{{\"op\":\"{}\",\"address\":\"{:#x}\",\"size\":{}",
+        side.verb(),
+        side.addr,
+        side.size
+    )?;
     if let Some(who) = side.who {
         let state = if who.finished { "finished" } else { "running" };
-        write!(out, ",\"goroutine\":{},\"state\":\"{state}\",\"parent\":{}", who.goid, who.parent)?;
+        write!(
+            out,
+            ",\"goroutine\":{},\"state\":\"{state}\",\"parent\":{}",
+            who.goid, who.parent
+        )?;
         let mut result = Ok(());
-        (host().goroutine_name)(who.goid, &mut |name| result = write!(out, ",\"name\":{}", Quoted(name)));
+        (host().goroutine_name)(who.goid, &mut |name| {
+            result = write!(out, ",\"name\":{}", Quoted(name))
+        });
         result?;
         out.write_str(",\"created\":[")?;
         json_frames(out, &mut |each| {
@@ -84,15 +100,26 @@ fn json_frames(out: &mut Out, all: Frames<'_>) -> fmt::Result {
     let mut first = true;
     all(&mut |frame| {
         let comma = if std::mem::take(&mut first) { "" } else { "," };
-        result = result.and_then(|()| out.write_str(comma)).and_then(|()| json_frame(out, frame));
+        result = result
+            .and_then(|()| out.write_str(comma))
+            .and_then(|()| json_frame(out, frame));
     });
     result
 }
 
 fn json_frame(out: &mut Out, frame: Frame<'_>) -> fmt::Result {
     let (function, file) = (frame.function.unwrap_or(""), frame.file.unwrap_or(""));
-    write!(out, "{{\"function\":{},\"file\":{}", Quoted(function), Quoted(file))?;
-    write!(out, ",\"line\":{},\"column\":{}}}", frame.line, frame.column)
+    write!(
+        out,
+        "{{\"function\":{},\"file\":{}",
+        Quoted(function),
+        Quoted(file)
+    )?;
+    write!(
+        out,
+        ",\"line\":{},\"column\":{}}}",
+        frame.line, frame.column
+    )
 }
 
 /// Prints one SARIF result, after the log's head when it is the first.
@@ -115,7 +142,12 @@ const SARIF_HEAD: &str = "{\"$schema\":\"https://json.schemastore.org/sarif-2.1.
 fn sarif(out: &mut Out, report: &Report) -> fmt::Result {
     let [own, previous] = &report.sides;
     out.write_str("{\"ruleId\":\"data-race\",\"level\":\"error\",\"message\":{\"text\":\"")?;
-    write!(out, "data race: {} and previous {} are not ordered\"}}", own.verb(), previous.verb())?;
+    write!(
+        out,
+        "data race: {} and previous {} are not ordered\"}}",
+        own.verb(),
+        previous.verb()
+    )?;
     out.write_str(",\"locations\":[")?;
     sarif_place(out, own)?;
     out.write_str("],\"relatedLocations\":[")?;
@@ -123,7 +155,11 @@ fn sarif(out: &mut Out, report: &Report) -> fmt::Result {
     out.write_str("],\"stacks\":[")?;
     for (i, side) in report.sides.iter().enumerate() {
         let comma = if i == 0 { "" } else { "," };
-        write!(out, "{comma}{{\"message\":{{\"text\":\"{}\"}},\"frames\":[", side.verb())?;
+        write!(
+            out,
+            "{comma}{{\"message\":{{\"text\":\"{}\"}},\"frames\":[",
+            side.verb()
+        )?;
         let mut result = Ok(());
         let mut first = true;
         frames::each(&side.stack, &mut |frame| {
@@ -155,10 +191,18 @@ fn sarif_place(out: &mut Out, side: &Side) -> fmt::Result {
 
 fn sarif_location(out: &mut Out, frame: Frame<'_>) -> fmt::Result {
     let (function, file) = (frame.function.unwrap_or(""), frame.file.unwrap_or(""));
-    write!(out, "{{\"physicalLocation\":{{\"artifactLocation\":{{\"uri\":{}}}", Quoted(file))?;
+    write!(
+        out,
+        "{{\"physicalLocation\":{{\"artifactLocation\":{{\"uri\":{}}}",
+        Quoted(file)
+    )?;
     write!(out, ",\"region\":{{\"startLine\":{}", frame.line.max(1))?;
     if frame.column != 0 {
         write!(out, ",\"startColumn\":{}", frame.column)?;
     }
-    write!(out, "}}}},\"logicalLocations\":[{{\"fullyQualifiedName\":{}}}]}}", Quoted(function))
+    write!(
+        out,
+        "}}}},\"logicalLocations\":[{{\"fullyQualifiedName\":{}}}]}}",
+        Quoted(function)
+    )
 }

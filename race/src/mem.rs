@@ -79,10 +79,21 @@ pub(crate) fn write_all(fd: i32, mut bytes: &[u8]) {
 pub(crate) fn map(size: usize) -> NonNull<u8> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     // SAFETY: a fresh anonymous mapping touches nothing that exists.
-    let p = unsafe { libc::mmap(std::ptr::null_mut(), size, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+    let p = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            size,
+            libc::PROT_READ | libc::PROT_WRITE,
+            flags,
+            -1,
+            0,
+        )
+    };
     match NonNull::new(p.cast::<u8>()) {
         Some(p) if p.as_ptr().addr() != usize::MAX => p,
-        _ => fatal("out of memory: the system refuses to map more; see `ulimit -v` and vm.overcommit_memory"),
+        _ => fatal(
+            "out of memory: the system refuses to map more; see `ulimit -v` and vm.overcommit_memory",
+        ),
     }
 }
 
@@ -183,7 +194,10 @@ impl Pool {
     pub(crate) const fn new() -> Pool {
         Pool {
             lock: SpinLock::new(),
-            free: List { head: AtomicPtr::new(std::ptr::null_mut()), len: AtomicU32::new(0) },
+            free: List {
+                head: AtomicPtr::new(std::ptr::null_mut()),
+                len: AtomicU32::new(0),
+            },
             bump: AtomicPtr::new(std::ptr::null_mut()),
             left: AtomicUsize::new(0),
             carved: AtomicUsize::new(0),
@@ -217,7 +231,9 @@ impl Pool {
         let at = self.bump.load(Relaxed);
         self.bump.store(at.wrapping_add(size), Relaxed);
         self.left.store(self.left.load(Relaxed) - size, Relaxed);
-        let Some(object) = NonNull::new(at) else { fatal("a pool lost its block") };
+        let Some(object) = NonNull::new(at) else {
+            fatal("a pool lost its block")
+        };
         fresh(object, self.carved.fetch_add(1, Relaxed));
         object.cast()
     }

@@ -93,16 +93,26 @@ pub enum OptionError {
 impl fmt::Display for OptionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            OptionError::NotAPair(word) => write!(f, "race option `{word}` is not of the form key=value"),
-            OptionError::UnknownKey(key) => write!(f, "unknown race option `{key}`; the options are {KEYS}"),
+            OptionError::NotAPair(word) => {
+                write!(f, "race option `{word}` is not of the form key=value")
+            }
+            OptionError::UnknownKey(key) => {
+                write!(f, "unknown race option `{key}`; the options are {KEYS}")
+            }
             OptionError::BadValue { key, value, wants } => {
                 write!(f, "race option `{key}` cannot be `{value}`: give {wants}")
             }
             OptionError::Unreadable { path, reason } => {
-                write!(f, "race option `suppressions`: cannot read `{path}`: {reason}")
+                write!(
+                    f,
+                    "race option `suppressions`: cannot read `{path}`: {reason}"
+                )
             }
             OptionError::BadSuppression { path, line } => {
-                write!(f, "{path}:{line}: a suppression is `race:PATTERN` or `race_top:PATTERN`")
+                write!(
+                    f,
+                    "{path}:{line}: a suppression is `race:PATTERN` or `race_top:PATTERN`"
+                )
             }
         }
     }
@@ -133,7 +143,11 @@ impl Options {
     }
 
     fn set(&mut self, key: &str, value: &str) -> Result<(), OptionError> {
-        let bad = |wants| OptionError::BadValue { key: key.to_owned(), value: value.to_owned(), wants };
+        let bad = |wants| OptionError::BadValue {
+            key: key.to_owned(),
+            value: value.to_owned(),
+            wants,
+        };
         match key {
             "halt_on_error" => {
                 self.halt_on_error = match value {
@@ -143,7 +157,10 @@ impl Options {
                 }
             }
             "exitcode" => {
-                self.exitcode = value.parse::<u8>().map_err(|_| bad("a number from 0 to 255"))?.into();
+                self.exitcode = value
+                    .parse::<u8>()
+                    .map_err(|_| bad("a number from 0 to 255"))?
+                    .into();
             }
             "log_path" if value.is_empty() => return Err(bad("stderr, stdout or a path")),
             "log_path" => self.log_path = value.to_owned(),
@@ -156,8 +173,11 @@ impl Options {
                 }
             }
             "history_size" => {
-                self.history_size =
-                    value.parse().ok().filter(|n| *n <= 7).ok_or_else(|| bad("a number from 0 to 7"))?;
+                self.history_size = value
+                    .parse()
+                    .ok()
+                    .filter(|n| *n <= 7)
+                    .ok_or_else(|| bad("a number from 0 to 7"))?;
             }
             "suppressions" => {
                 crate::suppress::parse_file(value)?;
@@ -165,7 +185,8 @@ impl Options {
             }
             "strip_path_prefix" => self.strip_path_prefix = value.to_owned(),
             "atexit_sleep_ms" => {
-                self.atexit_sleep_ms = value.parse().map_err(|_| bad("a number of milliseconds"))?;
+                self.atexit_sleep_ms =
+                    value.parse().map_err(|_| bad("a number of milliseconds"))?;
             }
             "seed" => self.seed = value.parse().map_err(|_| bad("a whole number"))?,
             _ => return Err(OptionError::UnknownKey(key.to_owned())),
@@ -180,7 +201,8 @@ mod tests {
 
     #[test]
     fn pairs_by_space_and_comma() {
-        let o = Options::parse("halt_on_error=1, exitcode=3 log_path=/tmp/x,seed=9").expect("good options");
+        let o = Options::parse("halt_on_error=1, exitcode=3 log_path=/tmp/x,seed=9")
+            .expect("good options");
         assert!(o.halt_on_error);
         assert_eq!((o.exitcode, o.log_path.as_str(), o.seed), (3, "/tmp/x", 9));
         assert_eq!(Options::parse("").expect("empty is fine").exitcode, 66);
@@ -189,10 +211,22 @@ mod tests {
     #[test]
     fn errors_say_what_to_do() {
         let text = |s: &str| Options::parse(s).expect_err("an error").to_string();
-        assert!(text("colour=red").starts_with("unknown race option `colour`; the options are halt_on_error"));
-        assert_eq!(text("halt"), "race option `halt` is not of the form key=value");
-        assert_eq!(text("exitcode=999"), "race option `exitcode` cannot be `999`: give a number from 0 to 255");
-        assert_eq!(text("history_size=8"), "race option `history_size` cannot be `8`: give a number from 0 to 7");
+        assert!(
+            text("colour=red")
+                .starts_with("unknown race option `colour`; the options are halt_on_error")
+        );
+        assert_eq!(
+            text("halt"),
+            "race option `halt` is not of the form key=value"
+        );
+        assert_eq!(
+            text("exitcode=999"),
+            "race option `exitcode` cannot be `999`: give a number from 0 to 255"
+        );
+        assert_eq!(
+            text("history_size=8"),
+            "race option `history_size` cannot be `8`: give a number from 0 to 7"
+        );
         assert!(text("suppressions=/no/such/file").contains("cannot read `/no/such/file`"));
         assert!(text("format=xml").contains("give text, json or sarif"));
     }

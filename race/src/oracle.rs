@@ -67,13 +67,17 @@ impl Oracle {
             if apart || harmless || g.before.contains(&i) {
                 continue;
             }
-            let (from, to) = (old.addr.max(new.addr), (old.addr + old.size).min(new.addr + new.size));
+            let (from, to) = (
+                old.addr.max(new.addr),
+                (old.addr + old.size).min(new.addr + new.size),
+            );
             self.racy.extend((from..to).map(|byte| byte & !7));
         }
         // The detector has just seen this access: what it displaced, it displaced here.
         let evicted = std::mem::replace(&mut self.evicted_cells, stats().evicted_cells);
         if evicted != self.evicted_cells {
-            self.displaced.extend((new.addr..new.addr + new.size).map(|byte| byte & !7));
+            self.displaced
+                .extend((new.addr..new.addr + new.size).map(|byte| byte & !7));
         }
         g.before.insert(self.accesses.len());
         self.accesses.push(new);
@@ -83,7 +87,14 @@ impl Oracle {
         self.objects.entry(addr).or_default()
     }
 
-    fn atomic(&mut self, g: &mut Goroutine, addr: usize, reads: bool, writes: bool, order: Ordering) {
+    fn atomic(
+        &mut self,
+        g: &mut Goroutine,
+        addr: usize,
+        reads: bool,
+        writes: bool,
+        order: Ordering,
+    ) {
         use Ordering::{AcqRel, Acquire, Release, SeqCst};
         if reads {
             let m = self.object(addr).clone();
@@ -93,10 +104,22 @@ impl Oracle {
                 g.seen_relaxed.extend(m);
             }
         }
-        self.access(g, Access { addr, size: 4, read: !writes, atomic: true });
+        self.access(
+            g,
+            Access {
+                addr,
+                size: 4,
+                read: !writes,
+                atomic: true,
+            },
+        );
         if writes {
             let releases = matches!(order, Release | AcqRel | SeqCst);
-            let from = if releases { g.before.clone() } else { g.at_release_fence.clone() };
+            let from = if releases {
+                g.before.clone()
+            } else {
+                g.at_release_fence.clone()
+            };
             let m = self.object(addr);
             if !reads {
                 m.clear();
@@ -150,7 +173,10 @@ impl Program {
             alive: vec![(main, Goroutine::default())],
             next_goid: 2,
             ended: Vec::new(),
-            oracle: Oracle { evicted_cells: stats().evicted_cells, ..Oracle::default() },
+            oracle: Oracle {
+                evicted_cells: stats().evicted_cells,
+                ..Oracle::default()
+            },
         }
     }
 
@@ -184,7 +210,13 @@ impl Program {
                 let id = self.next_goid;
                 self.next_goid += 1;
                 let child = on(ctx, || crate::go_start(Some(ctx), id, fresh_pc()));
-                self.alive.push((child, Goroutine { before: g.before.clone(), ..Goroutine::default() }));
+                self.alive.push((
+                    child,
+                    Goroutine {
+                        before: g.before.clone(),
+                        ..Goroutine::default()
+                    },
+                ));
             }
             1 if self.alive.len() > 2 && who != 0 => {
                 let done = self.memory + 4096 - 8 * (1 + self.r.below(8)) as usize;
@@ -212,11 +244,19 @@ impl Program {
             }
             1 => {
                 // Half the time on behalf of the parked goroutine.
-                if self.r.chance(50) { crate::release_g(ctx, addr) } else { on(ctx, || crate::release(addr)) }
+                if self.r.chance(50) {
+                    crate::release_g(ctx, addr)
+                } else {
+                    on(ctx, || crate::release(addr))
+                }
                 *self.oracle.object(addr) = g.before.clone();
             }
             2 => {
-                if self.r.chance(50) { crate::release_merge_g(ctx, addr) } else { on(ctx, || crate::release_merge(addr)) }
+                if self.r.chance(50) {
+                    crate::release_merge_g(ctx, addr)
+                } else {
+                    on(ctx, || crate::release_merge(addr))
+                }
                 self.oracle.object(addr).extend(g.before.iter().copied());
             }
             3 => {
@@ -225,7 +265,12 @@ impl Program {
                 g.before.extend(old);
             }
             4 => {
-                let order = self.r.pick(&[Ordering::Acquire, Ordering::Release, Ordering::AcqRel, Ordering::SeqCst]);
+                let order = self.r.pick(&[
+                    Ordering::Acquire,
+                    Ordering::Release,
+                    Ordering::AcqRel,
+                    Ordering::SeqCst,
+                ]);
                 on(ctx, || crate::fence(order));
                 if order != Ordering::Release {
                     g.before.extend(g.seen_relaxed.iter().copied());
@@ -259,7 +304,12 @@ impl Program {
             }
             _ => {
                 let (success, failure) = (self.r.pick(&all), self.r.pick(&loads));
-                (AtomicOp::CompareExchange(success, failure), true, wrote, if wrote { success } else { failure })
+                (
+                    AtomicOp::CompareExchange(success, failure),
+                    true,
+                    wrote,
+                    if wrote { success } else { failure },
+                )
             }
         };
         on(ctx, || atomic(addr, 4, kind, fresh_pc(), &mut || wrote));
@@ -268,7 +318,11 @@ impl Program {
 
     fn touch(&mut self, ctx: GoCtx, g: &mut Goroutine) {
         // Now and then a plain access to an atomic.
-        let base = if self.r.chance(5) { self.object() } else { self.variable() };
+        let base = if self.r.chance(5) {
+            self.object()
+        } else {
+            self.variable()
+        };
         let mut size = self.r.pick(&[1, 2, 4, 8, 8, 8, 16]);
         let mut addr = base + self.r.below(3) as usize;
         match self.shape.bytes {
@@ -281,8 +335,22 @@ impl Program {
         }
         let read = self.r.chance(50);
         let pc = fresh_pc();
-        on(ctx, || if read { crate::read(addr, size, pc) } else { crate::write(addr, size, pc) });
-        self.oracle.access(g, Access { addr, size, read, atomic: false });
+        on(ctx, || {
+            if read {
+                crate::read(addr, size, pc)
+            } else {
+                crate::write(addr, size, pc)
+            }
+        });
+        self.oracle.access(
+            g,
+            Access {
+                addr,
+                size,
+                read,
+                atomic: false,
+            },
+        );
     }
 
     fn finish(self) -> Oracle {
@@ -321,15 +389,26 @@ fn run(count: u64, shape: Shape) -> Outcome {
         let truth = program.finish();
         let found: BTreeSet<usize> = take_races().into_iter().map(|a| a & !7).collect();
         let invented: Vec<_> = found.difference(&truth.racy).collect();
-        assert!(invented.is_empty(), "invented {invented:x?}, seed {seed}, {shape:?}");
+        assert!(
+            invented.is_empty(),
+            "invented {invented:x?}, seed {seed}, {shape:?}"
+        );
         let all: BTreeSet<usize> = truth.accesses.iter().map(|a| a.addr & !7).collect();
-        let may_miss = |granule: &usize| closed_gaps != stats().closed_gaps || truth.displaced.contains(granule);
+        let may_miss = |granule: &usize| {
+            closed_gaps != stats().closed_gaps || truth.displaced.contains(granule)
+        };
         let missed: Vec<_> = truth.racy.difference(&found).collect();
         if shape.bytes == Bytes::Straddling {
-            assert!(missed.is_empty() || !found.is_empty() || missed.iter().all(|g| may_miss(g)), "missed, seed {seed}");
+            assert!(
+                missed.is_empty() || !found.is_empty() || missed.iter().all(|g| may_miss(g)),
+                "missed, seed {seed}"
+            );
             continue;
         }
-        assert!(missed.iter().all(|g| may_miss(g)), "missed {missed:x?}, seed {seed}, {shape:?}");
+        assert!(
+            missed.iter().all(|g| may_miss(g)),
+            "missed {missed:x?}, seed {seed}, {shape:?}"
+        );
         outcome.inexact += all.iter().filter(|g| may_miss(g)).count();
         outcome.exact += all.iter().filter(|g| !may_miss(g)).count();
         outcome.races += truth.racy.len();
@@ -352,7 +431,10 @@ const SHAPE: Shape = Shape {
 
 /// Most verdicts were exact, and few races missed among the rest.
 fn check(o: Outcome) {
-    assert!(o.races > 500 && o.exact > o.inexact && o.missed * 100 < o.races, "{o:?}");
+    assert!(
+        o.races > 500 && o.exact > o.inexact && o.missed * 100 < o.races,
+        "{o:?}"
+    );
 }
 
 #[test]
@@ -362,32 +444,76 @@ fn verdicts_are_exact_with_three_slots() {
 
 #[test]
 fn verdicts_are_exact_with_slots_for_all() {
-    check(run(2000, Shape { slots: 64, goroutines: 10, ..SHAPE }));
+    check(run(
+        2000,
+        Shape {
+            slots: 64,
+            goroutines: 10,
+            ..SHAPE
+        },
+    ));
 }
 
 #[test]
 fn verdicts_are_exact_with_a_single_slot() {
-    check(run(2000, Shape { slots: 1, goroutines: 4, ..SHAPE }));
+    check(run(
+        2000,
+        Shape {
+            slots: 1,
+            goroutines: 4,
+            ..SHAPE
+        },
+    ));
 }
 
 #[test]
 fn accesses_to_parts_of_words() {
-    check(run(2000, Shape { bytes: Bytes::Parts, ..SHAPE }));
+    check(run(
+        2000,
+        Shape {
+            bytes: Bytes::Parts,
+            ..SHAPE
+        },
+    ));
 }
 
 #[test]
 fn accesses_over_several_granules() {
-    run(1000, Shape { bytes: Bytes::Straddling, ..SHAPE });
+    run(
+        1000,
+        Shape {
+            bytes: Bytes::Straddling,
+            ..SHAPE
+        },
+    );
 }
 
 #[test]
 fn long_programs() {
-    check(run(300, Shape { slots: 2, goroutines: 5, steps: 200, variables: 16, sync_percent: 70, ..SHAPE }));
+    check(run(
+        300,
+        Shape {
+            slots: 2,
+            goroutines: 5,
+            steps: 200,
+            variables: 16,
+            sync_percent: 70,
+            ..SHAPE
+        },
+    ));
 }
 
 #[test]
 fn many_goroutines_on_two_slots_invent_nothing() {
-    let shape = Shape { slots: 2, goroutines: 80, steps: 600, variables: 64, sync_percent: 20, spawn_percent: 40, ..SHAPE };
+    let shape = Shape {
+        slots: 2,
+        goroutines: 80,
+        steps: 600,
+        variables: 64,
+        sync_percent: 20,
+        spawn_percent: 40,
+        ..SHAPE
+    };
     let o = run(60, shape);
     assert!(o.missed * 20 < o.races, "{o:?}");
 }

@@ -58,7 +58,8 @@ impl Pc {
         if self.0 & LOCATION == 0 {
             return None;
         }
-        let at = std::ptr::with_exposed_provenance::<Location<'static>>((self.0 & !LOCATION) as usize);
+        let at =
+            std::ptr::with_exposed_provenance::<Location<'static>>((self.0 & !LOCATION) as usize);
         // SAFETY: only `at` sets the tag, from a `&'static Location` whose provenance it exposed; history stores and
         // returns the word whole.
         Some(unsafe { &*at })

@@ -91,7 +91,10 @@ fn size_of_kind(kind: Kind) -> usize {
 
 /// Kinds that are many and small enough to cache per P.
 fn is_cached(kind: Kind) -> bool {
-    matches!(kind, Kind::Sync | Kind::Clock | Kind::SmallRing | Kind::Record | Kind::Ctx)
+    matches!(
+        kind,
+        Kind::Sync | Kind::Clock | Kind::SmallRing | Kind::Record | Kind::Ctx
+    )
 }
 
 fn fresh(kind: Kind) -> fn(NonNull<u8>, usize) {

@@ -44,7 +44,11 @@ pub(crate) struct Side {
 impl Side {
     /// "write", "atomic read" and so on.
     pub(crate) fn verb(&self) -> &'static str {
-        match (self.flags & FREED != 0, self.flags & ATOMIC != 0, self.flags & READ != 0) {
+        match (
+            self.flags & FREED != 0,
+            self.flags & ATOMIC != 0,
+            self.flags & READ != 0,
+        ) {
             (true, ..) => "free",
             (_, true, true) => "atomic read",
             (_, true, false) => "atomic write",
@@ -124,7 +128,8 @@ pub(crate) fn put(bytes: &[u8]) {
     if FD.load(Relaxed) < 0
         && let Some(path) = LOG.get()
     {
-        let flags = libc::O_CREAT | libc::O_WRONLY | libc::O_APPEND | libc::O_TRUNC | libc::O_CLOEXEC;
+        let flags =
+            libc::O_CREAT | libc::O_WRONLY | libc::O_APPEND | libc::O_TRUNC | libc::O_CLOEXEC;
         // SAFETY: a valid C string.
         let fd = unsafe { libc::open(path.as_ptr(), flags, 0o644) };
         if fd < 0 {
@@ -161,10 +166,13 @@ fn gather(c: &Ctx, access: Access, granule: usize, old: Cell, new: Cell) -> bool
         size: access.size,
         flags: access.flags,
         allocation: false,
-        who: c.record.identity(c.record.serial()),
+        who: c.record().identity(c.record().serial()),
         stack: Stack::of_caller(access.pc, c.now().frames),
     };
-    let report = Report { sides: [own, previous], block: block(access.addr) };
+    let report = Report {
+        sides: [own, previous],
+        block: block(access.addr),
+    };
     if is_suppressed(&report) {
         return false;
     }
@@ -201,7 +209,9 @@ fn previous(granule: usize, old: Cell, new: Cell) -> Side {
         who: None,
         stack: Stack::EMPTY,
     };
-    let Some((record, serial)) = slot::holder_at(old.slot(), old.epoch()) else { return side };
+    let Some((record, serial)) = slot::holder_at(old.slot(), old.epoch()) else {
+        return side;
+    };
     side.who = record.identity(serial);
     if let Some(found) = record.history.find(want)
         && record.is_still(serial)
@@ -223,7 +233,11 @@ fn pair_key(a: Pc, b: Pc) -> u64 {
 fn block(addr: usize) -> Option<Block> {
     let object = (host().find_object)(addr)?;
     let made = sync::block_at(object.start).map(|(_, pc, goid)| (pc, goid));
-    Some(Block { start: object.start, size: object.size, made })
+    Some(Block {
+        start: object.start,
+        size: object.size,
+        made,
+    })
 }
 
 fn is_suppressed(report: &Report) -> bool {

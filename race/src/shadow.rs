@@ -8,7 +8,8 @@
 //! | `0x0400_0000_0000` | `0x2400_0000_0000` | plane A: cells 0 and 1 | 16 bytes |
 //! | `0x2400_0000_0000` | `0x4400_0000_0000` | plane B: cells 2 and 3, touched only when A is full | 16 bytes |
 //! | `0x4400_0000_0000` | `0x4c00_0000_0000` | meta: handle of the sync objects at these bytes | 4 bytes |
-//! | `0x4c00_0000_0000` | + 16 MiB | chunk table | 1 byte per MiB |
+//! | `0x4c00_0000_0000` | + 16 MiB | chunk table: the region plus one, 0 when not mapped | 1 byte per MiB |
+//! | `0x4c10_0000_0000` | + 4 GiB | page table (`pages.rs`) | 1 byte per 4 KiB |
 //!
 //! Linux places programs, heaps and mappings below 4 TiB or above 85 TiB (80 TiB is `0x5000_0000_0000`), with up to 32
 //! bits of randomisation, so this part of the address space is empty by itself and nothing has to be reserved: chunks
@@ -17,7 +18,11 @@
 //!
 //! The chunk table says for every folded chunk whether it is mapped and for which of the eight 16 TiB regions that fold
 //! onto it. A second region at the same folded place is *not watched*: a lie is impossible, and the kernel's layout
-//! makes it improbable. An inlined check needs no table: planes at constant offsets, a fault maps them.
+//! makes it improbable.
+//!
+//! An inlined check needs no table: it looks for its own (slot, epoch, kind, bytes) in cell 0, at a constant offset, and
+//! calls out when it is not there (a fault maps the planes). In a region that is not watched it can at most find a cell
+//! of the other region and take it for its own: an access that was not watched anyway.
 //!
 //! # Invariants
 //! 1. A chunk byte is set after its planes and meta are mapped, and never cleared.
@@ -34,8 +39,10 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::*};
 
 use crate::cell::Cell;
 use crate::mem::{SpinLock, fatal};
+use crate::pages;
 
-const FOLD: usize = (1 << 44) - 1;
+/// Bits of an address that choose its place in the shadow.
+pub(crate) const FOLD: usize = (1 << 44) - 1;
 const PLANE_A: usize = 0x0400_0000_0000;
 const PLANE_B: usize = 0x2400_0000_0000;
 const META: usize = 0x4400_0000_0000;
@@ -45,31 +52,45 @@ const CHUNK_BITS: u32 = 20;
 /// Bytes of application memory that are mapped at a time.
 pub(crate) const CHUNK: usize = 1 << CHUNK_BITS;
 const CHUNKS: usize = (FOLD + 1) >> CHUNK_BITS;
-/// In a chunk byte: the region plus one.
-const REGION: u8 = 0x0f;
-/// In a chunk byte: sync objects were made in the chunk.
-const HAS_SYNC: u8 = 0x80;
 
 static MAPPING: SpinLock = SpinLock::new();
 
 fn map_at(addr: usize, size: usize) {
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
+    let flags =
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
     let at = std::ptr::with_exposed_provenance_mut(addr);
     // SAFETY: NOREPLACE refuses to touch what is mapped there.
     let p = unsafe { libc::mmap(at, size, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
     if p.addr() != addr {
-        fatal("cannot map shadow memory: out of memory, or something else lies in the detector's address range");
+        fatal(
+            "cannot map shadow memory: out of memory, or something else lies in the detector's address range",
+        );
     }
     // The planes are sparse: a huge page would make 2 MiB of a few cells.
     // SAFETY: our own fresh mapping.
     unsafe { libc::madvise(p, size, libc::MADV_NOHUGEPAGE) };
 }
 
+/// Maps a page that several chunks share, unless an earlier one did.
+fn map_shared(addr: usize) {
+    let flags =
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
+    let at = std::ptr::with_exposed_provenance_mut(addr);
+    // SAFETY: NOREPLACE refuses to touch what is mapped there.
+    let p = unsafe { libc::mmap(at, 4096, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+    let exists = || std::io::Error::last_os_error().raw_os_error() == Some(libc::EEXIST);
+    if p.addr() != addr && !exists() {
+        fatal("cannot map shadow memory: out of memory");
+    }
+}
+
 /// Maps the chunk table. Once, before anything else here.
 pub(crate) fn init() {
     let probe = crate::mem::map(4096);
     if probe.as_ptr().addr() < TABLE {
-        fatal("mappings grow upwards in this process, over the detector's addresses; run it with a limited stack (ulimit -s 8192)");
+        fatal(
+            "mappings grow upwards in this process, over the detector's addresses; run it with a limited stack (ulimit -s 8192)",
+        );
     }
     // SAFETY: mapped above, not used.
     unsafe { crate::mem::unmap(probe, 4096) };
@@ -92,20 +113,26 @@ pub(crate) fn is_watched(addr: usize) -> bool {
     if addr >> ADDRESS_BITS != 0 {
         return false;
     }
-    let byte = chunk_byte(addr).load(Acquire) & REGION; // pairs with the store in `map_chunks`
+    let byte = chunk_byte(addr).load(Acquire); // pairs with the store in `map_chunks`
     byte == region(addr) || byte == 0 && map_first(addr)
+}
+
+/// Whether the address has shadow already.
+#[inline]
+pub(crate) fn is_mapped(addr: usize) -> bool {
+    addr >> ADDRESS_BITS == 0 && chunk_byte(addr).load(Acquire) == region(addr)
 }
 
 #[cold]
 fn map_first(addr: usize) -> bool {
     map_chunks(addr, 1);
-    chunk_byte(addr).load(Relaxed) & REGION == region(addr)
+    chunk_byte(addr).load(Relaxed) == region(addr)
 }
 
 /// Maps the shadow of `size` bytes at `addr`, where it is not yet mapped.
 pub(crate) fn map_chunks(addr: usize, size: usize) {
     let end = addr.saturating_add(size);
-    let own = |at: usize| (PLANE_A..TABLE + CHUNKS).contains(&at);
+    let own = |at: usize| (PLANE_A..pages::END).contains(&at);
     if size == 0 || end > 1 << ADDRESS_BITS || own(addr) || own(end - 1) {
         return;
     }
@@ -122,6 +149,7 @@ pub(crate) fn map_chunks(addr: usize, size: usize) {
             map_at(PLANE_A + folded * 2, bytes * 2);
             map_at(PLANE_B + folded * 2, bytes * 2);
             map_at(META + folded / 2, bytes / 2);
+            pages::table_pages(folded, bytes).for_each(map_shared);
             for chunk in (first..at).step_by(CHUNK) {
                 chunk_byte(chunk).store(region(chunk), Release); // pairs with `is_watched`
             }
@@ -157,6 +185,14 @@ impl Granule {
         word(if i < 2 { PLANE_A } else { PLANE_B } + self.0 + (i & 1) * 8)
     }
 
+    /// Forgets all accesses, if there are any.
+    #[inline]
+    pub(crate) fn clear(self) {
+        if self.cell(0).load(Relaxed) != 0 {
+            self.set_only(Cell::EMPTY);
+        }
+    }
+
     /// Replaces all cells by one (or none).
     #[inline]
     pub(crate) fn set_only(self, cell: Cell) {
@@ -177,19 +213,6 @@ pub(crate) fn meta(addr: usize) -> &'static AtomicU32 {
     let at = META + (addr & FOLD & !7) / 2;
     // SAFETY: as in `word`: a 4-aligned address inside the meta plane, mapped by invariant 1.
     unsafe { &*std::ptr::with_exposed_provenance::<AtomicU32>(at) }
-}
-
-/// Notes that the watched address's chunk has sync objects.
-pub(crate) fn set_has_sync(addr: usize) {
-    let byte = chunk_byte(addr);
-    if byte.load(Relaxed) & HAS_SYNC == 0 {
-        byte.fetch_or(HAS_SYNC, Release); // pairs with `has_sync`
-    }
-}
-
-/// Whether the address's chunk ever had sync objects.
-pub(crate) fn has_sync(addr: usize) -> bool {
-    chunk_byte(addr).load(Acquire) & HAS_SYNC != 0
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@
 //!
 //! # Invariants
 //! 1. A slot's epoch never falls, and a new holder starts above the last: (slot, epoch) belongs to one goroutine only.
-//! 2. `epoch` is written by the slot's holder only.
+//! 2. `epoch` and `touched` are written by the slot's holder only.
 //! 3. At [`EPOCH_LIMIT`] a slot is retired, so an epoch never outgrows a cell's 45 bits; at a hundred million releases a
 //!    second one slot lasts four days, and there are 256.
 //!
@@ -22,12 +22,13 @@
 //! invariant 1 nobody else's epochs can be meant. Hides: the new holder's clock gets a *gap* for those epochs of the
 //! slot that it had not acquired (`clock.rs`), and gives the gap on to whoever acquires from it. When it leaves and
 //! returns elsewhere, its own former epochs stay covered, since gaps only ever lie below its own tenure.
+//! Epochs in which nothing left a mark are nobody's, and need no gap.
 //! Only a full gap list loses (see there), so `claim` prefers slots whose last epoch the newcomer already covers.
 //!
 //! # No slot free
 //! With 256 goroutines on threads at once, the next has no slot: its accesses are checked against the shadow but leave
-//! no mark, and its synchronisation counts in full (a mark-less access needs no epoch of its own). It tries again at
-//! each release.
+//! no mark, and its synchronisation counts in full (a mark-less access needs no epoch of its own). It tries again when
+//! it is switched in again.
 //!
 //! # Memory ordering
 //! `detach: holder store Release` ⇄ `claim, attach: compare_exchange Acquire`: the epoch as the last holder left it.
@@ -54,6 +55,8 @@ const WINDOW: usize = 16;
 struct Slot {
     holder: AtomicUsize,
     epoch: AtomicU64,
+    /// The newest epoch in which an access left a mark.
+    touched: AtomicU64,
     journal: Journal,
 }
 
@@ -70,17 +73,27 @@ struct Tenure {
     serial: AtomicU64,
 }
 
-impl Slot {
-    const fn new() -> Slot {
-        const TENURE: Tenure = Tenure {
+impl Tenure {
+    const fn new() -> Tenure {
+        Tenure {
             start: AtomicU64::new(0),
             record: AtomicPtr::new(std::ptr::null_mut()),
             serial: AtomicU64::new(0),
-        };
+        }
+    }
+}
+
+impl Slot {
+    const fn new() -> Slot {
         Slot {
             holder: AtomicUsize::new(0),
             epoch: AtomicU64::new(0),
-            journal: Journal { lock: SpinLock::new(), count: AtomicUsize::new(0), tenures: [const { TENURE }; TENURES] },
+            touched: AtomicU64::new(0),
+            journal: Journal {
+                lock: SpinLock::new(),
+                count: AtomicUsize::new(0),
+                tenures: [const { Tenure::new() }; TENURES],
+            },
         }
     }
 }
@@ -90,6 +103,8 @@ static ALL: [Slot; SLOTS] = [const { Slot::new() }; SLOTS];
 static USED: AtomicUsize = AtomicUsize::new(0);
 /// Slots that may be used; less than all only in tests.
 static LIMIT: AtomicUsize = AtomicUsize::new(SLOTS);
+/// The slot whose holder ended last: taking it again keeps the slots in use few, and clocks short.
+static LAST_DEAD: AtomicUsize = AtomicUsize::new(0);
 /// Where the search for a slot to take begins: round the table, so that the longest unused comes first.
 static HAND: AtomicUsize = AtomicUsize::new(0);
 
@@ -101,7 +116,10 @@ fn address(ctx: &Ctx) -> usize {
 pub(crate) fn attach(ctx: &mut Ctx) {
     let me = address(ctx);
     if let Some(slot) = ALL.get(ctx.last_slot as usize)
-        && slot.holder.compare_exchange(me, me | HELD, Acquire, Relaxed).is_ok()
+        && slot
+            .holder
+            .compare_exchange(me, me | HELD, Acquire, Relaxed)
+            .is_ok()
     {
         ctx.slot = ctx.last_slot;
         let epoch = slot.epoch.load(Relaxed);
@@ -122,11 +140,16 @@ fn attach_elsewhere(ctx: &mut Ctx) {
     let used = USED.load(Relaxed).min(limit);
     let hand = HAND.load(Relaxed);
     let from_hand = || (0..used).map(|i| (hand + i) % used);
-    let covered = |ctx: &Ctx, s: usize| ctx.clock.covers(s, ALL[s].epoch.load(Relaxed));
+    let covered = |ctx: &Ctx, s: usize| ctx.clock.covers(s, ALL[s].touched.load(Relaxed));
     let dead = |s: usize| ALL[s].holder.load(Relaxed) == 0;
     let idle = |s: usize| ALL[s].holder.load(Relaxed) & HELD == 0;
 
-    let cheap = from_hand().take(WINDOW).find(|&s| dead(s) && covered(ctx, s));
+    let newest = LAST_DEAD.load(Relaxed);
+    let cheap = (newest < used)
+        .then_some(newest)
+        .into_iter()
+        .chain(from_hand().take(WINDOW))
+        .find(|&s| dead(s) && covered(ctx, s));
     if cheap.is_some_and(|s| claim(ctx, s)) {
         return;
     }
@@ -134,7 +157,9 @@ fn attach_elsewhere(ctx: &mut Ctx) {
     if grown.is_ok_and(|s| claim(ctx, s)) {
         return;
     }
-    let cheap = from_hand().take(WINDOW).find(|&s| idle(s) && covered(ctx, s));
+    let cheap = from_hand()
+        .take(WINDOW)
+        .find(|&s| idle(s) && covered(ctx, s));
     if cheap.is_some_and(|s| claim(ctx, s)) {
         return;
     }
@@ -152,7 +177,12 @@ fn claim(ctx: &mut Ctx, s: usize) -> bool {
     let slot = &ALL[s];
     let seen = slot.holder.load(Relaxed);
     let me = address(ctx);
-    if seen & HELD != 0 || slot.holder.compare_exchange(seen, me | HELD, Acquire, Relaxed).is_err() {
+    if seen & HELD != 0
+        || slot
+            .holder
+            .compare_exchange(seen, me | HELD, Acquire, Relaxed)
+            .is_err()
+    {
         return false;
     }
     let last = slot.epoch.load(Relaxed);
@@ -161,14 +191,14 @@ fn claim(ctx: &mut Ctx, s: usize) -> bool {
         return false;
     }
     HAND.store(s + 1, Relaxed);
-    let closed = ctx.clock.take_slot(s, last);
+    let closed = ctx.clock.take_slot(s, slot.touched.load(Relaxed), last + 1);
     ctx.note_closed(closed);
     ctx.slot = s as u32;
     ctx.last_slot = ctx.slot;
     ctx.released_while_away = false;
     slot.epoch.store(last + 1, Release);
     ctx.set_template(ctx.slot, last + 1);
-    slot.journal.push(last + 1, ctx.record);
+    slot.journal.push(last + 1, ctx.record());
     true
 }
 
@@ -185,9 +215,21 @@ pub(crate) fn forget(ctx: &mut Ctx) {
     detach(ctx);
     if let Some(slot) = ALL.get(ctx.last_slot as usize) {
         // Fails when another has taken the slot. Release: as `detach`.
-        let _ = slot.holder.compare_exchange(address(ctx), 0, Release, Relaxed);
+        let freed = slot
+            .holder
+            .compare_exchange(address(ctx), 0, Release, Relaxed);
+        if freed.is_ok() {
+            LAST_DEAD.store(ctx.last_slot as usize, Relaxed);
+        }
     }
     ctx.last_slot = NO_SLOT;
+}
+
+/// The goroutine leaves marks in its present epoch.
+pub(crate) fn touch(ctx: &Ctx) {
+    if let Some(slot) = ALL.get(ctx.slot as usize) {
+        slot.touched.store(ctx.epoch(), Relaxed); // published by `detach`
+    }
 }
 
 /// What the goroutine does from now on is not covered by what was released before.
@@ -215,7 +257,10 @@ fn set_epoch(ctx: &mut Ctx, epoch: u64) {
 /// The current epochs of all slots ever used: all that has happened so far.
 pub(crate) fn now() -> impl Iterator<Item = (usize, u64)> {
     let used = USED.load(Acquire).min(SLOTS);
-    ALL[..used].iter().map(|s| s.epoch.load(Acquire)).enumerate()
+    ALL[..used]
+        .iter()
+        .map(|s| s.epoch.load(Acquire))
+        .enumerate()
 }
 
 /// Who did what (slot, epoch) names, with the life's number; None when forgotten.
@@ -228,7 +273,8 @@ impl Journal {
         let _held = self.lock.lock();
         let at = &self.tenures[self.count.fetch_add(1, Relaxed) % TENURES];
         at.start.store(start, Relaxed);
-        at.record.store(std::ptr::from_ref(record).cast_mut(), Relaxed);
+        at.record
+            .store(std::ptr::from_ref(record).cast_mut(), Relaxed);
         at.serial.store(record.serial(), Relaxed);
     }
 

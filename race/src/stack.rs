@@ -28,7 +28,11 @@ pub(crate) struct ShadowStack {
 
 impl ShadowStack {
     /// No frames, no block.
-    pub(crate) const EMPTY: ShadowStack = ShadowStack { base: std::ptr::null_mut(), cap: 0, depth: 0 };
+    pub(crate) const EMPTY: ShadowStack = ShadowStack {
+        base: std::ptr::null_mut(),
+        cap: 0,
+        depth: 0,
+    };
 
     /// A call at `pc`.
     pub(crate) fn push(&mut self, pc: Pc) {
@@ -70,7 +74,9 @@ impl ShadowStack {
         };
         let bigger: *mut u64 = proc::take(kind).cast().as_ptr();
         // SAFETY: a fresh block of `cap` words, larger than what is copied, distinct from the old one.
-        unsafe { std::ptr::copy_nonoverlapping(self.frames().as_ptr(), bigger, self.frames().len()) };
+        unsafe {
+            std::ptr::copy_nonoverlapping(self.frames().as_ptr(), bigger, self.frames().len())
+        };
         self.give_block();
         self.base = bigger;
         self.cap = cap;
@@ -78,7 +84,14 @@ impl ShadowStack {
 
     fn give_block(&mut self) {
         if let Some(base) = NonNull::new(self.base) {
-            proc::give(if self.cap == SMALL { Kind::SmallStack } else { Kind::LargeStack }, base.cast());
+            proc::give(
+                if self.cap == SMALL {
+                    Kind::SmallStack
+                } else {
+                    Kind::LargeStack
+                },
+                base.cast(),
+            );
         }
     }
 

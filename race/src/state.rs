@@ -61,7 +61,13 @@ pub fn init(options: Options, host: &'static Host) -> (GoCtx, ProcCtx) {
             "" => Vec::new(),
             path => suppress::parse_file(path).unwrap_or_else(|e| panic!("{e}")),
         };
-        let config = Config { history_size: options.history_size, seed: options.seed, options, suppressions, host };
+        let config = Config {
+            history_size: options.history_size,
+            seed: options.seed,
+            options,
+            suppressions,
+            host,
+        };
         report::open(&config);
         let _ = CONFIG.set(config);
         shadow::init();
@@ -83,5 +89,9 @@ pub fn fini() -> i32 {
         std::thread::sleep(Duration::from_millis(options.atexit_sleep_ms));
     }
     report::finish();
-    if report::errors() == 0 { 0 } else { options.exitcode }
+    if report::errors() == 0 {
+        0
+    } else {
+        options.exitcode
+    }
 }

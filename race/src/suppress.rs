@@ -22,8 +22,10 @@ impl Suppression {
 
 /// Reads a suppressions file.
 pub(crate) fn parse_file(path: &str) -> Result<Vec<Suppression>, OptionError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| OptionError::Unreadable { path: path.to_owned(), reason: e.to_string() })?;
+    let text = std::fs::read_to_string(path).map_err(|e| OptionError::Unreadable {
+        path: path.to_owned(),
+        reason: e.to_string(),
+    })?;
     parse(path, &text)
 }
 
@@ -34,15 +36,27 @@ fn parse(path: &str, text: &str) -> Result<Vec<Suppression>, OptionError> {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let (top_only, pattern) = match (line.strip_prefix("race:"), line.strip_prefix("race_top:")) {
+        let (top_only, pattern) = match (line.strip_prefix("race:"), line.strip_prefix("race_top:"))
+        {
             (Some(p), _) => (false, p),
             (_, Some(p)) => (true, p),
-            _ => return Err(OptionError::BadSuppression { path: path.to_owned(), line: index + 1 }),
+            _ => {
+                return Err(OptionError::BadSuppression {
+                    path: path.to_owned(),
+                    line: index + 1,
+                });
+            }
         };
         if pattern.is_empty() {
-            return Err(OptionError::BadSuppression { path: path.to_owned(), line: index + 1 });
+            return Err(OptionError::BadSuppression {
+                path: path.to_owned(),
+                line: index + 1,
+            });
         }
-        all.push(Suppression { top_only, pattern: pattern.to_owned() });
+        all.push(Suppression {
+            top_only,
+            pattern: pattern.to_owned(),
+        });
     }
     Ok(all)
 }
@@ -63,7 +77,11 @@ fn glob(pattern: &str, text: &str) -> bool {
     while let Some(piece) = pieces.next() {
         let last = pieces.peek().is_none();
         if last && anchored_end {
-            return if first && anchored_start { rest == piece } else { rest.ends_with(piece) };
+            return if first && anchored_start {
+                rest == piece
+            } else {
+                rest.ends_with(piece)
+            };
         }
         match rest.find(piece) {
             Some(0) => rest = &rest[piece.len()..],
@@ -94,7 +112,14 @@ mod tests {
     #[test]
     fn lines() {
         let all = parse("f", "# known\nrace:foo\n\nrace_top:bar\n").expect("two patterns");
-        assert!(all[0].matches(false, "x::foo") && !all[1].matches(false, "bar") && all[1].matches(true, "bar"));
-        assert!(matches!(parse("f", "race:a\nmutex:b"), Err(OptionError::BadSuppression { line: 2, .. })));
+        assert!(
+            all[0].matches(false, "x::foo")
+                && !all[1].matches(false, "bar")
+                && all[1].matches(true, "bar")
+        );
+        assert!(matches!(
+            parse("f", "race:a\nmutex:b"),
+            Err(OptionError::BadSuppression { line: 2, .. })
+        ));
     }
 }

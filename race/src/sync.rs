@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::
 
 use crate::ctx::ClockBox;
 use crate::mem::{BLOCK, Kind, Node, SpinGuard, SpinLock, fatal};
-use crate::{Pc, proc, shadow};
+use crate::{Pc, pages, proc, shadow};
 
 const FREE: u32 = 0;
 const SYNC: u32 = 1;
@@ -51,18 +51,23 @@ const PER_BLOCK: usize = BLOCK / size_of::<SyncObject>();
 /// Blocks at most: a quarter of a thousand million objects.
 const BLOCKS: usize = 1 << 14;
 
-static DIRECTORY: [AtomicPtr<SyncObject>; BLOCKS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; BLOCKS];
+static DIRECTORY: [AtomicPtr<SyncObject>; BLOCKS] =
+    [const { AtomicPtr::new(std::ptr::null_mut()) }; BLOCKS];
 
 /// Numbers a newly carved object; its pool carves in order, block by block.
 pub(crate) fn number(object: NonNull<u8>, carved: usize) {
     let object: NonNull<SyncObject> = object.cast();
     let (block, index) = (carved / PER_BLOCK, carved % PER_BLOCK);
     if index == 0 {
-        let Some(place) = DIRECTORY.get(block) else { fatal("too many synchronisation objects") };
+        let Some(place) = DIRECTORY.get(block) else {
+            fatal("too many synchronisation objects")
+        };
         place.store(object.as_ptr(), Release); // pairs with `by_handle`
     }
     // SAFETY: pool memory of this kind, zeroed, mapped for ever.
-    unsafe { object.as_ref() }.handle.store(carved as u32 + 1, Relaxed);
+    unsafe { object.as_ref() }
+        .handle
+        .store(carved as u32 + 1, Relaxed);
 }
 
 fn by_handle(handle: u32) -> Option<&'static SyncObject> {
@@ -155,9 +160,10 @@ pub(crate) fn find_or_make(addr: usize) -> Option<Held> {
 }
 
 fn publish(meta: &AtomicU32, first: u32, new: &'static SyncObject, addr: usize) -> bool {
-    shadow::set_has_sync(addr);
+    pages::note(addr, pages::SYNC);
     new.next.store(first, Release);
-    meta.compare_exchange(first, new.handle.load(Relaxed), Release, Relaxed).is_ok()
+    meta.compare_exchange(first, new.handle.load(Relaxed), Release, Relaxed)
+        .is_ok()
 }
 
 /// Remembers who allocated the heap block.
@@ -176,29 +182,23 @@ pub(crate) fn block_at(addr: usize) -> Option<(usize, Pc, u64)> {
         return None;
     }
     let block = chain(shadow::meta(addr).load(Acquire)).find(|s| s.is(addr, HEAP_BLOCK))?;
-    Some((block.size.load(Relaxed), Pc::from_bits(block.pc.load(Relaxed)), block.goid.load(Relaxed)))
+    Some((
+        block.size.load(Relaxed),
+        Pc::from_bits(block.pc.load(Relaxed)),
+        block.goid.load(Relaxed),
+    ))
 }
 
 /// The memory is gone: its sync objects are freed. Whole granules: heap blocks and stacks are 8-aligned.
 pub(crate) fn remove(addr: usize, size: usize) {
-    let end = addr.saturating_add(size);
-    let mut granule = addr & !7;
-    while granule < end {
-        let chunk_end = (granule | (shadow::CHUNK - 1)) + 1;
-        if !shadow::is_watched(granule) || !shadow::has_sync(granule) {
-            granule = chunk_end;
-            continue;
-        }
-        while granule < end.min(chunk_end) {
-            let meta = shadow::meta(granule);
-            if meta.load(Relaxed) != 0 {
-                let mut handle = meta.swap(0, Acquire); // pairs with `publish`
-                while let Some(object) = by_handle(handle) {
-                    handle = object.next.load(Acquire);
-                    object.give();
-                }
+    pages::each_marked(addr, size, pages::SYNC, |granule| {
+        let meta = shadow::meta(granule);
+        if meta.load(Relaxed) != 0 {
+            let mut handle = meta.swap(0, Acquire); // pairs with `publish`
+            while let Some(object) = by_handle(handle) {
+                handle = object.next.load(Acquire);
+                object.give();
             }
-            granule += 8;
         }
-    }
+    });
 }

@@ -11,7 +11,10 @@ static RACES: Mutex<Vec<usize>> = Mutex::new(Vec::new());
 
 static HOST: Host = Host {
     find_object: |addr| {
-        RACES.lock().unwrap_or_else(PoisonError::into_inner).push(addr);
+        RACES
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(addr);
         None::<Object>
     },
     ..Host::NONE
@@ -29,13 +32,19 @@ impl Drop for Detector {
 }
 
 fn log_path() -> String {
-    std::env::temp_dir().join("raddle-race-unit").to_string_lossy().into_owned()
+    std::env::temp_dir()
+        .join("raddle-race-unit")
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// Starts the detector if need be, and takes it.
 pub(crate) fn detector() -> Detector {
     let guard = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let options = Options { log_path: log_path(), ..Options::default() };
+    let options = Options {
+        log_path: log_path(),
+        ..Options::default()
+    };
     let (main, _) = crate::init(options, &HOST);
     if main.get().slot != crate::slot::NO_SLOT {
         switch_out(main);

@@ -18,7 +18,10 @@ pub(crate) struct Out {
 
 impl Out {
     pub(crate) fn new() -> Out {
-        Out { buffer: [0; 4096], len: 0 }
+        Out {
+            buffer: [0; 4096],
+            len: 0,
+        }
     }
 
     fn flush(&mut self) {
@@ -96,10 +99,16 @@ fn write_report(out: &mut Out, report: &Report) -> fmt::Result {
         }
     }
     if let Some(block) = report.block {
-        write!(out, "\nBlock of {} bytes at {:#014x}", block.size, block.start)?;
+        write!(
+            out,
+            "\nBlock of {} bytes at {:#014x}",
+            block.size, block.start
+        )?;
         match block.made {
             Some((pc, goid)) => {
-                writeln!(out, " allocated by {}:", Who(goid))?;
+                let ended = goid != MAIN && !(host().goroutine_running)(goid);
+                let state = if ended { " (finished)" } else { "" };
+                writeln!(out, " allocated by {}{state}:", Who(goid))?;
                 write_place(out, pc)?;
             }
             None => out.write_str("\n")?,
@@ -127,22 +136,39 @@ fn write_side(out: &mut Out, side: &Side, is_previous: bool) -> fmt::Result {
         return out.write_str("  [failed to restore the stack]\n");
     }
     let mut result = Ok(());
-    frames::each(&side.stack, &mut |frame| result = result.and_then(|()| write_frame(out, frame)));
+    frames::each(&side.stack, &mut |frame| {
+        result = result.and_then(|()| write_frame(out, frame))
+    });
     result
 }
 
 fn write_creation(out: &mut Out, who: &Identity) -> fmt::Result {
     let state = if who.finished { "finished" } else { "running" };
     if who.created[0].is_none() {
-        return writeln!(out, "\nGoroutine {} ({state}){} is a foreign thread", who.goid, Name(who.goid));
+        return writeln!(
+            out,
+            "\nGoroutine {} ({state}){} is a foreign thread",
+            who.goid,
+            Name(who.goid)
+        );
     }
-    writeln!(out, "\nGoroutine {} ({state}){} created at:", who.goid, Name(who.goid))?;
-    who.created.iter().take_while(|pc| !pc.is_none()).try_for_each(|pc| write_place(out, *pc))
+    writeln!(
+        out,
+        "\nGoroutine {} ({state}){} created at:",
+        who.goid,
+        Name(who.goid)
+    )?;
+    who.created
+        .iter()
+        .take_while(|pc| !pc.is_none())
+        .try_for_each(|pc| write_place(out, *pc))
 }
 
 fn write_place(out: &mut Out, pc: Pc) -> fmt::Result {
     let mut result = Ok(());
-    frames::one(pc, &mut |frame| result = result.and_then(|()| write_frame(out, frame)));
+    frames::one(pc, &mut |frame| {
+        result = result.and_then(|()| write_frame(out, frame))
+    });
     result
 }
 

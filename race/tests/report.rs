@@ -2,6 +2,7 @@
 //! process has one detector.
 
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use raddle_race::{self as race, AtomicOp, Frame, GoCtx, Host, Object, Options, Pc};
 
@@ -13,8 +14,31 @@ const LOAD: usize = 0x2000;
 const SPAWN: usize = 0x3000;
 const CALLER: usize = 0x4000;
 
+/// An address that the symbolizer places at line `LINE` of this file.
+const REAL: usize = 0x5000;
+static LINE: AtomicU32 = AtomicU32::new(0);
+
 static HOST: Host = Host {
     symbolize_code: |pc, each| {
+        if pc == REAL {
+            let file = concat!("/somewhere/", file!());
+            let line = LINE.load(Relaxed);
+            each(Frame {
+                function: Some("app::inlined"),
+                file: Some(file),
+                line: 1,
+                column: 0,
+                offset: 0x10,
+            });
+            each(Frame {
+                function: Some("app::real"),
+                file: Some(file),
+                line,
+                column: 0,
+                offset: 0x10,
+            });
+            return;
+        }
         let (function, line) = match pc {
             STORE => ("app::store", 12),
             LOAD => ("app::load", 20),
@@ -22,14 +46,33 @@ static HOST: Host = Host {
             CALLER => ("app::caller", 33),
             _ => return,
         };
-        each(Frame { function: Some(function), file: Some("/src/app/main.rs"), line, column: 0, offset: 0x3a });
+        each(Frame {
+            function: Some(function),
+            file: Some("/src/app/main.rs"),
+            line,
+            column: 0,
+            offset: 0x3a,
+        });
     },
     goroutine_name: |id, with| {
         if id == 7 {
             with("worker");
         }
     },
-    find_object: |addr| (addr < BLOCK + 64).then_some(Object { start: BLOCK, size: 64 }),
+    goroutine_running: |id| id != 9,
+    current_stack: |each| {
+        if LINE.load(Relaxed) != 0 {
+            for pc in [SPAWN, REAL, CALLER] {
+                each(Pc::code(pc));
+            }
+        }
+    },
+    find_object: |addr| {
+        (addr < BLOCK + 64).then_some(Object {
+            start: BLOCK,
+            size: 64,
+        })
+    },
     ..Host::NONE
 };
 
@@ -46,7 +89,9 @@ fn parent(name: &str, options: &str) -> Option<Output> {
     }
     let exe = std::env::current_exe().expect("own path");
     let mut command = Command::new(exe);
-    command.args(["--exact", name, "--nocapture", "--test-threads=1"]).env("RADDLE_RACE_CHILD", options);
+    command
+        .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        .env("RADDLE_RACE_CHILD", options);
     Some(command.output().expect("child ran"))
 }
 
@@ -112,19 +157,35 @@ fn a_report_has_gos_shape() {
 
 #[test]
 fn a_location_needs_no_debug_info() {
-    let Some(output) = parent("a_location_needs_no_debug_info", "exitcode=3 strip_path_prefix=race/") else {
+    let Some(output) = parent(
+        "a_location_needs_no_debug_info",
+        "exitcode=3 strip_path_prefix=race/",
+    ) else {
         let (main, worker) = start();
         on(worker, || race::write(BLOCK + 128, 4, Pc::here()));
         race::go_end(worker);
         on(main, || {
-            race::atomic(BLOCK + 128, 4, AtomicOp::Store(std::sync::atomic::Ordering::SeqCst), Pc::here(), &mut || true);
+            race::atomic(
+                BLOCK + 128,
+                4,
+                AtomicOp::Store(std::sync::atomic::Ordering::SeqCst),
+                Pc::here(),
+                &mut || true,
+            );
         });
         finish()
     };
     let text = stderr(&output);
-    let line = |what: &str| text.lines().position(|l| l.starts_with(what)).unwrap_or_else(|| panic!("{what}: {text}"));
+    let line = |what: &str| {
+        text.lines()
+            .position(|l| l.starts_with(what))
+            .unwrap_or_else(|| panic!("{what}: {text}"))
+    };
     let lines: Vec<&str> = text.lines().collect();
-    assert!(lines[line("Atomic write at 0x720000000080 by main goroutine:") + 1].starts_with("      tests/report.rs:"));
+    assert!(
+        lines[line("Atomic write at 0x720000000080 by main goroutine:") + 1]
+            .starts_with("      tests/report.rs:")
+    );
     let previous = line("Previous write at 0x720000000080 by goroutine 7 'worker':");
     assert!(lines[previous + 1].starts_with("      tests/report.rs:"));
     line("Goroutine 7 (finished) 'worker' created at:");
@@ -132,21 +193,67 @@ fn a_location_needs_no_debug_info() {
 }
 
 #[test]
+fn the_real_stack_gives_function_and_callers_of_a_location() {
+    let Some(output) = parent(
+        "the_real_stack_gives_function_and_callers_of_a_location",
+        "",
+    ) else {
+        let (main, worker) = start();
+        on(worker, || race::write(BLOCK + 128, 4, Pc::code(STORE)));
+        on(main, || {
+            let pc = Pc::here();
+            LINE.store(pc.location().expect("a location").line(), Relaxed);
+            race::write(BLOCK + 128, 4, pc);
+        });
+        finish()
+    };
+    let text = stderr(&output);
+    let start = "Write at 0x720000000080 by main goroutine:\n  app::real\n      /somewhere/race/tests/report.rs:";
+    assert!(
+        text.contains(start) && !text.contains("app::inlined"),
+        "{text}"
+    );
+    assert!(
+        text.contains(" +0x10\n  app::caller\n      /src/app/main.rs:33 +0x3a\n\nPrevious write"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_use_after_free_names_the_free_and_the_block() {
-    let Some(output) = parent("a_use_after_free_names_the_free_and_the_block", "halt_on_error=1") else {
+    let Some(output) = parent(
+        "a_use_after_free_names_the_free_and_the_block",
+        "halt_on_error=1",
+    ) else {
         let (main, worker) = start();
         on(main, || race::malloc(BLOCK, 64, Pc::code(CALLER)));
         on(worker, || race::read(BLOCK + 8, 8, Pc::code(LOAD)));
         panic!("halt_on_error goes on");
     };
     let text = stderr(&output);
-    assert!(text.contains("Previous write (allocation) at 0x720000000008 by main goroutine:\n  app::caller\n"), "{text}");
-    assert!(text.contains("\nBlock of 64 bytes at 0x720000000000 allocated by main goroutine:\n  app::caller\n"), "{text}");
+    assert!(
+        text.contains(
+            "Previous write (allocation) at 0x720000000008 by main goroutine:\n  app::caller\n"
+        ),
+        "{text}"
+    );
+    assert!(
+        text.contains(
+            "\nBlock of 64 bytes at 0x720000000000 allocated by main goroutine:\n  app::caller\n"
+        ),
+        "{text}"
+    );
     assert!(text.ends_with("Found 1 data race(s)\n"), "{text}");
     assert_eq!(output.status.code(), Some(66));
 
-    let Some(output) = parent("a_use_after_free_names_the_free_and_the_block", "") else { unreachable!() };
-    assert_eq!(output.status.code(), Some(101), "without halt_on_error it goes on");
+    let Some(output) = parent("a_use_after_free_names_the_free_and_the_block", "") else {
+        unreachable!()
+    };
+    assert_eq!(
+        output.status.code(),
+        Some(101),
+        "without halt_on_error it goes on"
+    );
 }
 
 #[test]
@@ -158,7 +265,10 @@ fn the_free_itself_is_named() {
         finish()
     };
     let text = stderr(&output);
-    assert!(text.contains("\nPrevious free at 0x720000000008 by goroutine 7 'worker':\n  app::store\n"), "{text}");
+    assert!(
+        text.contains("\nPrevious free at 0x720000000008 by goroutine 7 'worker':\n  app::store\n"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -199,23 +309,37 @@ fn the_newest_of_many_accesses_is_found() {
     };
     let text = stderr(&output);
     let stack = "app::store\n      /src/app/main.rs:12 +0x3a\n  app::main\n      /src/app/main.rs:5 +0x3a\n  app::caller\n";
-    assert!(text.contains(&format!("by goroutine 7 'worker':\n  {stack}")), "{text}");
+    assert!(
+        text.contains(&format!("by goroutine 7 'worker':\n  {stack}")),
+        "{text}"
+    );
 }
 
 #[test]
 fn suppressed_races_do_not_count() {
-    let file = std::env::temp_dir().join(format!("raddle-race-suppressions-{}", std::process::id()));
+    let file =
+        std::env::temp_dir().join(format!("raddle-race-suppressions-{}", std::process::id()));
     let test = "suppressed_races_do_not_count";
     let options = |text: &str| {
         std::fs::write(&file, text).expect("written");
         format!("suppressions={}", file.display())
     };
-    for (text, status) in [("race:app::caller", 0), ("race_top:app::caller", 66), ("race_top:^app::load$", 0), ("# none", 66)] {
+    for (text, status) in [
+        ("race:app::caller", 0),
+        ("race_top:app::caller", 66),
+        ("race_top:^app::load$", 0),
+        ("# none", 66),
+    ] {
         let Some(output) = parent(test, &options(text)) else {
             write_and_read(start());
             finish()
         };
-        assert_eq!(output.status.code(), Some(status), "{text}: {}", stderr(&output));
+        assert_eq!(
+            output.status.code(),
+            Some(status),
+            "{text}: {}",
+            stderr(&output)
+        );
     }
     let _ = std::fs::remove_file(&file);
 }
@@ -223,16 +347,26 @@ fn suppressed_races_do_not_count() {
 #[test]
 fn reports_go_to_a_file() {
     let path = std::env::temp_dir().join(format!("raddle-race-log-{}", std::process::id()));
-    let Some(output) = parent("reports_go_to_a_file", &format!("log_path={}", path.display())) else {
+    let Some(output) = parent(
+        "reports_go_to_a_file",
+        &format!("log_path={}", path.display()),
+    ) else {
         write_and_read(start());
         println!("pid={}", std::process::id());
         finish()
     };
     let out = String::from_utf8_lossy(&output.stdout).into_owned();
-    let pid = out.lines().find_map(|l| l.split_once("pid=")).expect("pid printed").1;
+    let pid = out
+        .lines()
+        .find_map(|l| l.split_once("pid="))
+        .expect("pid printed")
+        .1;
     let file = format!("{}.{pid}", path.display());
     let text = std::fs::read_to_string(&file).expect("log written");
-    assert!(text.starts_with("==================\nWARNING: DATA RACE\n") && text.ends_with("Found 1 data race(s)\n"));
+    assert!(
+        text.starts_with("==================\nWARNING: DATA RACE\n")
+            && text.ends_with("Found 1 data race(s)\n")
+    );
     assert_eq!(stderr(&output), "");
     let _ = std::fs::remove_file(file);
 }
@@ -265,10 +399,16 @@ fn sarif_is_complete_at_the_end() {
         finish()
     };
     let text = stderr(&output);
-    assert!(text.starts_with("{\"$schema\":") && text.ends_with("]}]}\n"), "{text}");
+    assert!(
+        text.starts_with("{\"$schema\":") && text.ends_with("]}]}\n"),
+        "{text}"
+    );
     assert_eq!(text.matches("\"ruleId\":\"data-race\"").count(), 2);
     let balance = |open, close| text.matches(open).count() == text.matches(close).count();
-    assert!(balance('{', '}') && balance('[', ']') && text.lines().count() == 1, "{text}");
+    assert!(
+        balance('{', '}') && balance('[', ']') && text.lines().count() == 1,
+        "{text}"
+    );
 }
 
 #[test]

@@ -5,7 +5,10 @@ use std::sync::{Barrier, Mutex, PoisonError};
 
 use raddle_race::{self as race, GoCtx, Host, Options, Pc, ProcCtx};
 
-static HOST: Host = Host { current_proc: || PROC.with(std::cell::Cell::get), ..Host::NONE };
+static HOST: Host = Host {
+    current_proc: || PROC.with(std::cell::Cell::get),
+    ..Host::NONE
+};
 
 thread_local! {
     static PROC: std::cell::Cell<Option<ProcCtx>> = const { std::cell::Cell::new(None) };
@@ -49,7 +52,7 @@ fn simultaneous_accesses_are_never_missed() {
                     // Spin up to the same moment: the barrier's wake-ups are far apart.
                     turn.fetch_add(1, AcqRel);
                     while turn.load(Acquire) < 2 * (i + 1) {
-                        std::hint::spin_loop();
+                        std::thread::yield_now();
                     }
                     race::write(data + 8 * i, 8, fresh_pc());
                 }
@@ -71,8 +74,11 @@ fn a_synchronised_program_is_clean() {
     const LOCKS: usize = 8;
     let data = memory(4096);
     let locks: Vec<Mutex<()>> = (0..LOCKS).map(|_| Mutex::new(())).collect();
-    let queue: Mutex<Vec<(GoCtx, u32)>> =
-        Mutex::new((0..GOROUTINES).map(|g| (race::go_start(Some(main), 1000 + g, fresh_pc()), 60)).collect());
+    let queue: Mutex<Vec<(GoCtx, u32)>> = Mutex::new(
+        (0..GOROUTINES)
+            .map(|g| (race::go_start(Some(main), 1000 + g, fresh_pc()), 60))
+            .collect(),
+    );
     std::thread::scope(|s| {
         for t in 0..4u64 {
             let (locks, queue) = (&locks, &queue);
@@ -85,7 +91,11 @@ fn a_synchronised_program_is_clean() {
                         let mut q = queue.lock().expect("no panic");
                         r = r.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                         let n = q.len() as u64;
-                        if n == 0 { None } else { Some(q.swap_remove((r >> 33) as usize % n as usize)) }
+                        if n == 0 {
+                            None
+                        } else {
+                            Some(q.swap_remove((r >> 33) as usize % n as usize))
+                        }
                     };
                     let Some((ctx, left)) = next else { break };
                     race::switch_in(ctx);
@@ -161,7 +171,7 @@ fn histories_are_read_while_they_are_written() {
                     done += 1;
                 }
                 assert!(ready > 0 || !stop.load(Acquire) || progress.load(Acquire) > 0);
-                std::hint::spin_loop();
+                std::thread::yield_now();
             }
             race::switch_out(reader);
             race::go_end(reader);
