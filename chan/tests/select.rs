@@ -76,7 +76,7 @@ fn grammar() {
     select! { send(*s, 5) -> _ => {} recv(*r) -> _ => panic!() }
     // A case moves what it names only if it is chosen.
     let once = Box::new(());
-    select! {
+    select_biased! {
         recv(*r) -> v => { assert_eq!(v, Ok(5)); drop(once) }
         send(*s, { drop(once); 1 }) -> _ => panic!(),
         default => drop(once),
