@@ -11,8 +11,9 @@
 
 use crate::core::{Chan, Op, Polled};
 use crate::hooks;
+use crate::lock::SpinLock;
 use crate::waiter::{CLAIM, Outcome, Waiter};
-use raddle_sched::{GRef, Lock, Rt, Timer, WaitReason, enter, now_ns};
+use raddle_sched::{GRef, Rt, Timer, WaitReason, enter, now_ns};
 use std::cell::Cell;
 use std::panic::Location;
 use std::ptr;
@@ -20,7 +21,7 @@ use std::ptr;
 /// What a timer rings.
 #[derive(Debug)]
 pub(crate) struct Alarm {
-    lock: Lock,
+    lock: SpinLock,
     fired: Cell<bool>,
     armed: Cell<bool>,
     g: GRef,
@@ -32,7 +33,7 @@ impl Alarm {
         let g = rt.g();
         g.claim_reset();
         let alarm = Alarm {
-            lock: Lock::new(),
+            lock: SpinLock::new(),
             fired: Cell::new(false),
             armed: Cell::new(false),
             g,

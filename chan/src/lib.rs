@@ -10,7 +10,7 @@
 //! | module | owns |
 //! | --- | --- |
 //! | `elem` | what is known of an element type |
-//! | `waiter` | who waits, in queues |
+//! | `lock`, `waiter` | the lock of a channel; who waits on it, in queues |
 //! | `ring`, `list`, `clock` | where messages are, or come from |
 //! | `core` | the channel and its operations |
 //! | `alarm` | operations with a time limit, and without any wait |
@@ -54,6 +54,7 @@ mod handle;
 mod hooks;
 mod iter;
 mod list;
+mod lock;
 mod make;
 mod receiver;
 mod ring;

@@ -2,7 +2,7 @@
 
 use super::Token;
 use super::stash::Stash;
-use crate::core::Chan;
+use crate::core::{Chan, Grant};
 use crate::error::{RecvError, SendError};
 use crate::hooks;
 use crate::receiver::Receiver;
@@ -108,14 +108,13 @@ impl<'a> SelectedOperation<'a> {
     #[inline]
     #[track_caller]
     pub fn send<T>(mut self, sender: &Sender<T>, msg: T) -> Result<(), SendError<T>> {
+        let at = Location::caller();
+        let grant = self.take_grant(sender.raw().chan(), at);
         let msg = ManuallyDrop::new(msg);
-        // SAFETY: `msg` is ours, and used again only if it was not moved from. If the check panics it is leaked, not dropped twice.
+        // SAFETY: the grant is used up; `msg` is ours, and used again only if it was not moved from.
         if unsafe {
-            self.finish_send(
-                sender.raw().chan(),
-                ptr::from_ref(&msg).cast(),
-                Location::caller(),
-            )
+            self.chan
+                .complete_send(grant, ptr::from_ref(&msg).cast(), at)
         } {
             Ok(())
         } else {
@@ -123,17 +122,12 @@ impl<'a> SelectedOperation<'a> {
         }
     }
 
-    unsafe fn finish_send(
-        &mut self,
-        chan: &Chan,
-        src: *const u8,
-        at: &'static Location<'static>,
-    ) -> bool {
+    /// Takes the grant of a send on `chan`.
+    fn take_grant(&mut self, chan: &Chan, at: &'static Location<'static>) -> Grant {
         match self.token {
             Token::Granted(grant) if ptr::eq(chan, self.chan) => {
                 self.token = Token::Complete;
-                // SAFETY: the grant is used up by this; `src` by the caller's contract.
-                unsafe { chan.complete_send(grant, src, at) }
+                grant
             }
             _ => wrong_handle("sender", at),
         }

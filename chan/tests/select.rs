@@ -1,0 +1,550 @@
+//! `select!`, `select_biased!` and `Select`.
+
+mod common;
+
+use common::Drops;
+use raddle_chan::*;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+const LONG: Duration = Duration::from_secs(3600);
+const SHORT: Duration = Duration::from_millis(5);
+
+#[test]
+fn takes_what_is_ready() {
+    let (s1, r1) = unbounded::<u32>();
+    let (s2, r2) = unbounded::<u32>();
+    s1.send(1).unwrap();
+    select! {
+        recv(r1) -> v => assert_eq!(v, Ok(1)),
+        recv(r2) -> _ => panic!(),
+    }
+    s2.send(2).unwrap();
+    select! {
+        recv(r1) -> _ => panic!(),
+        recv(r2) -> v => assert_eq!(v, Ok(2)),
+    }
+    select! {
+        recv(r1) -> _ => panic!(),
+        recv(r2) -> _ => panic!(),
+        default => {}
+    }
+    let start = Instant::now();
+    select! {
+        recv(r1) -> _ => panic!(),
+        recv(r2) -> _ => panic!(),
+        default(SHORT) => assert!(start.elapsed() >= SHORT),
+    }
+    drop(s1);
+    select! {
+        recv(r1) -> v => assert_eq!(v, Err(RecvError)),
+        recv(r2) -> _ => panic!(),
+        default => panic!(),
+    }
+}
+
+#[test]
+fn grammar() {
+    let (s, r) = unbounded::<i32>();
+    select! { default => {} }
+    select! { default() => () }
+    select! { default(Duration::ZERO) => {} }
+    select! { recv(r) -> _ => panic!(), default => {} }
+    select! { default => {} recv(r) -> _ => panic!() }
+    select! { default(SHORT,) => {}, recv(r,) -> _ => panic!(), }
+    select! { send(s, 1,) -> res => assert_eq!(res, Ok(())) }
+    select! { recv(r) -> r => assert_eq!(r, Ok(1)) }
+    select! {
+        send(&&&&s, 0) -> _ => {}
+        recv(&&&&r) -> _ => panic!()
+    }
+    let x = select! {
+        recv(r) -> _ => 3.0,
+        recv(r) -> _ => loop { break 3.0 },
+        recv(r) -> msg => if msg.is_ok() { 3. } else { 4. },
+        default => 7.
+    };
+    assert_eq!(x, 3.0);
+    let text = select! {
+        recv(r) -> _ => "foo".into(),
+        send(s, 0) -> _ => "bar".to_owned(),
+        default => "baz".to_string(),
+    };
+    assert_eq!(text, "bar");
+    select! { recv(Some(&r).unwrap_or(&never())) -> v => assert_eq!(v, Ok(0)), default => panic!() }
+    let (s, r) = (Box::new(s), Box::new(r));
+    select! { send(*s, 5) -> _ => {} recv(*r) -> _ => panic!() }
+    // A case moves what it names only if it is chosen.
+    let once = Box::new(());
+    select_biased! {
+        recv(*r) -> v => { assert_eq!(v, Ok(5)); drop(once) }
+        send(*s, { drop(once); 1 }) -> _ => panic!(),
+        default => drop(once),
+    }
+    select! {
+        recv((move || *r)()) -> _ => {}
+        send((move || *s)(), 0) -> _ => {}
+    }
+    let (_, r) = unbounded::<i32>();
+    select! {
+        recv(r) -> _ => {
+            select! {
+                recv(r) -> _ => select! { recv(r) -> v => assert!(v.is_err()), recv(r) -> _ => {} },
+                recv(r) -> _ => {}
+            }
+        }
+        recv(r) -> _ => {}
+    }
+    // Types are inferred from the use.
+    let (s, r) = unbounded();
+    select! { recv(r) -> _ => {} default => {} }
+    s.send(()).unwrap();
+    for _ in 0..2 {
+        select! {
+            recv(r) -> _ => continue,
+            default => break,
+        }
+    }
+}
+
+#[test]
+fn many_cases() {
+    let (s, r) = bounded::<u8>(1);
+    let n = never::<u8>();
+    s.send(1).unwrap();
+    select! {
+        recv(n) -> _ => panic!(), recv(n) -> _ => panic!(), recv(n) -> _ => panic!(), recv(n) -> _ => panic!(),
+        recv(n) -> _ => panic!(), recv(n) -> _ => panic!(), recv(n) -> _ => panic!(), recv(n) -> _ => panic!(),
+        recv(n) -> _ => panic!(), recv(n) -> _ => panic!(), recv(n) -> _ => panic!(), recv(n) -> _ => panic!(),
+        recv(n) -> _ => panic!(), recv(n) -> _ => panic!(), recv(n) -> _ => panic!(), recv(n) -> _ => panic!(),
+        recv(n) -> _ => panic!(), recv(n) -> _ => panic!(), recv(n) -> _ => panic!(), recv(n) -> _ => panic!(),
+        recv(n) -> _ => panic!(), recv(n) -> _ => panic!(), recv(n) -> _ => panic!(), recv(n) -> _ => panic!(),
+        recv(r) -> v => assert_eq!(v, Ok(1)),
+    }
+}
+
+#[test]
+fn does_not_meet_itself() {
+    let (s, r) = bounded::<i32>(0);
+    select! {
+        send(s, 0) -> _ => panic!(),
+        recv(r) -> _ => panic!(),
+        default(SHORT) => {}
+    }
+    let mut sel = Select::new();
+    sel.send(&s);
+    sel.recv(&r);
+    assert!(sel.try_select().is_err());
+    assert!(sel.select_timeout(SHORT).is_err());
+    assert!(sel.try_ready().is_err());
+    assert!(sel.ready_timeout(SHORT).is_err());
+}
+
+#[test]
+fn the_order_is_fair_unless_biased() {
+    const ROUNDS: usize = 10_000;
+    let chans: Vec<_> = (0..4).map(|_| unbounded::<usize>()).collect();
+    for (s, _) in &chans {
+        (0..ROUNDS).for_each(|n| s.send(n).unwrap());
+    }
+    let mut hits = [0; 4];
+    for _ in 0..ROUNDS {
+        select! {
+            recv(chans[0].1) -> _ => hits[0] += 1,
+            recv(chans[1].1) -> _ => hits[1] += 1,
+            recv(chans[2].1) -> _ => hits[2] += 1,
+            recv(chans[3].1) -> _ => hits[3] += 1,
+        }
+    }
+    // 2,500 each, with a standard deviation of 43.
+    assert!(hits.iter().all(|&h| h > 2000), "{hits:?}");
+    let mut sel = Select::new();
+    for (_, r) in &chans {
+        sel.recv(r);
+        sel.recv(r);
+    }
+    let mut hits = [0; 8];
+    for _ in 0..ROUNDS {
+        hits[sel.ready()] += 1;
+    }
+    assert!(hits.iter().all(|&h| h > 900), "{hits:?}");
+    for _ in 0..100 {
+        select_biased! {
+            recv(chans[2].1) -> _ => {}
+            recv(chans[1].1) -> _ => panic!(),
+            default(LONG) => panic!(),
+        }
+    }
+    let mut sel = Select::new_biased();
+    sel.recv(&chans[3].1);
+    sel.recv(&chans[0].1);
+    assert!((0..100).all(|_| sel.ready() == 0));
+}
+
+#[test]
+fn send_and_receive_cases_share() {
+    let (s, r) = bounded::<u64>(10);
+    (0..5).for_each(|n| s.send(n).unwrap());
+    let (mut sends, mut recvs) = (0, 0);
+    for n in 0..2000 {
+        select! {
+            send(s, n) -> res => { res.unwrap(); sends += 1 }
+            recv(r) -> msg => { msg.unwrap(); recvs += 1 }
+        }
+    }
+    assert!(sends > 700 && recvs > 700, "{sends} {recvs}");
+    assert_eq!(r.len(), 5 + sends - recvs);
+}
+
+#[test]
+fn removed_operations_keep_the_indices_of_others() {
+    let (s1, r1) = unbounded::<i32>();
+    let (_s2, r2) = unbounded::<i32>();
+    let (s3, r3) = unbounded::<i32>();
+    let mut sel = Select::new();
+    assert_eq!((sel.recv(&r1), sel.recv(&r2), sel.recv(&r3)), (0, 1, 2));
+    drop(s1);
+    sel.remove(0);
+    assert!(sel.try_select().is_err());
+    s3.send(3).unwrap();
+    let copy = sel.clone();
+    let oper = sel.select();
+    assert_eq!(oper.index(), 2);
+    assert_eq!(oper.recv(&r3), Ok(3));
+    assert_eq!(sel.send(&s3), 3);
+    drop(copy);
+    assert!(catch_unwind(AssertUnwindSafe(|| sel.remove(0))).is_err());
+}
+
+#[test]
+fn misuse_panics_and_loses_nothing() {
+    let message = |f: &mut dyn FnMut()| {
+        let panic = catch_unwind(AssertUnwindSafe(f)).unwrap_err();
+        *panic.downcast::<String>().unwrap()
+    };
+    assert!(message(&mut || drop(Select::new().select().index())).contains("no operations"));
+    let _ = message(&mut || {
+        Select::new().ready();
+    });
+
+    let drops = Drops::default();
+    let (s, r) = bounded(1);
+    // A dropped receive drops its message.
+    s.send(drops.item()).unwrap();
+    let text = message(&mut || {
+        let mut sel = Select::new();
+        sel.recv(&r);
+        drop(sel.select());
+    });
+    assert!(
+        text.contains("without completing it") && text.contains("select.rs"),
+        "{text}"
+    );
+    assert_eq!(drops.get(), 1);
+    // A dropped send gives its place back.
+    message(&mut || {
+        let mut sel = Select::new();
+        sel.send(&s);
+        drop(sel.select());
+    });
+    assert!(!s.is_full());
+    s.try_send(drops.item()).unwrap();
+    // The wrong handle.
+    let (s2, r2) = bounded::<common::Item>(1);
+    let text = message(&mut || {
+        let mut sel = Select::new();
+        sel.recv(&r);
+        let _ = sel.select().recv(&r2);
+    });
+    assert!(text.contains("not selected"), "{text}");
+    assert_eq!(drops.get(), 2);
+    message(&mut || {
+        let mut sel = Select::new();
+        sel.send(&s2);
+        let _ = sel.select().send(&s, drops.item());
+    });
+    assert_eq!(drops.get(), 3);
+    // A value that panics while it is made.
+    let panic = catch_unwind(AssertUnwindSafe(|| {
+        select! {
+            send(s2, panic!("no value")) -> _ => {}
+            recv(r2) -> _ => {}
+        }
+    }));
+    assert_eq!(*panic.unwrap_err().downcast::<&str>().unwrap(), "no value");
+    assert!(!s2.is_full());
+    assert!(s2.try_send(drops.item()).is_ok());
+}
+
+#[test]
+fn large_messages_pass_through_select() {
+    #[repr(align(64))]
+    struct Big([u64; 64]);
+    let (s, r) = bounded(2);
+    let (s0, r0) = bounded::<u8>(1);
+    for n in 0..100 {
+        s.send(Big([n; 64])).unwrap();
+        select! {
+            recv(r) -> msg => assert_eq!(msg.unwrap_or_else(|_| panic!()).0, [n; 64]),
+            recv(r0) -> _ => panic!(),
+        }
+        select! {
+            recv(r) -> _ => panic!(),
+            send(s0, 1) -> _ => {},
+        }
+        r0.recv().unwrap();
+    }
+}
+
+#[test]
+fn reserved_places_count() {
+    let (s, r) = bounded(1);
+    let mut sel = Select::new();
+    sel.send(&s);
+    let oper = sel.select();
+    assert!(s.is_full() && s.is_empty());
+    assert_eq!(s.try_send(2), Err(TrySendError::Full(2)));
+    assert_eq!(r.try_recv(), Err(TryRecvError::Empty));
+    oper.send(&s, 1).unwrap();
+    assert_eq!(r.try_recv(), Ok(1));
+    // Closed between selection and completion.
+    let oper = sel.select();
+    r.close();
+    assert_eq!(oper.send(&s, 3), Err(SendError(3)));
+    assert_eq!(r.try_recv(), Err(TryRecvError::Disconnected));
+}
+
+on_both! {
+    fn unblocks_on_either_case(crew) {
+        for cap in [0, 1] {
+            let (s1, r1) = bounded::<i32>(cap);
+            let (s2, r2) = bounded::<i32>(0);
+            crew.go(move || {
+                s1.send(1).unwrap();
+                assert_eq!(r2.recv(), Ok(2));
+            });
+            crew.go(move || {
+                let mut got = 0;
+                for _ in 0..2 {
+                    select! {
+                        recv(r1) -> v => match v { Ok(v) => got += v, Err(_) => s2.send(2).unwrap() },
+                        send(s2, 2) -> res => { res.unwrap(); got += 10 },
+                    }
+                    if got == 10 || got == 11 {
+                        break;
+                    }
+                }
+            });
+        }
+    }
+
+    fn selects_meet_selects(crew) {
+        // Both sides are selects, on channels of capacity zero: promise meets receiver, in both orders of arrival.
+        const N: usize = 500;
+        let (s1, r1) = bounded::<usize>(0);
+        let (s2, r2) = bounded::<usize>(0);
+        let (sum_s, sum_r) = unbounded();
+        for _ in 0..3 {
+            let (s1, s2) = (s1.clone(), s2.clone());
+            crew.go(move || {
+                for n in 0..N {
+                    select! {
+                        send(s1, n) -> res => res.unwrap(),
+                        send(s2, n) -> res => res.unwrap(),
+                    }
+                }
+            });
+            let (r1, r2, sum) = (r1.clone(), r2.clone(), sum_s.clone());
+            crew.go(move || {
+                let (mut total, mut open1, mut open2) = (0, true, true);
+                while open1 || open2 {
+                    select! {
+                        recv(if open1 { r1.clone() } else { never() }) -> v => match v { Ok(n) => total += n, Err(_) => open1 = false },
+                        recv(if open2 { r2.clone() } else { never() }) -> v => match v { Ok(n) => total += n, Err(_) => open2 = false },
+                    }
+                }
+                sum.send(total).unwrap();
+            });
+        }
+        drop((s1, s2, r1, r2, sum_s));
+        assert_eq!(sum_r.iter().sum::<usize>(), 3 * (N * (N - 1) / 2));
+    }
+
+    fn promises_meet_plain_and_trying_receivers(crew) {
+        const N: usize = 400;
+        let (s, r) = bounded::<usize>(0);
+        let idle = never::<u8>();
+        crew.go(move || {
+            for n in 0..N {
+                select! {
+                    send(s, { raddle_sched::yield_now(); n }) -> res => res.unwrap(),
+                    recv(idle) -> _ => panic!(),
+                }
+            }
+        });
+        crew.go(move || {
+            for n in 0..N {
+                let v = match n % 3 {
+                    0 => r.recv().unwrap(),
+                    1 => r.recv_timeout(LONG).unwrap(),
+                    _ => loop {
+                        match r.try_recv() {
+                            Ok(v) => break v,
+                            Err(e) => assert!(e.is_empty()),
+                        }
+                        raddle_sched::yield_now();
+                    },
+                };
+                assert_eq!(v, n);
+            }
+            assert!(r.recv().is_err());
+        });
+    }
+
+    fn abandoned_promises_are_retried(crew) {
+        // Every third value panics on the way; its receiver waits for the next.
+        let (s, r) = bounded::<usize>(0);
+        let idle = never::<u8>();
+        crew.go(move || {
+            for n in 0..300 {
+                let _ = catch_unwind(AssertUnwindSafe(|| select! {
+                    send(s, if n % 3 == 0 { std::panic::resume_unwind(Box::new(())) } else { n }) -> res => res.unwrap(),
+                    recv(idle) -> _ => panic!(),
+                }));
+            }
+        });
+        crew.go(move || {
+            let got: Vec<usize> = r.iter().collect();
+            assert_eq!(got, (0..300).filter(|n| n % 3 != 0).collect::<Vec<_>>());
+        });
+    }
+
+    fn close_ends_selects(crew) {
+        for _ in 0..50 {
+            let (s, r) = bounded::<u8>(0);
+            let (s2, r2) = bounded::<u8>(0);
+            let s3 = s2.clone();
+            let r3 = r.clone();
+            crew.go(move || select! {
+                recv(r3) -> v => assert!(v.is_err()),
+                send(s3, 1) -> v => assert_eq!(v, Err(SendError(1))),
+            });
+            crew.go(move || {
+                let mut sel = Select::new();
+                sel.recv(&r);
+                sel.ready();
+                assert_eq!(r.try_recv(), Err(TryRecvError::Disconnected));
+            });
+            crew.go(move || { s.close(); s2.close(); drop(r2) });
+        }
+    }
+
+    fn ready_wakes_for_every_change(crew) {
+        for cap in [0, 1] {
+            let (s, r) = bounded::<usize>(cap);
+            let (r2, s2) = (r.clone(), s.clone());
+            crew.go(move || {
+                for n in 0..300 {
+                    let mut sel = Select::new();
+                    sel.recv(&r);
+                    loop {
+                        sel.ready();
+                        if let Ok(v) = r.try_recv() { break assert_eq!(v, n) }
+                    }
+                }
+            });
+            crew.go(move || {
+                for n in 0..300 {
+                    if n % 2 == 0 {
+                        s.send(n).unwrap();
+                        continue;
+                    }
+                    let mut sel = Select::new();
+                    sel.send(&s);
+                    // Two observers on a channel of capacity zero would wait for each other for ever.
+                    if s.capacity() == Some(0) { s.send(n).unwrap(); continue }
+                    loop {
+                        sel.ready();
+                        if s.try_send(n).is_ok() { break }
+                    }
+                }
+            });
+            drop((r2, s2));
+        }
+        let (s, r) = bounded::<usize>(0);
+        crew.go(move || (0..200).for_each(|n| loop {
+            let mut sel = Select::new();
+            sel.send(&s);
+            assert_eq!(sel.ready(), 0);
+            if s.try_send(n).is_ok() { break }
+        }));
+        crew.go(move || assert_eq!(r.iter().collect::<Vec<_>>(), (0..200).collect::<Vec<_>>()));
+    }
+
+    fn dynamic_selects_complete_later(crew) {
+        let (s, r) = bounded::<usize>(0);
+        crew.go(move || {
+            for n in 0..200 {
+                let mut sel = Select::new();
+                let i = sel.send(&s);
+                let oper = sel.select();
+                assert_eq!(oper.index(), i);
+                raddle_sched::yield_now();
+                oper.send(&s, n).unwrap();
+            }
+        });
+        crew.go(move || {
+            for n in 0..200 {
+                let mut sel = Select::new();
+                sel.recv(&r);
+                let oper = if n % 2 == 0 { sel.select() } else { sel.select_timeout(LONG).unwrap() };
+                raddle_sched::yield_now();
+                assert_eq!(oper.recv(&r), Ok(n));
+            }
+        });
+    }
+
+    fn default_is_a_snapshot(crew) {
+        // A token is always in one of two channels, so a select over both never comes to its default.
+        let (s1, r1) = bounded::<()>(2);
+        let (s2, r2) = bounded::<()>(2);
+        s1.send(()).unwrap();
+        let (ra, rb) = (r1.clone(), r2.clone());
+        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let stopped = stop.clone();
+        crew.go(move || {
+            for n in 0..2000 {
+                let mut sel = Select::new();
+                sel.recv(&ra);
+                sel.recv(&rb);
+                assert!(sel.try_ready().is_ok(), "nothing ready in round {n}");
+                raddle_sched::yield_now();
+            }
+            stop.store(true, std::sync::atomic::Ordering::SeqCst);
+        });
+        crew.go(move || {
+            while !stopped.load(std::sync::atomic::Ordering::SeqCst) {
+                s2.send(()).unwrap();
+                r1.recv().unwrap();
+                s1.send(()).unwrap();
+                r2.recv().unwrap();
+            }
+        });
+    }
+
+    fn parked_sends_get_places(crew) {
+        let (s, r) = bounded::<usize>(1);
+        s.send(0).unwrap();
+        let idle = never::<u8>();
+        crew.go(move || {
+            for n in 1..500 {
+                select! {
+                    send(s, n) -> res => res.unwrap(),
+                    recv(idle) -> _ => panic!(),
+                    default(LONG) => panic!(),
+                }
+            }
+        });
+        crew.go(move || assert_eq!(r.iter().collect::<Vec<_>>(), (0..500).collect::<Vec<_>>()));
+    }
+}
