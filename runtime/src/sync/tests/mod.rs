@@ -1,5 +1,6 @@
 //! Tests of the primitives on plain threads.
 
+mod atomic;
 mod auto_traits;
 mod barrier;
 mod condvar;
