@@ -6,7 +6,7 @@
 pub mod atomic;
 mod barrier;
 mod condvar;
-mod deadline;
+pub(crate) mod deadline;
 pub(crate) mod events;
 mod lazy;
 mod mutex;
