@@ -22,11 +22,12 @@ use std::time::Duration;
 
 use raddle_sched::{Rt, SpawnOptions, Task, enter};
 
-use crate::sync::deadline;
-use crate::sync::events;
+use crate::sync::{Mutex, deadline, events};
 
 struct Core {
     timer: raddle_sched::Timer,
+    /// Held while the timer is started: one goroutine at a time may do that.
+    starting: Mutex<()>,
     f: Box<dyn Fn() + Send + Sync>,
     /// Where the timer was made: the place that started the goroutines.
     at: &'static Location<'static>,
@@ -66,6 +67,7 @@ pub fn after_func(delay: Duration, f: impl Fn() + Send + Sync + 'static) -> Time
     let (at, f) = (Location::caller(), Box::new(f));
     let core = Arc::new_cyclic(|core: &Weak<Core>| Core {
         timer: raddle_sched::Timer::new(fire, core.as_ptr().cast_mut().cast()),
+        starting: Mutex::new(()),
         f,
         at,
     });
@@ -88,8 +90,12 @@ impl Timer {
 
     /// Starts the timer anew: `f` runs once `delay` has passed from now, and not when it was to before. Returns
     /// whether the timer was running.
+    ///
+    /// **Blocking**: parks the goroutine while another starts the same timer.
+    #[track_caller]
     pub fn reset(&self, delay: Duration) -> bool {
         events::release_merge(events::addr(&*self.core));
+        let _alone = self.core.starting.lock();
         std::mem::forget(self.core.clone());
         let rt = enter();
         // SAFETY: the count taken above keeps the core where it is while the timer is armed, by invariant 1.
