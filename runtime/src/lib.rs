@@ -9,7 +9,6 @@ mod panic;
 pub mod race;
 pub mod runtime;
 mod scope;
-
 pub mod shared;
 mod symbols;
 pub mod sync;

@@ -137,6 +137,7 @@ unsafe fn fire(rt: &Rt, core: *mut (), _seq: usize) {
         name: None,
         stack_size: 0,
         at,
+        race: None,
     };
     // SAFETY: `run` takes the pointer and the count that goes with it.
     if let Err(error) = unsafe { rt.spawn(&task, &options) } {
