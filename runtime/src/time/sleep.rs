@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 /// ```
 #[track_caller]
 pub fn sleep(duration: Duration) {
+    crate::boot::ensure();
     raddle_sched::sleep_ns(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use super::{after_func, sleep, sleep_until};
+use super::{Ticker, Timer, after_func, sleep, sleep_until};
 
 /// Long beyond anything that a correct run needs.
 const LONG: Duration = Duration::from_secs(60);
@@ -105,4 +105,61 @@ fn resets_race_with_firing() {
         std::thread::yield_now();
     }
     assert_eq!(runs.load(SeqCst), armed - prevented);
+}
+
+#[test]
+fn a_timer_sends_one_moment() {
+    let start = Instant::now();
+    let timer = Timer::new(Duration::from_millis(2));
+    let when = timer.c().recv().expect("open");
+    assert!(when >= start + Duration::from_millis(2));
+    assert!(!timer.stop(), "its moment was received");
+    assert!(timer.c().try_recv().is_err());
+    assert!(!timer.reset(Duration::ZERO));
+    timer.c().recv().expect("open");
+}
+
+/// Go 1.23: after stop and reset no stale moment is received, whatever was under way.
+#[test]
+fn no_moment_from_before_a_stop_or_reset() {
+    let timer = Timer::new(Duration::ZERO);
+    for i in 0..1_000_u64 {
+        let received = i % 3 == 0 && timer.c().recv().is_ok();
+        assert_eq!(timer.stop(), !received, "round {i}");
+        assert!(timer.c().try_recv().is_err());
+        assert!(!timer.reset(LONG));
+        assert!(timer.c().try_recv().is_err());
+        assert!(timer.reset(Duration::from_micros(i % 20)));
+    }
+}
+
+#[test]
+fn a_function_timer_sends_nothing() {
+    let timer = after_func(Duration::ZERO, || {});
+    assert!(timer.c().recv_timeout(Duration::from_millis(1)).is_err());
+    assert!(format!("{timer:?}").contains("tests.rs"));
+}
+
+#[test]
+fn a_ticker_ticks_until_it_is_stopped_or_dropped() {
+    let start = Instant::now();
+    let ticker = Ticker::new(Duration::from_millis(1));
+    for n in 1..=5 {
+        let when = ticker.c().recv().expect("open");
+        assert!(when >= start + Duration::from_millis(n));
+    }
+    ticker.stop();
+    assert!(ticker.c().recv_timeout(Duration::from_millis(3)).is_err());
+    ticker.reset(Duration::from_micros(100));
+    ticker.c().recv().expect("open");
+    let c = ticker.c().clone();
+    drop(ticker);
+    // The last sender goes with the last goroutine of a firing, if one is under way.
+    assert!(c.recv_timeout(LONG).is_err());
+}
+
+#[test]
+#[should_panic(expected = "a ticker needs a period above zero")]
+fn a_ticker_needs_a_period() {
+    drop(Ticker::new(Duration::ZERO));
 }
