@@ -9,8 +9,10 @@ mod panic;
 pub mod race;
 pub mod runtime;
 mod scope;
+pub mod shared;
 mod symbols;
 pub mod sync;
+pub mod time;
 
 pub use args::{Args, ArgsOs, args, args_os};
 #[doc(hidden)]

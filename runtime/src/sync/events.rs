@@ -78,3 +78,21 @@ access_events! {
     /// A plain write of `size` bytes by the code at `at`.
     write = write / write_range
 }
+
+/// `size` fresh bytes at `addr`, as if the code at `at` had just written them.
+#[inline(always)]
+pub(crate) fn born(addr: usize, size: usize, at: &'static Location<'static>) {
+    if race::enabled() {
+        let _inside = enter();
+        race::malloc(addr, size, Pc::at(at));
+    }
+}
+
+/// The object at `addr` is gone: what comes to lie there has nothing to do with it.
+#[inline(always)]
+pub(crate) fn gone(addr: usize, size: usize) {
+    if race::enabled() {
+        let _inside = enter();
+        race::clear_shadow(addr, size);
+    }
+}

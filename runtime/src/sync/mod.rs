@@ -3,9 +3,10 @@
 //! All of them park the goroutine and never the thread that runs it; on a plain OS thread the same calls block that
 //! thread. None is poisoned by a panic. All are known to the race detector.
 
+pub mod atomic;
 mod barrier;
 mod condvar;
-mod deadline;
+pub(crate) mod deadline;
 pub(crate) mod events;
 mod lazy;
 mod mutex;

@@ -17,7 +17,8 @@
 //! 1. `QUEUED` changes only under the queue's lock, and is set while the queue is not empty.
 //! 2. `WOKEN` is set only by the holder, in the step that frees the mutex, and cleared only by the woken waiter:
 //!    in the step that takes the mutex, or in one that sees it held. So whoever holds it then will see `WOKEN` clear.
-//! 3. While one thread holds the mutex and the queue's lock, and `WOKEN` is clear, nobody else changes the word.
+//! 3. While one thread holds the mutex and the queue's lock, and `WOKEN` is clear, nobody else changes the word. (Who tries to
+//!    lock it sets `LOCKED`, which is set.)
 //!
 //! No wake-up is lost: a waiter queues in a step that sees `LOCKED` and sets `QUEUED`; the holder's unlock either comes
 //! before that step, which then fails, or sees `QUEUED`. It wakes one waiter unless one is awake already, and that one
@@ -32,7 +33,7 @@
 //!
 //! # Blocking
 //!
-//! `lock` parks the goroutine. The fast paths are one compare-and-swap each, and do not enter the runtime.
+//! `lock` parks the goroutine. The fast paths are one atomic instruction each, and do not enter the runtime.
 //!
 //! # References
 //!
@@ -80,10 +81,7 @@ impl RawMutex {
     /// As `lock`, on behalf of the code at `at`.
     #[inline]
     pub(crate) fn lock_at(&self, at: &'static Location<'static>) {
-        if self
-            .word
-            .compare_exchange(0, LOCKED, Acquire, Relaxed)
-            .is_err()
+        if !self.take()
         {
             self.lock_contended(at);
         }
@@ -92,11 +90,7 @@ impl RawMutex {
 
     #[inline]
     pub(crate) fn try_lock(&self) -> bool {
-        let locked = self
-            .word
-            .compare_exchange(0, LOCKED, Acquire, Relaxed)
-            .is_ok()
-            || self.try_barge();
+        let locked = !self.is_locked() && self.take();
         if locked {
             events::acquire(events::addr(self));
         }
@@ -106,10 +100,7 @@ impl RawMutex {
     #[inline]
     #[track_caller]
     pub(crate) fn lock_until(&self, deadline_ns: u64) -> bool {
-        let locked = self
-            .word
-            .compare_exchange(0, LOCKED, Acquire, Relaxed)
-            .is_ok()
+        let locked = self.take()
             || self.lock_timed(deadline_ns, Location::caller());
         if locked {
             events::acquire(events::addr(self));
@@ -131,12 +122,8 @@ impl RawMutex {
     #[inline]
     pub(crate) unsafe fn unlock(&self) {
         events::release(events::addr(self));
-        if self
-            .word
-            .compare_exchange(LOCKED, 0, Release, Relaxed)
-            .is_err()
-        {
-            self.unlock_contended(false);
+        if let Err(word) = self.word.compare_exchange(LOCKED, 0, Release, Relaxed) {
+            self.unlock_contended(word);
         }
     }
 
@@ -153,24 +140,14 @@ impl RawMutex {
             .compare_exchange(LOCKED, 0, Release, Relaxed)
             .is_err()
         {
-            self.unlock_contended(true);
+            self.unlock_waking(true);
         }
     }
 
-    /// Takes the mutex if it is free, past those who wait.
-    #[cold]
-    fn try_barge(&self) -> bool {
-        let mut word = self.word.load(Relaxed);
-        while word & LOCKED == 0 {
-            match self
-                .word
-                .compare_exchange_weak(word, word | LOCKED, Acquire, Relaxed)
-            {
-                Ok(_) => return true,
-                Err(now) => word = now,
-            }
-        }
-        false
+    /// Takes the mutex if it is free, past those who wait: one instruction, whatever the other bits are.
+    #[inline]
+    fn take(&self) -> bool {
+        self.word.fetch_or(LOCKED, Acquire) & LOCKED == 0
     }
 
     #[cold]
@@ -260,9 +237,19 @@ impl RawMutex {
         }
     }
 
+    /// Mostly a waiter is awake already, and need not be woken: apart, for the sake of a small frame.
     #[cold]
     #[inline(never)]
-    fn unlock_contended(&self, fair: bool) {
+    fn unlock_contended(&self, word: u32) {
+        let woken = word & WOKEN != 0;
+        if !woken || self.word.compare_exchange(word, word & !LOCKED, Release, Relaxed).is_err() {
+            self.unlock_waking(false);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn unlock_waking(&self, fair: bool) {
         loop {
             let word = self.word.load(Relaxed);
             if word & QUEUED == 0 || (word & WOKEN != 0 && !fair) {

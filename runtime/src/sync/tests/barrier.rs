@@ -38,3 +38,8 @@ fn a_barrier_for_none_or_one_stops_nobody() {
         assert!(barrier.wait().is_leader());
     }
 }
+
+super::on_goroutines! {
+    nobody_passes_before_all_have_come_round_after_round
+    a_barrier_for_none_or_one_stops_nobody
+}

@@ -129,3 +129,13 @@ fn no_wake_up_is_lost() {
     b.join();
     assert_eq!(*pair.0.lock(), 10_000);
 }
+
+super::on_goroutines! {
+    notify_without_waiters_is_lost
+    notify_one_wakes_exactly_one_in_order
+    notify_all_wakes_all
+    a_notified_waiter_is_ahead_of_its_time_out
+    time_outs_keep_the_mutex_and_leave_the_queue
+    wait_while_looks_first
+    no_wake_up_is_lost
+}

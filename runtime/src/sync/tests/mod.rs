@@ -1,5 +1,6 @@
-//! Tests of the primitives on plain threads.
+//! Tests of the primitives, on plain threads and on goroutines.
 
+mod atomic;
 mod auto_traits;
 mod barrier;
 mod condvar;
@@ -10,12 +11,25 @@ mod semaphore;
 mod stress;
 mod waitgroup;
 
-use std::sync::mpsc;
-use std::thread;
 use std::time::{Duration, Instant};
+
+use crate::JoinHandle;
 
 /// Long beyond anything that a correct run needs.
 const LONG: Duration = Duration::from_secs(60);
+
+/// Runs tests of the enclosing module, which run on plain threads, on goroutines too.
+macro_rules! on_goroutines {
+    ($($name:ident)*) => {
+        mod on_goroutines {
+            $(#[test]
+            fn $name() {
+                crate::run(super::$name);
+            })*
+        }
+    };
+}
+use on_goroutines;
 
 /// The message of a panic.
 fn panic_text(f: impl FnOnce() + std::panic::UnwindSafe) -> String {
@@ -30,37 +44,35 @@ fn panic_text(f: impl FnOnce() + std::panic::UnwindSafe) -> String {
 fn until(mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
-        assert!(
-            start.elapsed() < LONG,
-            "what the test waits for does not happen"
-        );
-        thread::yield_now();
+        assert!(start.elapsed() < LONG, "what the test waits for does not happen");
+        crate::yield_now();
     }
 }
 
-/// Runs `f` on a thread, and tells whether it is through.
-fn in_background(f: impl FnOnce() + Send + 'static) -> Background {
-    let (tx, rx) = mpsc::channel();
-    let thread = thread::spawn(move || {
-        f();
-        let _ = tx.send(());
-    });
-    Background {
-        thread,
-        through: rx,
+/// Runs `f` on a goroutine if a goroutine calls, else on a thread.
+fn in_background<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Background<T> {
+    if crate::current().is_some() {
+        Background::Goroutine(crate::go(f))
+    } else {
+        Background::Thread(std::thread::spawn(f))
     }
 }
 
-struct Background {
-    thread: thread::JoinHandle<()>,
-    through: mpsc::Receiver<()>,
+enum Background<T = ()> {
+    Goroutine(JoinHandle<T>),
+    Thread(std::thread::JoinHandle<T>),
 }
 
-impl Background {
-    fn join(self) {
-        self.through
-            .recv_timeout(LONG)
-            .expect("the thread hangs or has panicked");
-        self.thread.join().expect("the thread has panicked");
+impl<T> Background<T> {
+    fn join(self) -> T {
+        self.try_join().expect("it has panicked")
+    }
+
+    /// The result; none after a panic.
+    fn try_join(self) -> Option<T> {
+        match self {
+            Background::Goroutine(handle) => handle.join().ok(),
+            Background::Thread(handle) => handle.join().ok(),
+        }
     }
 }

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{LONG, in_background, until};
+use super::{Background, LONG, in_background, until};
 use crate::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
 #[test]
@@ -14,7 +13,7 @@ fn guards_exclude_each_other() {
     let threads: Vec<_> = (0..8)
         .map(|_| {
             let n = n.clone();
-            thread::spawn(move || {
+            in_background(move || {
                 for _ in 0..20_000 {
                     let mut n = n.lock();
                     assert_eq!(n.0, n.1);
@@ -26,7 +25,7 @@ fn guards_exclude_each_other() {
         .collect();
     threads
         .into_iter()
-        .for_each(|t| t.join().expect("no panic"));
+        .for_each(Background::join);
     assert_eq!(*n.lock(), (160_000, 160_000));
 }
 
@@ -91,7 +90,7 @@ fn a_mutex_works_on_after_its_waiters_gave_up() {
             in_background(move || assert!(m.try_lock_for(Duration::from_millis(1)).is_none()))
         })
         .collect();
-    waiters.into_iter().for_each(super::Background::join);
+    waiters.into_iter().for_each(Background::join);
     drop(held);
     *m.lock() += 1;
     assert_eq!(*m.try_lock().expect("free"), 1);
@@ -101,12 +100,12 @@ fn a_mutex_works_on_after_its_waiters_gave_up() {
 fn a_panic_unlocks_and_does_not_poison() {
     let m = Arc::new(Mutex::new(1));
     let other = m.clone();
-    let panicked = thread::spawn(move || {
+    let panicked = in_background(move || {
         let mut m = other.lock();
         *m = 2;
         panic!("with the lock held");
     });
-    assert!(panicked.join().is_err());
+    assert!(panicked.try_join().is_none());
     assert_eq!(*m.lock(), 2);
 }
 
@@ -245,8 +244,26 @@ fn memory_may_go_once_the_last_lock_is_given_back() {
                 drop(unsafe { Box::from_raw(m) });
             }
         };
-        let other = thread::spawn(leave);
+        let other = in_background(leave);
         leave();
-        other.join().expect("no panic");
+        other.join();
     }
+}
+
+super::on_goroutines! {
+    guards_exclude_each_other
+    try_lock_never_waits
+    try_lock_passes_waiters_by
+    timed_lock_gives_up
+    timed_lock_is_woken_by_unlock
+    a_mutex_works_on_after_its_waiters_gave_up
+    a_panic_unlocks_and_does_not_poison
+    a_waiter_that_always_loses_is_handed_the_mutex
+    unlock_fair_hands_over
+    unlocked_locks_again_also_after_a_panic
+    mapped_guards_hold_the_lock
+    a_panic_in_map_unlocks
+    data_may_be_unsized_and_formatted
+    data_is_dropped_once
+    memory_may_go_once_the_last_lock_is_given_back
 }

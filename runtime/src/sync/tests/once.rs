@@ -3,7 +3,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::thread;
 
 use super::{Background, in_background, panic_text, until};
 use crate::sync::{Lazy, Once, OnceCell};
@@ -17,7 +16,7 @@ fn runs_once_and_all_see_it_done() {
                 let once = once.clone();
                 in_background(move || {
                     once.0.call_once(|| {
-                        thread::yield_now();
+                        crate::yield_now();
                         once.1.fetch_add(1, Relaxed);
                     });
                     assert_eq!(once.1.load(Relaxed), 1);
@@ -32,9 +31,9 @@ fn runs_once_and_all_see_it_done() {
 #[test]
 fn a_panic_lets_the_next_caller_run() {
     let once = Arc::new(Once::new());
-    let inside = Arc::new(std::sync::Barrier::new(2));
+    let inside = Arc::new(crate::sync::Barrier::new(2));
     let (o, b) = (once.clone(), inside.clone());
-    let panicking = thread::spawn(move || {
+    let panicking = in_background(move || {
         o.call_once(|| {
             b.wait();
             panic!("inside");
@@ -49,7 +48,7 @@ fn a_panic_lets_the_next_caller_run() {
             n.fetch_add(1, Relaxed);
         });
     });
-    assert!(panicking.join().is_err());
+    assert!(panicking.try_join().is_none());
     waiter.join();
     assert_eq!(ran.load(Relaxed), 1);
     assert_eq!(format!("{once:?}"), "Once { state: done }");
@@ -135,15 +134,19 @@ fn one_initialisation_fails_and_a_waiting_one_goes_on() {
 
 #[test]
 fn lazy_is_made_on_first_use() {
-    static MADE: AtomicUsize = AtomicUsize::new(0);
-    static LAZY: Lazy<usize> = Lazy::new(|| MADE.fetch_add(1, Relaxed) + 10);
-    assert_eq!(Lazy::get(&LAZY), None);
-    assert_eq!(MADE.load(Relaxed), 0);
-    let threads: Vec<_> = (0..4)
-        .map(|_| in_background(|| assert_eq!(*LAZY, 10)))
+    let made = Arc::new(AtomicUsize::new(0));
+    let n = made.clone();
+    let lazy = Arc::new(Lazy::new(move || n.fetch_add(1, Relaxed) + 10));
+    assert_eq!(Lazy::get(&lazy), None);
+    assert_eq!(made.load(Relaxed), 0);
+    let users: Vec<_> = (0..4)
+        .map(|_| {
+            let lazy = lazy.clone();
+            in_background(move || assert_eq!(**lazy, 10))
+        })
         .collect();
-    threads.into_iter().for_each(Background::join);
-    assert_eq!(Lazy::get(&LAZY), Some(&10));
+    users.into_iter().for_each(Background::join);
+    assert_eq!(Lazy::get(&lazy), Some(&10));
     assert_eq!(*Lazy::<u8>::default(), 0);
 }
 
@@ -157,4 +160,16 @@ fn lazy_says_that_it_failed() {
     let again = panic_text(AssertUnwindSafe(|| _ = Lazy::force(&lazy)));
     assert!(again.contains("has panicked before"), "{again}");
     assert_eq!(format!("{lazy:?}"), "Lazy(<not made>)");
+}
+
+super::on_goroutines! {
+    runs_once_and_all_see_it_done
+    a_panic_lets_the_next_caller_run
+    wait_waits_for_another
+    cells_keep_the_first_value
+    cells_are_dropped_once_and_only_if_set
+    cells_wait_for_another
+    one_initialisation_fails_and_a_waiting_one_goes_on
+    lazy_is_made_on_first_use
+    lazy_says_that_it_failed
 }

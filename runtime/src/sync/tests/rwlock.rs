@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
-use std::thread;
 use std::time::Duration;
 
 use super::{Background, LONG, in_background, until};
@@ -43,7 +42,7 @@ fn a_writers_unlock_lets_all_readers_in() {
     // All readers must be inside at once, else their barrier never opens.
     let lock = Arc::new(RwLock::new(()));
     let held = lock.write();
-    let barrier = Arc::new(std::sync::Barrier::new(5));
+    let barrier = Arc::new(crate::sync::Barrier::new(5));
     let readers: Vec<_> = (0..5)
         .map(|_| {
             let (lock, barrier) = (lock.clone(), barrier.clone());
@@ -174,7 +173,7 @@ fn a_panic_unlocks_and_does_not_poison() {
     let lock = Arc::new(RwLock::new(1));
     for write in [false, true] {
         let lock = lock.clone();
-        let panicked = thread::spawn(move || {
+        let panicked = in_background(move || {
             if write {
                 let _w = lock.write();
                 panic!("with the write lock held");
@@ -182,7 +181,7 @@ fn a_panic_unlocks_and_does_not_poison() {
             let _r = lock.read();
             panic!("with a read lock held");
         });
-        assert!(panicked.join().is_err());
+        assert!(panicked.try_join().is_none());
     }
     assert_eq!(*lock.write(), 1);
 }
@@ -241,4 +240,19 @@ fn hammer() {
         })
         .collect();
     threads.into_iter().for_each(Background::join);
+}
+
+super::on_goroutines! {
+    readers_share_and_writers_exclude
+    a_waiting_writer_keeps_new_readers_out
+    a_writers_unlock_lets_all_readers_in
+    timed_locks_give_up
+    a_writer_that_gives_up_lets_readers_in
+    a_reader_that_gives_up_is_not_counted
+    downgrade_lets_readers_in_and_no_writer
+    neither_side_starves
+    a_panic_unlocks_and_does_not_poison
+    mapped_guards_hold_the_lock
+    data_may_be_unsized_and_formatted
+    hammer
 }

@@ -117,3 +117,12 @@ fn release_serves_many_at_once() {
     threads.into_iter().for_each(Background::join);
     assert_eq!(s.available_permits(), 0);
 }
+
+super::on_goroutines! {
+    permits_are_counted
+    misuse_panics
+    never_more_inside_than_permits
+    a_big_request_is_not_starved_by_small_ones
+    one_that_gives_up_lets_those_behind_it_go
+    release_serves_many_at_once
+}

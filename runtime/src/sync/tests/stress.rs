@@ -2,7 +2,6 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use super::{Background, in_background};
@@ -21,7 +20,7 @@ impl Random {
 
     fn maybe_yield(&mut self) {
         if self.below(8) == 0 {
-            thread::yield_now();
+            crate::yield_now();
         }
     }
 }
@@ -42,8 +41,7 @@ fn mutexes_with_and_without_time_outs() {
     let threads: Vec<_> = (0..6_u64)
         .map(|i| {
             let m = m.clone();
-            let (tx, rx) = std::sync::mpsc::channel();
-            let thread = in_background(move || {
+            in_background(move || {
                 let mut random = Random(seed.wrapping_add(i * 2));
                 let mut mine = 0;
                 for _ in 0..5_000 {
@@ -58,16 +56,11 @@ fn mutexes_with_and_without_time_outs() {
                     *n = seen + 1;
                     mine += 1;
                 }
-                tx.send(mine).expect("the test listens");
-            });
-            (thread, rx)
+                mine
+            })
         })
         .collect();
-    let mut sum = 0;
-    for (thread, count) in threads {
-        thread.join();
-        sum += count.recv().expect("sent before the end");
-    }
+    let sum: u64 = threads.into_iter().map(Background::join).sum();
     assert_eq!(*m.lock(), sum);
     assert!(m.try_lock().is_some());
 }
@@ -170,4 +163,10 @@ fn condvars_with_and_without_time_outs() {
         .collect();
     threads.into_iter().for_each(Background::join);
     assert_eq!(*taken.lock(), 3 * 3_000 * 3_001 / 2);
+}
+
+super::on_goroutines! {
+    mutexes_with_and_without_time_outs
+    rwlocks_with_and_without_time_outs
+    condvars_with_and_without_time_outs
 }

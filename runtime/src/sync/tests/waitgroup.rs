@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::thread;
 
 use super::{Background, in_background, panic_text};
 use crate::sync::WaitGroup;
@@ -17,7 +16,7 @@ fn wait_group() {
         let exited = Arc::new(AtomicUsize::new(0));
         for _ in 0..n {
             let (wg1, wg2, exited) = (wg1.clone(), wg2.clone(), exited.clone());
-            thread::spawn(move || {
+            in_background(move || {
                 wg1.done();
                 wg2.wait();
                 exited.fetch_add(1, Relaxed);
@@ -50,19 +49,17 @@ fn wait_group_misuse() {
 #[test]
 fn wait_group_race() {
     for _ in 0..2_000 {
-        let n = Arc::new(AtomicUsize::new(0));
-        let wg = WaitGroup::new();
-        thread::scope(|s| {
-            wg.add(2);
-            for _ in 0..2 {
-                s.spawn(|| {
-                    n.fetch_add(1, Relaxed);
-                    wg.done();
-                });
-            }
-            wg.wait();
-            assert_eq!(n.load(Relaxed), 2);
-        });
+        let shared = Arc::new((WaitGroup::new(), AtomicUsize::new(0)));
+        shared.0.add(2);
+        for _ in 0..2 {
+            let shared = shared.clone();
+            in_background(move || {
+                shared.1.fetch_add(1, Relaxed);
+                shared.0.done();
+            });
+        }
+        shared.0.wait();
+        assert_eq!(shared.1.load(Relaxed), 2);
     }
 }
 
@@ -85,14 +82,22 @@ fn every_waiter_returns() {
 fn tokens_count_while_they_live() {
     let wg = Arc::new(WaitGroup::new());
     let other = wg.clone();
-    let panicked = thread::spawn(move || {
+    let panicked = in_background(move || {
         let _token = other.token();
         panic!("with a token");
     });
-    assert!(panicked.join().is_err());
+    assert!(panicked.try_join().is_none());
     wg.wait();
     let token = wg.token();
     assert!(format!("{wg:?}").contains("counter: 1"));
     drop(token);
     wg.wait();
+}
+
+super::on_goroutines! {
+    wait_group
+    wait_group_misuse
+    wait_group_race
+    every_waiter_returns
+    tokens_count_while_they_live
 }
