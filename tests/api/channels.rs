@@ -33,9 +33,15 @@ pub(crate) fn messages_arrive_in_order() {
 
 pub(crate) fn a_buffer_holds_its_capacity_and_no_more() {
     let (tx, rx) = chan::bounded(3);
-    assert_eq!((tx.capacity(), tx.len(), tx.is_empty(), tx.is_full()), (Some(3), 0, true, false));
+    assert_eq!(
+        (tx.capacity(), tx.len(), tx.is_empty(), tx.is_full()),
+        (Some(3), 0, true, false)
+    );
     (0..3).for_each(|i| tx.try_send(i).unwrap());
-    assert_eq!((rx.capacity(), rx.len(), rx.is_empty(), rx.is_full()), (Some(3), 3, false, true));
+    assert_eq!(
+        (rx.capacity(), rx.len(), rx.is_empty(), rx.is_full()),
+        (Some(3), 3, false, true)
+    );
     assert_eq!(tx.try_send(3), Err(TrySendError::Full(3)));
 
     // A parked sender's message comes after those in the buffer.
@@ -87,7 +93,10 @@ pub(crate) fn close_drains_and_then_ends() {
     assert!(tx.close());
     assert!(!tx.close());
     assert_eq!(tx.send(3), Err(SendError(3)));
-    assert_eq!((rx.recv(), rx.recv(), rx.recv()), (Ok(1), Ok(2), Err(RecvError)));
+    assert_eq!(
+        (rx.recv(), rx.recv(), rx.recv()),
+        (Ok(1), Ok(2), Err(RecvError))
+    );
 }
 
 pub(crate) fn close_wakes_everyone() {
@@ -105,17 +114,27 @@ pub(crate) fn close_wakes_everyone() {
     for receiver in receivers {
         assert_eq!(receiver.join().unwrap(), Err(RecvError));
     }
-    assert_eq!(full.try_send(1), Err(TrySendError::Full(1)), "another channel was closed");
+    assert_eq!(
+        full.try_send(1),
+        Err(TrySendError::Full(1)),
+        "another channel was closed"
+    );
 }
 
 pub(crate) fn timeouts_run_out() {
     let (tx, rx) = chan::bounded(1);
     let start = Instant::now();
     assert_eq!(rx.recv_timeout(SHORT), Err(RecvTimeoutError::Timeout));
-    assert_eq!(rx.recv_deadline(Instant::now() + SHORT), Err(RecvTimeoutError::Timeout));
+    assert_eq!(
+        rx.recv_deadline(Instant::now() + SHORT),
+        Err(RecvTimeoutError::Timeout)
+    );
     tx.send(1).unwrap();
     assert_eq!(tx.send_timeout(2, SHORT), Err(SendTimeoutError::Timeout(2)));
-    assert_eq!(tx.send_deadline(3, Instant::now() + SHORT), Err(SendTimeoutError::Timeout(3)));
+    assert_eq!(
+        tx.send_deadline(3, Instant::now() + SHORT),
+        Err(SendTimeoutError::Timeout(3))
+    );
     assert!(start.elapsed() >= 4 * SHORT);
     assert_eq!(rx.recv_timeout(Duration::ZERO), Ok(1));
     drop(tx);
@@ -170,7 +189,10 @@ pub(crate) fn over_aligned_messages_stay_aligned() {
         let (tx, rx) = chan::bounded(capacity);
         raddle::go(move || (0..200).for_each(|i| tx.send(Wide(i)).unwrap()));
         for (i, wide) in rx.iter().enumerate() {
-            assert_eq!((std::ptr::from_ref(&wide).addr() % 256, wide.0 as usize), (0, i));
+            assert_eq!(
+                (std::ptr::from_ref(&wide).addr() % 256, wide.0 as usize),
+                (0, i)
+            );
         }
     }
 }
@@ -193,7 +215,11 @@ pub(crate) fn every_message_is_dropped_exactly_once() {
     drop((rx.recv().unwrap(), rx.recv().unwrap()));
     assert_eq!(drops.load(Ordering::Relaxed), 4);
     drop((tx, rx));
-    assert_eq!(drops.load(Ordering::Relaxed), 12, "what is left in a channel goes with it");
+    assert_eq!(
+        drops.load(Ordering::Relaxed),
+        12,
+        "what is left in a channel goes with it"
+    );
 
     let (tx, rx) = chan::unbounded();
     (0..100).for_each(|_| tx.send(fresh()).unwrap());
@@ -217,7 +243,10 @@ pub(crate) fn many_to_many_loses_nothing() {
                 raddle::go(move || rx.iter().collect::<Vec<_>>())
             })
             .collect();
-        let mut all: Vec<_> = receivers.into_iter().flat_map(|receiver| receiver.join().unwrap()).collect();
+        let mut all: Vec<_> = receivers
+            .into_iter()
+            .flat_map(|receiver| receiver.join().unwrap())
+            .collect();
         all.sort_unstable();
         assert!(all.into_iter().eq(0..2000), "capacity {capacity}");
     }
@@ -248,5 +277,8 @@ pub(crate) fn after_tick_and_never() {
     (0..3).for_each(|_| drop(ticks.recv().unwrap()));
     assert!(start.elapsed() >= 2 * SHORT);
 
-    assert_eq!(chan::never::<()>().recv_timeout(SHORT), Err(RecvTimeoutError::Timeout));
+    assert_eq!(
+        chan::never::<()>().recv_timeout(SHORT),
+        Err(RecvTimeoutError::Timeout)
+    );
 }

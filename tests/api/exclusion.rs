@@ -154,7 +154,11 @@ pub(crate) fn wait_group_waits_for_all() {
 
 pub(crate) fn barrier_releases_together_with_one_leader() {
     const PARTIES: usize = 6;
-    let (barrier, arrived, leaders) = (Barrier::new(PARTIES), AtomicUsize::new(0), AtomicUsize::new(0));
+    let (barrier, arrived, leaders) = (
+        Barrier::new(PARTIES),
+        AtomicUsize::new(0),
+        AtomicUsize::new(0),
+    );
     raddle::scope(|s| {
         for _ in 0..PARTIES {
             s.go(|| {

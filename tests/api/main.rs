@@ -42,10 +42,16 @@ impl Configuration {
         let program = env::current_exe().expect("this program has a path");
         let mut command = Command::new(program);
         command.args(["--exact", "case", "--nocapture", "--test-threads=1"]);
-        command.env(CASE, case).env("RADDLE_PROCS", self.procs).env("RADDLE_RACE", self.race);
+        command
+            .env(CASE, case)
+            .env("RADDLE_PROCS", self.procs)
+            .env("RADDLE_RACE", self.race);
         command.env("RADDLE_DEBUG", format!("{},{outer}", self.debug));
         let outcome = support::run(&mut command, LIMIT);
-        assert!(outcome.status.success() && outcome.stdout.contains("1 passed"), "{case}: {outcome}");
+        assert!(
+            outcome.status.success() && outcome.stdout.contains("1 passed"),
+            "{case}: {outcome}"
+        );
     }
 }
 
@@ -53,7 +59,10 @@ impl Configuration {
 #[test]
 fn case() {
     let Ok(name) = env::var(CASE) else { return };
-    let (_, case) = CASES.iter().find(|(case, _)| *case == name).expect("`check` names a case");
+    let (_, case) = CASES
+        .iter()
+        .find(|(case, _)| *case == name)
+        .expect("`check` names a case");
     raddle::run(case);
     assert_eq!(raddle::race::errors(), 0, "{name} has data races");
 }

@@ -72,7 +72,9 @@ pub(crate) fn blocking_gives_the_p_up() {
     // All of them are inside a call that blocks, and we still run.
     (0..calls).for_each(|_| raddle::blocking(|| begun.recv().unwrap()));
     replies.iter().for_each(|reply| reply.send(3).unwrap());
-    handles.into_iter().for_each(|handle| assert_eq!(handle.join().unwrap(), 3));
+    handles
+        .into_iter()
+        .for_each(|handle| assert_eq!(handle.join().unwrap(), 3));
 }
 
 pub(crate) fn blocking_returns_and_unwinds() {
@@ -87,10 +89,12 @@ pub(crate) fn yield_lets_others_run() {
     let turns = Arc::new(AtomicUsize::new(0));
     let other = {
         let turns = turns.clone();
-        raddle::go(move || (0..100).for_each(|_| {
-            turns.fetch_add(1, Ordering::Relaxed);
-            raddle::yield_now();
-        }))
+        raddle::go(move || {
+            (0..100).for_each(|_| {
+                turns.fetch_add(1, Ordering::Relaxed);
+                raddle::yield_now();
+            })
+        })
     };
     while turns.load(Ordering::Relaxed) < 100 {
         raddle::yield_now();
@@ -173,7 +177,9 @@ pub(crate) fn procs_change_under_load() {
     }
     raddle::set_procs(before);
     drop(flag);
-    players.into_iter().for_each(|player| player.join().unwrap());
+    players
+        .into_iter()
+        .for_each(|player| player.join().unwrap());
 }
 
 pub(crate) fn procs_says_what_was_set() {
@@ -181,5 +187,7 @@ pub(crate) fn procs_says_what_was_set() {
     assert_eq!(raddle::procs(), asked);
     raddle::set_procs(3);
     assert_eq!(raddle::procs(), 3);
-    raddle::go(|| assert_eq!(raddle::procs(), 3)).join().unwrap();
+    raddle::go(|| assert_eq!(raddle::procs(), 3))
+        .join()
+        .unwrap();
 }

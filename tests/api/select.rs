@@ -134,7 +134,9 @@ pub(crate) fn losers_of_a_race_for_one_message_go_on_waiting() {
         .collect();
     (0..500).for_each(|i| tx.send(i).unwrap());
     drop(stop);
-    handles.into_iter().for_each(|handle| handle.join().unwrap());
+    handles
+        .into_iter()
+        .for_each(|handle| handle.join().unwrap());
     assert_eq!(received.load(Ordering::Relaxed), 500);
 }
 

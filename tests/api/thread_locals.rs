@@ -104,7 +104,10 @@ pub(crate) fn the_thread_id_stays_and_is_the_goroutines_own() {
             })
         })
         .collect();
-    let ids: HashSet<_> = handles.into_iter().map(|handle| handle.join().unwrap()).collect();
+    let ids: HashSet<_> = handles
+        .into_iter()
+        .map(|handle| handle.join().unwrap())
+        .collect();
     if follows() {
         assert_eq!(ids.len(), 50);
     }
@@ -136,7 +139,9 @@ pub(crate) fn destructors_run_before_join_returns() {
 pub(crate) fn a_fresh_goroutine_finds_fresh_values() {
     thread_local!(static VISITS: Cell<u32> = const { Cell::new(0) });
     for _ in 0..200 {
-        let visits = raddle::go(|| VISITS.replace(VISITS.get() + 1)).join().unwrap();
+        let visits = raddle::go(|| VISITS.replace(VISITS.get() + 1))
+            .join()
+            .unwrap();
         if follows() {
             assert_eq!(visits, 0, "a recycled goroutine kept the old one's value");
         }
@@ -160,7 +165,13 @@ pub(crate) fn errno_is_read_where_the_call_was_made() {
             // SAFETY: no descriptor has a negative number, so nothing is closed.
             s.go(|| fail(100, || unsafe { libc::close(-1) }, libc::EBADF));
             // SAFETY: a null path is refused, not read.
-            s.go(|| fail(100, || unsafe { libc::chdir(std::ptr::null()) }, libc::EFAULT));
+            s.go(|| {
+                fail(
+                    100,
+                    || unsafe { libc::chdir(std::ptr::null()) },
+                    libc::EFAULT,
+                )
+            });
         }
     });
 }

@@ -16,7 +16,8 @@ pub(crate) fn os_threads_send_and_receive() {
     for capacity in [0, 4] {
         let (ping, pings) = chan::bounded::<u32>(capacity);
         let (pong, pongs) = chan::bounded(capacity);
-        let echo = thread::spawn(move || pings.iter().for_each(|ball| pong.send(ball + 1).unwrap()));
+        let echo =
+            thread::spawn(move || pings.iter().for_each(|ball| pong.send(ball + 1).unwrap()));
         for ball in 0..500 {
             ping.send(ball).unwrap();
             assert_eq!(pongs.recv(), Ok(ball + 1));
@@ -35,10 +36,18 @@ pub(crate) fn os_threads_send_and_receive() {
 pub(crate) fn os_threads_lock_with_goroutines() {
     let count = Arc::new(Mutex::new(0));
     let add = |count: Arc<Mutex<u32>>| (0..500).for_each(|_| *count.lock() += 1);
-    let threads: Vec<_> = (0..4).map(|_| count.clone()).map(|count| thread::spawn(move || add(count))).collect();
-    let goroutines: Vec<_> = (0..4).map(|_| count.clone()).map(|count| raddle::go(move || add(count))).collect();
+    let threads: Vec<_> = (0..4)
+        .map(|_| count.clone())
+        .map(|count| thread::spawn(move || add(count)))
+        .collect();
+    let goroutines: Vec<_> = (0..4)
+        .map(|_| count.clone())
+        .map(|count| raddle::go(move || add(count)))
+        .collect();
     threads.into_iter().for_each(join);
-    goroutines.into_iter().for_each(|goroutine| goroutine.join().unwrap());
+    goroutines
+        .into_iter()
+        .for_each(|goroutine| goroutine.join().unwrap());
     assert_eq!(*count.lock(), 4000);
 }
 
@@ -46,7 +55,10 @@ pub(crate) fn os_threads_start_and_join_goroutines() {
     let thread = thread::spawn(|| {
         assert!(raddle::current().is_none());
         let handles: Vec<_> = (0..100).map(|i| raddle::go(move || i)).collect();
-        let sum: u32 = handles.into_iter().map(|handle| handle.join().unwrap()).sum();
+        let sum: u32 = handles
+            .into_iter()
+            .map(|handle| handle.join().unwrap())
+            .sum();
         let mut lent = [0; 10];
         raddle::scope(|s| lent.iter_mut().for_each(|n| drop(s.go(|| *n = 1))));
         sum + lent.iter().sum::<u32>()

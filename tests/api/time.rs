@@ -12,7 +12,12 @@ const SHORT: Duration = Duration::from_millis(5);
 const LONG: Duration = Duration::from_secs(3600);
 
 pub(crate) fn sleep_is_never_short() {
-    for time in [Duration::ZERO, Duration::from_nanos(1), Duration::from_micros(300), SHORT] {
+    for time in [
+        Duration::ZERO,
+        Duration::from_nanos(1),
+        Duration::from_micros(300),
+        SHORT,
+    ] {
         let start = Instant::now();
         time::sleep(time);
         assert!(start.elapsed() >= time);
@@ -32,7 +37,12 @@ pub(crate) fn sleepers_wake_in_order_of_their_deadlines() {
             });
         }
     });
-    assert!(woken.lock().iter().all(|&(i, slept)| slept >= i * 10 * SHORT));
+    assert!(
+        woken
+            .lock()
+            .iter()
+            .all(|&(i, slept)| slept >= i * 10 * SHORT)
+    );
     assert_eq!(woken.lock().len(), 4);
 }
 
@@ -90,7 +100,11 @@ pub(crate) fn a_ticker_ticks() {
 }
 
 pub(crate) fn many_sleep_at_once() {
-    let count = if cfg!(debug_assertions) { 5_000 } else { 100_000 };
+    let count = if cfg!(debug_assertions) {
+        5_000
+    } else {
+        100_000
+    };
     let group = Arc::new(WaitGroup::new());
     group.add(count);
     let start = Instant::now();

@@ -17,7 +17,11 @@ pub struct Outcome {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Outcome { status, stdout, stderr } = self;
+        let Outcome {
+            status,
+            stdout,
+            stderr,
+        } = self;
         write!(f, "{status}\n--- stdout\n{stdout}--- stderr\n{stderr}---")
     }
 }
@@ -26,13 +30,20 @@ impl fmt::Display for Outcome {
 /// that are not the runtime's reach it.
 pub fn run(command: &mut Command, limit: Duration) -> Outcome {
     for (name, _) in std::env::vars_os() {
-        let runtimes_own = name.to_str().is_some_and(|name| name.starts_with("RADDLE_"));
+        let runtimes_own = name
+            .to_str()
+            .is_some_and(|name| name.starts_with("RADDLE_"));
         if runtimes_own && command.get_envs().all(|(given, _)| given != name) {
             command.env_remove(name);
         }
     }
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command
+        .spawn()
+        .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
     let stdout = read_all(child.stdout.take().expect("piped"));
     let stderr = read_all(child.stderr.take().expect("piped"));
 
@@ -50,8 +61,15 @@ pub fn run(command: &mut Command, limit: Duration) -> Outcome {
     let text = |reader: thread::JoinHandle<Vec<u8>>| {
         String::from_utf8_lossy(&reader.join().expect("the reader does not panic")).into_owned()
     };
-    let outcome = Outcome { status, stdout: text(stdout), stderr: text(stderr) };
-    assert!(in_time, "{command:?} was killed: it did not end in {limit:?}\n{outcome}");
+    let outcome = Outcome {
+        status,
+        stdout: text(stdout),
+        stderr: text(stderr),
+    };
+    assert!(
+        in_time,
+        "{command:?} was killed: it did not end in {limit:?}\n{outcome}"
+    );
     outcome
 }
 
