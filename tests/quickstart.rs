@@ -294,16 +294,9 @@ fn race_mode_finds_the_race_that_was_asked_for() {
 fn a_reader_that_leaves_is_no_failure() {
     let folder = Folder::new("pipe");
     // More words than any pipe holds.
-    let word = |mut n: u32| -> String {
-        let letters = std::iter::from_fn(|| {
-            (n > 0).then(|| char::from(b'a' + (std::mem::replace(&mut n, n / 26) % 26) as u8))
-        });
-        letters.collect()
-    };
-    folder.write(
-        "text",
-        (26..60_000).map(|n| word(n) + " ").collect::<String>(),
-    );
+    let letter = |n: u32| char::from(b'a' + (n % 26) as u8);
+    let word = |n: u32| [n / 17_576, n / 676, n / 26, n].map(letter).into_iter().chain([' ']);
+    folder.write("text", (0..60_000).flat_map(word).collect::<String>());
     let mut command = Command::new(quickstart());
     command.args(["--top", "1000000"]).current_dir(&folder.0);
     let mut child = command

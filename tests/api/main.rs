@@ -64,6 +64,13 @@ fn case() {
         .find(|(case, _)| *case == name)
         .expect("`check` names a case");
     raddle::run(case);
+    assert_eq!(
+        raddle::race::enabled(),
+        env::var("RADDLE_RACE").as_deref() == Ok("1")
+    );
+    let thread_bound =
+        env::var("RADDLE_DEBUG").is_ok_and(|debug| debug.split(',').any(|key| key == "notls"));
+    assert!(!thread_bound || raddle::runtime::tls_mode() == "thread");
     assert_eq!(raddle::race::errors(), 0, "{name} has data races");
 }
 

@@ -9,10 +9,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// How a program ended.
-pub struct Outcome {
-    pub status: ExitStatus,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Outcome {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl fmt::Display for Outcome {
@@ -28,7 +28,7 @@ impl fmt::Display for Outcome {
 
 /// Runs `command` to its end, or fails when `limit` is over. Only the variables that `command` names itself and those
 /// that are not the runtime's reach it.
-pub fn run(command: &mut Command, limit: Duration) -> Outcome {
+pub(crate) fn run(command: &mut Command, limit: Duration) -> Outcome {
     for (name, _) in std::env::vars_os() {
         let runtimes_own = name
             .to_str()
