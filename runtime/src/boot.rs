@@ -15,7 +15,7 @@ use raddle_race::{GoCtx, Options, ProcCtx};
 use raddle_sched::{BootOptions, WaitReason, enter};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::panic::{Location, resume_unwind};
-use std::process::Termination;
+use std::process::{ExitCode, Termination};
 use std::sync::{Mutex, Once};
 use std::{env, process, ptr};
 
@@ -131,20 +131,20 @@ fn wait_for_ever(at: &'static Location<'static>) -> ! {
     unreachable!("nobody can wake this wait")
 }
 
-/// What `#[raddle::main]` expands to.
+/// What `#[raddle::main]` expands to. The result is reported on the goroutine, so it need not be `Send`.
 #[doc(hidden)]
 #[track_caller]
-pub fn rt_main<R: Termination + Send>(main: impl FnOnce() -> R + Send) -> R {
-    run(main)
+pub fn rt_main<R: Termination>(main: impl FnOnce() -> R + Send) -> ExitCode {
+    run(|| main().report())
 }
 
 /// What `#[raddle::test]` expands to; 0 procs: as many as there are.
 #[doc(hidden)]
 #[track_caller]
-pub fn rt_test<R: Termination + Send>(procs: usize, test: impl FnOnce() -> R + Send) -> R {
+pub fn rt_test<R: Termination>(procs: usize, test: impl FnOnce() -> R + Send) -> ExitCode {
     ensure();
     if procs != 0 {
         raddle_sched::set_procs(procs);
     }
-    run(test)
+    run(|| test().report())
 }

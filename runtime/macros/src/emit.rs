@@ -9,20 +9,12 @@ use crate::function::Function;
 
 /// `fn main() -> impl ::std::process::Termination { fn main() -> R { body } ::raddle::rt_main(main) }`
 pub(crate) fn main(function: Function) -> TokenStream {
-    let span = Span::mixed_site();
-    let arrow = [
-        punct('-', Spacing::Joint, span),
-        punct('>', Spacing::Alone, span),
-        ident("impl", span),
-    ];
-    let ret = arrow
-        .into_iter()
-        .chain(path(&["std", "process", "Termination"], span))
-        .collect();
-    wrap(function, ret, "rt_main", Vec::new())
+    wrap(function, termination(), "rt_main", Vec::new(), None)
 }
 
-/// `#[::core::prelude::v1::test] fn name() -> R { fn name() -> R { body } ::raddle::rt_test(procs, name) }`
+/// `#[::core::prelude::v1::test] fn name() { fn name() { body } ::raddle::rt_test(procs, name); }`
+///
+/// With a return type, the outer one is as for `main`. Without, it must stay away: `#[should_panic]` asks for that.
 pub(crate) fn test(procs: usize, mut function: Function) -> TokenStream {
     if let Some(plain) = function.attribute("test") {
         let message =
@@ -40,12 +32,29 @@ pub(crate) fn test(procs: usize, mut function: Function) -> TokenStream {
         Group::new(Delimiter::Bracket, test).into(),
     ];
     function.attributes.extend(attribute);
-    let ret = function.ret.clone();
     let procs = [
         Literal::usize_unsuffixed(procs).into(),
         punct(',', Spacing::Alone, span),
     ];
-    wrap(function, ret, "rt_test", procs.to_vec())
+    let (ret, end) = match function.ret.is_empty() {
+        true => (Vec::new(), Some(punct(';', Spacing::Alone, span))),
+        false => (termination(), None),
+    };
+    wrap(function, ret, "rt_test", procs.to_vec(), end)
+}
+
+/// `-> impl ::std::process::Termination`
+fn termination() -> Vec<TokenTree> {
+    let span = Span::mixed_site();
+    let arrow = [
+        punct('-', Spacing::Joint, span),
+        punct('>', Spacing::Alone, span),
+        ident("impl", span),
+    ];
+    arrow
+        .into_iter()
+        .chain(path(&["std", "process", "Termination"], span))
+        .collect()
 }
 
 /// The attributes and the name stay outside, the user's function moves inside, and `::raddle::<entry>` gets it.
@@ -54,6 +63,7 @@ fn wrap(
     ret: Vec<TokenTree>,
     entry: &str,
     mut arguments: Vec<TokenTree>,
+    end: Option<TokenTree>,
 ) -> TokenStream {
     let Function {
         attributes,
@@ -78,6 +88,7 @@ fn wrap(
     let outer = inner
         .chain(path(&["raddle", entry], span))
         .chain([call.into()])
+        .chain(end)
         .collect();
 
     let outer = [Group::new(Delimiter::Brace, outer).into()];

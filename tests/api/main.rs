@@ -1,0 +1,230 @@
+//! What the public API promises, case by case, under every configuration of the runtime.
+//!
+//! The number of Ps, race mode and the thread-local mode are chosen once per process, at boot. So a case runs in a
+//! process of its own: each `#[test]` below starts this program again with the right environment and the name of the
+//! case, gives it a time limit, and shows its output if it fails. In race mode a case must be free of races as well.
+//!
+//! `cargo test --test api` runs all; `cargo test --test api p2_race::channels` runs what it says.
+//! `RADDLE_DEBUG` from outside is added to each configuration's own, so `RADDLE_DEBUG=noguardinstall,yield=3` runs the
+//! whole suite that way.
+
+mod channels;
+mod exclusion;
+mod goroutines;
+mod scheduling;
+mod select;
+mod shared;
+mod thread_locals;
+mod threads;
+mod time;
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::env;
+use std::process::Command;
+use std::time::Duration;
+
+/// Far more than any case needs on a busy machine: a case that is still running then is hung.
+const LIMIT: Duration = Duration::from_secs(120);
+const CASE: &str = "RADDLE_TEST_CASE";
+
+struct Configuration {
+    procs: &'static str,
+    race: &'static str,
+    debug: &'static str,
+}
+
+impl Configuration {
+    /// Runs the case in a process of its own.
+    fn check(&self, case: &str) {
+        let outer = env::var("RADDLE_DEBUG").unwrap_or_default();
+        let program = env::current_exe().expect("this program has a path");
+        let mut command = Command::new(program);
+        command.args(["--exact", "case", "--nocapture", "--test-threads=1"]);
+        command
+            .env(CASE, case)
+            .env("RADDLE_PROCS", self.procs)
+            .env("RADDLE_RACE", self.race);
+        command.env("RADDLE_DEBUG", format!("{},{outer}", self.debug));
+        let outcome = support::run(&mut command, LIMIT);
+        assert!(
+            outcome.status.success() && outcome.stdout.contains("1 passed"),
+            "{case}: {outcome}"
+        );
+    }
+}
+
+/// The other end of `check`: runs the case that the environment names; none in the process that the user started.
+#[test]
+fn case() {
+    let Ok(name) = env::var(CASE) else { return };
+    let (_, case) = CASES
+        .iter()
+        .find(|(case, _)| *case == name)
+        .expect("`check` names a case");
+    raddle::run(case);
+    assert_eq!(
+        raddle::race::enabled(),
+        env::var("RADDLE_RACE").as_deref() == Ok("1")
+    );
+    let thread_bound =
+        env::var("RADDLE_DEBUG").is_ok_and(|debug| debug.split(',').any(|key| key == "notls"));
+    assert!(!thread_bound || raddle::runtime::tls_mode() == "thread");
+    assert_eq!(raddle::race::errors(), 0, "{name} has data races");
+}
+
+/// Makes a `#[test]` of every case.
+macro_rules! configuration {
+    ($name:ident: $procs:literal, $race:literal, $debug:literal; $($module:ident [$($case:ident)*])*) => {
+        mod $name {
+            const SELF: crate::Configuration =
+                crate::Configuration { procs: $procs, race: $race, debug: $debug };
+            $(mod $module {
+                $(#[test]
+                fn $case() {
+                    super::SELF.check(concat!(stringify!($module), "::", stringify!($case)));
+                })*
+            })*
+        }
+    };
+}
+
+macro_rules! suite {
+    ($($cases:tt)*) => {
+        list! { $($cases)* }
+        configuration! { p1: "1", "0", ""; $($cases)* }
+        configuration! { p2: "2", "0", ""; $($cases)* }
+        configuration! { p8: "8", "0", ""; $($cases)* }
+        configuration! { p1_race: "1", "1", ""; $($cases)* }
+        configuration! { p2_race: "2", "1", ""; $($cases)* }
+        configuration! { p8_race: "8", "1", ""; $($cases)* }
+        configuration! { p1_notls: "1", "0", "notls"; $($cases)* }
+        configuration! { p2_notls: "2", "0", "notls"; $($cases)* }
+        configuration! { p8_notls: "8", "0", "notls"; $($cases)* }
+        configuration! { p1_race_notls: "1", "1", "notls"; $($cases)* }
+        configuration! { p2_race_notls: "2", "1", "notls"; $($cases)* }
+        configuration! { p8_race_notls: "8", "1", "notls"; $($cases)* }
+    };
+}
+
+macro_rules! list {
+    ($($module:ident [$($case:ident)*])*) => {
+        const CASES: &[(&str, fn())] = &[
+            $($((concat!(stringify!($module), "::", stringify!($case)), $module::$case),)*)*
+        ];
+    };
+}
+
+suite! {
+    goroutines [
+        join_gives_the_result
+        join_gives_the_panic
+        a_panic_of_any_type_comes_out
+        exit_runs_destructors_and_shows_in_join
+        exit_is_not_a_panic_for_a_scope
+        scope_lends_and_waits
+        scope_passes_a_panic_on
+        scope_handles_give_results
+        scopes_nest
+        names_and_ids_are_the_goroutines_own
+        is_finished_turns_true
+        a_dropped_handle_detaches
+        the_result_of_a_detached_goroutine_is_dropped
+        big_closures_and_results_arrive_whole
+        a_big_stack_holds_a_deep_recursion
+        ten_thousand_are_alive_at_once
+        goroutines_start_goroutines
+        run_nests
+        run_works_from_several_threads_at_once
+        run_passes_a_panic_on
+        num_goroutines_counts_the_living
+    ]
+    thread_locals [
+        values_survive_a_park_inside_with
+        a_park_inside_a_drop_while_unwinding_keeps_the_panic_count
+        the_thread_id_stays_and_is_the_goroutines_own
+        destructors_run_before_join_returns
+        a_fresh_goroutine_finds_fresh_values
+        errno_is_read_where_the_call_was_made
+        os_threads_start_and_end_inside
+    ]
+    scheduling [
+        a_tight_loop_does_not_starve_others
+        a_call_that_blocks_the_thread_does_not_starve_others
+        blocking_gives_the_p_up
+        blocking_returns_and_unwinds
+        yield_lets_others_run
+        a_locked_goroutine_stays_on_its_thread
+        a_locked_goroutine_talks_to_others
+        procs_change_under_load
+        procs_says_what_was_set
+    ]
+    channels [
+        unbuffered_send_meets_receive
+        messages_arrive_in_order
+        a_buffer_holds_its_capacity_and_no_more
+        unbounded_never_waits
+        the_last_sender_ends_the_iteration
+        the_last_receiver_gives_messages_back
+        close_drains_and_then_ends
+        close_wakes_everyone
+        timeouts_run_out
+        a_timeout_that_is_not_needed_does_no_harm
+        try_forms_never_wait
+        zero_sized_messages_are_counted
+        over_aligned_messages_stay_aligned
+        every_message_is_dropped_exactly_once
+        many_to_many_loses_nothing
+        a_ring_of_goroutines_passes_a_message
+        after_tick_and_never
+    ]
+    select [
+        takes_the_ready_case
+        is_fair_among_ready_cases
+        default_runs_when_nothing_is_ready
+        default_with_a_timeout_waits_for_it
+        a_parked_select_is_woken_by_any_case
+        sends_and_receives_mix
+        a_case_on_both_ends_of_a_channel_does_not_meet_itself
+        losers_of_a_race_for_one_message_go_on_waiting
+        an_ended_channel_is_ready
+        messages_of_abandoned_sends_are_kept
+        the_dynamic_form_selects_over_many
+        biased_takes_the_first_ready
+    ]
+    exclusion [
+        mutex_excludes
+        try_lock_and_timeouts
+        rwlock_admits_readers_together
+        condvar_hands_over
+        condvar_times_out
+        once_runs_once
+        once_cell_is_set_once
+        wait_group_waits_for_all
+        barrier_releases_together_with_one_leader
+        semaphore_bounds
+        a_lock_is_free_again_after_a_panic
+        atomics_count
+    ]
+    shared [
+        variables_hold_values
+        slices_and_maps_hold_values
+    ]
+    time [
+        sleep_is_never_short
+        sleepers_wake_in_order_of_their_deadlines
+        a_stopped_timer_does_not_fire
+        a_reset_timer_fires_once
+        after_func_runs_on_a_goroutine
+        a_ticker_ticks
+        many_sleep_at_once
+    ]
+    threads [
+        os_threads_send_and_receive
+        os_threads_lock_with_goroutines
+        os_threads_start_and_join_goroutines
+        os_threads_select_and_sleep
+        os_threads_wait_in_wait_groups
+    ]
+}

@@ -1,0 +1,193 @@
+//! Who runs when, and on which thread.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::{hint, panic};
+
+use raddle::chan;
+
+/// Raises the flag when it is dropped, so that a case that fails does not leave its hogs running.
+struct Flag(Arc<AtomicBool>);
+
+impl Drop for Flag {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+pub(crate) fn a_tight_loop_does_not_starve_others() {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Flag(stop.clone());
+    let hogs: Vec<_> = (0..2 * raddle::procs())
+        .map(|_| {
+            let stop = stop.clone();
+            raddle::go(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    hint::spin_loop();
+                }
+            })
+        })
+        .collect();
+    // Each round needs a P several times, and the hogs have all of them.
+    for round in 0..5 {
+        let (tx, rx) = chan::bounded(0);
+        raddle::go(move || tx.send(round).unwrap());
+        assert_eq!(rx.recv(), Ok(round));
+    }
+    drop(flag);
+    hogs.into_iter().for_each(|hog| hog.join().unwrap());
+}
+
+pub(crate) fn a_call_that_blocks_the_thread_does_not_starve_others() {
+    let blocked: Vec<_> = (0..raddle::procs())
+        .map(|_| {
+            let (tx, rx) = mpsc::channel();
+            (tx, raddle::go(move || rx.recv().unwrap()))
+        })
+        .collect();
+    for _ in 0..3 {
+        raddle::yield_now();
+    }
+    for (i, (tx, handle)) in blocked.into_iter().enumerate() {
+        tx.send(i).unwrap();
+        assert_eq!(handle.join().unwrap(), i);
+    }
+}
+
+pub(crate) fn blocking_gives_the_p_up() {
+    let calls = 2 * raddle::procs();
+    let (begun_tx, begun) = mpsc::channel();
+    let (replies, handles): (Vec<_>, Vec<_>) = (0..calls)
+        .map(|_| {
+            let (tx, rx) = mpsc::channel();
+            let begun = begun_tx.clone();
+            let call = move || {
+                begun.send(()).unwrap();
+                rx.recv().unwrap()
+            };
+            (tx, raddle::go(move || raddle::blocking(call)))
+        })
+        .unzip();
+    // All of them are inside a call that blocks, and we still run.
+    (0..calls).for_each(|_| raddle::blocking(|| begun.recv().unwrap()));
+    replies.iter().for_each(|reply| reply.send(3).unwrap());
+    handles
+        .into_iter()
+        .for_each(|handle| assert_eq!(handle.join().unwrap(), 3));
+}
+
+pub(crate) fn blocking_returns_and_unwinds() {
+    let text = String::from("lent");
+    assert_eq!(raddle::blocking(|| text.len()), 4);
+    let caught = panic::catch_unwind(|| raddle::blocking(|| panic!("from inside")));
+    assert_eq!(caught.unwrap_err().downcast_ref(), Some(&"from inside"));
+    assert_eq!(raddle::blocking(|| raddle::blocking(|| 1) + 1), 2);
+}
+
+pub(crate) fn yield_lets_others_run() {
+    let turns = Arc::new(AtomicUsize::new(0));
+    let other = {
+        let turns = turns.clone();
+        raddle::go(move || {
+            (0..100).for_each(|_| {
+                turns.fetch_add(1, Ordering::Relaxed);
+                raddle::yield_now();
+            })
+        })
+    };
+    while turns.load(Ordering::Relaxed) < 100 {
+        raddle::yield_now();
+    }
+    other.join().unwrap();
+}
+
+fn thread_number() -> i32 {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { libc::gettid() }
+}
+
+pub(crate) fn a_locked_goroutine_stays_on_its_thread() {
+    raddle::scope(|s| {
+        for _ in 0..4 {
+            s.go(|| {
+                raddle::lock_os_thread();
+                raddle::lock_os_thread();
+                let thread = thread_number();
+                for _ in 0..50 {
+                    raddle::yield_now();
+                    assert_eq!(thread_number(), thread);
+                }
+                raddle::unlock_os_thread();
+                raddle::yield_now();
+                assert_eq!(thread_number(), thread, "locked twice, unlocked once");
+                raddle::unlock_os_thread();
+                raddle::yield_now();
+            });
+            s.go(|| (0..200).for_each(|_| raddle::yield_now()));
+        }
+    });
+}
+
+pub(crate) fn a_locked_goroutine_talks_to_others() {
+    let (ping, pings) = chan::bounded::<u32>(0);
+    let (pong, pongs) = chan::bounded(0);
+    let locked = raddle::go(move || {
+        raddle::lock_os_thread();
+        let thread = thread_number();
+        for ball in pings {
+            assert_eq!(thread_number(), thread);
+            pong.send(ball + 1).unwrap();
+        }
+        // It ends locked: its thread ends with it.
+    });
+    for ball in 0..100 {
+        ping.send(ball).unwrap();
+        assert_eq!(pongs.recv(), Ok(ball + 1));
+    }
+    drop(ping);
+    locked.join().unwrap();
+}
+
+pub(crate) fn procs_change_under_load() {
+    let before = raddle::procs();
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Flag(stop.clone());
+    let players: Vec<_> = (0..8)
+        .map(|_| {
+            let (ping, pings) = chan::bounded::<u64>(0);
+            let (pong, pongs) = chan::bounded::<u64>(0);
+            raddle::go(move || pings.iter().for_each(|ball| pong.send(ball + 1).unwrap()));
+            let stop = stop.clone();
+            raddle::go(move || {
+                let mut ball = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    ping.send(ball).unwrap();
+                    assert_eq!(pongs.recv(), Ok(ball + 1));
+                    ball += 1;
+                }
+            })
+        })
+        .collect();
+    for round in 0..30 {
+        let procs = [1, 8, 2, 5, 3][round % 5];
+        raddle::set_procs(procs);
+        assert_eq!(raddle::procs(), procs);
+        (0..10).for_each(|_| raddle::yield_now());
+    }
+    raddle::set_procs(before);
+    drop(flag);
+    players
+        .into_iter()
+        .for_each(|player| player.join().unwrap());
+}
+
+pub(crate) fn procs_says_what_was_set() {
+    let asked: usize = std::env::var("RADDLE_PROCS").unwrap().parse().unwrap();
+    assert_eq!(raddle::procs(), asked);
+    raddle::set_procs(3);
+    assert_eq!(raddle::procs(), 3);
+    raddle::go(|| assert_eq!(raddle::procs(), 3))
+        .join()
+        .unwrap();
+}

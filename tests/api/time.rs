@@ -1,0 +1,121 @@
+//! Sleeping and timers. No case depends on how late a timer is, only on what it may not do: fire early, twice, or never.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use raddle::chan;
+use raddle::sync::{Mutex, WaitGroup};
+use raddle::time::{self, Ticker, Timer};
+
+const SHORT: Duration = Duration::from_millis(5);
+const LONG: Duration = Duration::from_secs(3600);
+
+pub(crate) fn sleep_is_never_short() {
+    for time in [
+        Duration::ZERO,
+        Duration::from_nanos(1),
+        Duration::from_micros(300),
+        SHORT,
+    ] {
+        let start = Instant::now();
+        time::sleep(time);
+        assert!(start.elapsed() >= time);
+    }
+}
+
+pub(crate) fn sleepers_wake_in_order_of_their_deadlines() {
+    // Far enough apart for a busy machine; nobody may be woken before its own time in any case.
+    let woken = Arc::new(Mutex::new(Vec::new()));
+    let start = Instant::now();
+    raddle::scope(|s| {
+        for i in [3_u32, 1, 2, 0] {
+            let woken = woken.clone();
+            s.go(move || {
+                time::sleep(i * 10 * SHORT);
+                woken.lock().push((i, start.elapsed()));
+            });
+        }
+    });
+    assert!(
+        woken
+            .lock()
+            .iter()
+            .all(|&(i, slept)| slept >= i * 10 * SHORT)
+    );
+    assert_eq!(woken.lock().len(), 4);
+}
+
+pub(crate) fn a_stopped_timer_does_not_fire() {
+    let timer = Timer::new(LONG);
+    assert!(timer.stop());
+    assert!(!timer.stop());
+
+    // Stopped in time or not: each function runs once, or never if `stop` said that it had not begun.
+    let fired = Arc::new(AtomicUsize::new(0));
+    let mut stopped = 0;
+    for round in 0..200 {
+        let fired = fired.clone();
+        let timer = time::after_func(Duration::from_micros(round), move || {
+            fired.fetch_add(1, Ordering::Relaxed);
+        });
+        raddle::yield_now();
+        stopped += usize::from(timer.stop());
+    }
+    while fired.load(Ordering::Relaxed) + stopped < 200 {
+        raddle::yield_now();
+    }
+    time::sleep(SHORT);
+    assert_eq!(fired.load(Ordering::Relaxed) + stopped, 200);
+}
+
+pub(crate) fn a_reset_timer_fires_once() {
+    let timer = Timer::new(LONG);
+    let start = Instant::now();
+    assert!(timer.reset(SHORT));
+    timer.channel().recv().unwrap();
+    assert!(start.elapsed() >= SHORT);
+    assert!(timer.channel().recv_timeout(SHORT).is_err());
+    assert!(!timer.reset(SHORT));
+    timer.channel().recv().unwrap();
+}
+
+pub(crate) fn after_func_runs_on_a_goroutine() {
+    let (tx, rx) = chan::bounded(0);
+    let start = Instant::now();
+    let _timer = time::after_func(SHORT, move || {
+        raddle::yield_now(); // a goroutine may park, a timer's callback may not
+        tx.send(raddle::current().is_some()).unwrap();
+    });
+    assert_eq!(rx.recv(), Ok(true));
+    assert!(start.elapsed() >= SHORT);
+}
+
+pub(crate) fn a_ticker_ticks() {
+    let start = Instant::now();
+    let ticker = Ticker::new(SHORT);
+    (0..5).for_each(|_| drop(ticker.channel().recv().unwrap()));
+    assert!(start.elapsed() >= 5 * SHORT - SHORT);
+    ticker.stop();
+}
+
+pub(crate) fn many_sleep_at_once() {
+    let count = if cfg!(debug_assertions) {
+        5_000
+    } else {
+        100_000
+    };
+    let group = Arc::new(WaitGroup::new());
+    group.add(count);
+    let start = Instant::now();
+    for i in 0..count as u64 {
+        let group = group.clone();
+        raddle::go(move || {
+            let time = Duration::from_millis(20 + i % 50);
+            time::sleep(time);
+            assert!(start.elapsed() >= time);
+            group.done();
+        });
+    }
+    group.wait();
+}

@@ -1,0 +1,184 @@
+//! How each program must end, and what it must say.
+
+use std::os::unix::process::ExitStatusExt;
+
+use crate::program;
+use crate::support::Outcome;
+
+macro_rules! tests {
+    ($(fn $name:ident() $body:block)*) => {
+        $(fn $name() $body)*
+        pub(crate) const TESTS: &[(&str, fn())] = &[$((stringify!($name), $name)),*];
+    };
+}
+
+/// `tests/crash/programs.rs:LINE`, the line with the marker.
+fn place(marker: &str) -> String {
+    let marker = format!("// marker: {marker}");
+    let line = include_str!("programs.rs")
+        .lines()
+        .position(|line| line.ends_with(&marker));
+    format!(
+        "tests/crash/programs.rs:{}",
+        line.expect("the marker is there") + 1
+    )
+}
+
+impl Outcome {
+    #[track_caller]
+    fn exits(&self, status: i32) -> &Outcome {
+        assert_eq!(self.status.code(), Some(status), "{self}");
+        self
+    }
+
+    #[track_caller]
+    fn is_killed_by(&self, signal: i32) -> &Outcome {
+        assert_eq!(self.status.signal(), Some(signal), "{self}");
+        self
+    }
+
+    #[track_caller]
+    fn says(&self, text: &str) -> &Outcome {
+        assert!(self.stderr.contains(text), "no {text:?} in\n{self}");
+        self
+    }
+
+    #[track_caller]
+    fn prints(&self, text: &str) -> &Outcome {
+        assert_eq!(self.stdout, text, "{self}");
+        self
+    }
+
+    #[track_caller]
+    fn says_nothing(&self) -> &Outcome {
+        assert_eq!(self.stderr, "", "{self}");
+        self
+    }
+}
+
+/// What `variable=value` leads to before `main` begins.
+#[track_caller]
+fn refused(variable: &str, value: &str, text: &str) {
+    program("shows_its_arguments")
+        .env(variable, value)
+        .run()
+        .exits(2)
+        .says("raddle: ")
+        .says(text)
+        .prints("");
+}
+
+tests! {
+    fn main_decides_the_status() {
+        program("returns").run().exits(0).says_nothing();
+        program("returns_a_code").run().exits(7).says_nothing();
+        program("returns_an_error").run().exits(1).says("Error: \"no luck\"");
+    }
+
+    fn the_end_of_main_ends_the_program() {
+        program("returns_while_others_run").run().exits(0).says_nothing();
+        program("returns_while_others_run").env("RADDLE_PROCS", "1").run().exits(0).says_nothing();
+    }
+
+    fn any_goroutine_may_end_the_program() {
+        program("exits_from_a_goroutine").run().exits(5).says_nothing();
+        program("main_exits_and_another_ends_the_program").run().exits(6).says_nothing();
+    }
+
+    fn a_panic_in_main_names_the_goroutine() {
+        program("panics").run().exits(101)
+            .says("goroutine 1 \"main\" panicked at").says(&place("panics")).says("out of thread");
+    }
+
+    fn a_panic_in_a_goroutine_names_it() {
+        program("goroutine_panics").run().exits(0).prints("main goes on\n")
+            .says("\"weaver\" panicked at").says(&place("goroutine panics")).says("the thread broke");
+        program("goroutine_panics_and_is_joined").run().exits(0)
+            .says("\"weaver\" panicked at").prints("the goroutine panicked: the thread broke\n");
+    }
+
+    fn a_panic_while_unwinding_aborts() {
+        program("panics_twice").run().is_killed_by(libc::SIGABRT).says("once").says("again");
+    }
+
+    fn a_deadlock_is_reported() {
+        program("deadlocks").run().exits(2)
+            .says("all goroutines are asleep: deadlock")
+            .says("goroutine 1 \"main\" [waiting: ").says(&place("waits to join"))
+            .says("\"weaver\" [waiting: ").says(&place("waits for the lock"))
+            .says(&place("waits for the group")).says(&place("waits to send"))
+            .says(" ms]:").says("created at tests/crash/programs.rs:");
+    }
+
+    fn a_deadlock_shows_stacks_when_asked() {
+        program("deadlocks").env("RUST_BACKTRACE", "1").run().exits(2).says("wait_for_nobody");
+    }
+
+    fn a_deadlock_without_main_is_one_too() {
+        program("main_exits_and_all_wait").run().exits(2)
+            .says("all goroutines are asleep: deadlock").says("\"weaver\" [waiting: ");
+    }
+
+    fn a_thread_that_may_still_send_is_no_deadlock() {
+        program("waits_for_a_thread").run().exits(0).says_nothing();
+    }
+
+    fn a_stack_overflow_names_the_goroutine() {
+        program("overflows").run().is_killed_by(libc::SIGABRT)
+            .says("\"diver\" has overflowed its stack of 64 KiB").says("stack overflow");
+    }
+
+    fn a_plain_threads_stack_overflow_is_reported_as_ever() {
+        program("overflows_on_a_plain_thread").run().is_killed_by(libc::SIGABRT)
+            .says("plain diver").says("has overflowed its stack");
+    }
+
+    fn bad_memory_is_a_plain_segmentation_fault() {
+        program("touches_bad_memory").run().is_killed_by(libc::SIGSEGV);
+    }
+
+    fn arguments_come_without_the_runtimes_flags() {
+        let shows = || program("shows_its_arguments").env("RADDLE_PROCS", "3");
+        shows().run().exits(0).prints("[]\nprocs=3\n");
+        shows().arg("a").arg("--race").arg("--").arg("--race").run().exits(0)
+            .prints("[\"a\", \"--\", \"--race\"]\nprocs=3\n");
+    }
+
+    fn bad_values_are_refused() {
+        refused("RADDLE_PROCS", "0", "RADDLE_PROCS=0: must be a whole number from 1 to 1024");
+        refused("RADDLE_STACK", "1K", "RADDLE_STACK=1K: must be a size from 16K to 1024M");
+        refused("RADDLE_DEBUG", "colour", "unknown key \"colour\"; the keys are notls,");
+        refused("RADDLE_DEBUG", "seed=x", "write seed=N");
+        refused("RADDLE_RACE", "colour=red", "unknown race option `colour`");
+        refused("RADDLE_RACE", "exitcode=many", "exitcode");
+    }
+
+    fn bad_flags_are_refused() {
+        let shows = |flag| program("shows_its_arguments").arg(flag).run();
+        shows("--race=").exits(2).says("raddle: --race=: write options");
+        shows("--race=colour=red").exits(2).says("raddle: ").says("unknown race option `colour`");
+    }
+
+    fn a_race_is_reported_with_both_lines() {
+        let outcome = program("races").arg("--race").run();
+        outcome.exits(66).says("WARNING: DATA RACE").says("Found 1 data race(s)");
+        outcome.says(&place("first racing write")).says(&place("second racing write"));
+        program("races").env("RADDLE_RACE", "1").run().exits(66).says("Found 1 data race(s)");
+    }
+
+    fn a_race_goes_unseen_without_race_mode() {
+        program("races").run().exits(0).says_nothing();
+        program("races").env("RADDLE_RACE", "0").run().exits(0).says_nothing();
+    }
+
+    fn what_is_ordered_is_no_race() {
+        program("does_not_race").arg("--race").run().exits(0).prints("10\n").says_nothing();
+    }
+
+    fn race_options_are_obeyed() {
+        program("races_and_goes_on").arg("--race").run().exits(66).prints("after the race\n");
+        program("races_and_goes_on").arg("--race=halt_on_error=1").run().exits(66)
+            .prints("").says("WARNING: DATA RACE");
+        program("races_and_goes_on").arg("--race=exitcode=9").run().exits(9).prints("after the race\n");
+    }
+}

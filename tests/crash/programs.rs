@@ -1,0 +1,236 @@
+//! The programs whose end is tested. Lines that a report must name carry a marker: `expected.rs` looks for it here.
+
+use std::hint::black_box;
+use std::process::{ExitCode, Termination};
+use std::sync::Arc;
+use std::{ptr, thread};
+
+use raddle::chan;
+use raddle::shared::Var;
+use raddle::sync::{Mutex, WaitGroup};
+
+macro_rules! programs {
+    ($($name:ident)*) => {
+        /// Runs the program as `main` does.
+        pub(crate) fn run(name: &str) -> ExitCode {
+            match name {
+                $(stringify!($name) => $name().report(),)*
+                _ => unreachable!("no program is called {name}"),
+            }
+        }
+    };
+}
+
+programs! {
+    returns
+    returns_a_code
+    returns_an_error
+    returns_while_others_run
+    shows_its_arguments
+    panics
+    goroutine_panics
+    goroutine_panics_and_is_joined
+    panics_twice
+    exits_from_a_goroutine
+    main_exits_and_another_ends_the_program
+    main_exits_and_all_wait
+    deadlocks
+    waits_for_a_thread
+    overflows
+    overflows_on_a_plain_thread
+    touches_bad_memory
+    races
+    races_and_goes_on
+    does_not_race
+}
+
+#[raddle::main]
+fn returns() {}
+
+#[raddle::main]
+fn returns_a_code() -> ExitCode {
+    ExitCode::from(7)
+}
+
+#[raddle::main]
+fn returns_an_error() -> Result<(), String> {
+    Err("no luck".into())
+}
+
+#[raddle::main]
+fn returns_while_others_run() {
+    raddle::go(|| {
+        loop {
+            black_box(());
+        }
+    });
+    raddle::go(|| chan::never::<()>().recv());
+    raddle::go(|| raddle::blocking(thread::park));
+    raddle::yield_now();
+}
+
+#[raddle::main]
+fn shows_its_arguments() {
+    println!("{:?}", raddle::args().skip(1).collect::<Vec<_>>());
+    println!("procs={}", raddle::procs());
+}
+
+#[raddle::main]
+fn panics() {
+    panic!("out of thread"); // marker: panics
+}
+
+fn weaver(f: impl FnOnce() + Send + 'static) -> raddle::JoinHandle<()> {
+    raddle::Builder::new().name("weaver").spawn(f).unwrap()
+}
+
+#[raddle::main]
+fn goroutine_panics() {
+    let handle = weaver(|| panic!("the thread broke")); // marker: goroutine panics
+    while !handle.is_finished() {
+        raddle::yield_now();
+    }
+    println!("main goes on");
+}
+
+#[raddle::main]
+fn goroutine_panics_and_is_joined() {
+    println!(
+        "{}",
+        weaver(|| panic!("the thread broke")).join().unwrap_err()
+    );
+}
+
+#[raddle::main]
+fn panics_twice() {
+    struct PanicsToo;
+    impl Drop for PanicsToo {
+        fn drop(&mut self) {
+            raddle::yield_now();
+            panic!("again");
+        }
+    }
+    let _panics_too = PanicsToo;
+    panic!("once");
+}
+
+#[raddle::main]
+fn exits_from_a_goroutine() {
+    raddle::go(|| std::process::exit(5));
+    chan::never::<()>().recv().unwrap();
+}
+
+#[raddle::main]
+fn main_exits_and_another_ends_the_program() {
+    raddle::go(|| {
+        (0..100).for_each(|_| raddle::yield_now());
+        std::process::exit(6);
+    });
+    raddle::exit();
+}
+
+#[raddle::main]
+fn main_exits_and_all_wait() {
+    let (_tx, rx) = chan::bounded::<()>(0);
+    weaver(move || rx.recv().unwrap());
+    raddle::exit();
+}
+
+#[raddle::main]
+fn deadlocks() {
+    let group = Arc::new(WaitGroup::new());
+    group.add(1);
+    let lock = Arc::new(Mutex::new(()));
+    let held = lock.lock();
+    let (tx, rx) = chan::bounded::<()>(0);
+    let wants_the_lock = {
+        let lock = lock.clone();
+        weaver(move || drop(lock.lock())) // marker: waits for the lock
+    };
+    raddle::go(move || wait_for_nobody(&group));
+    raddle::go(move || tx.send(())); // marker: waits to send
+    wants_the_lock.join().unwrap(); // marker: waits to join
+    drop((held, rx));
+}
+
+#[inline(never)]
+fn wait_for_nobody(group: &WaitGroup) {
+    group.wait(); // marker: waits for the group
+}
+
+#[raddle::main]
+fn waits_for_a_thread() {
+    // No deadlock: a thread that the runtime does not know may still send.
+    let (tx, rx) = chan::bounded(0);
+    thread::spawn(move || {
+        thread::sleep(std::time::Duration::from_millis(200));
+        tx.send(()).unwrap();
+    });
+    rx.recv().unwrap();
+}
+
+#[inline(never)]
+fn dive(depth: u64) -> u64 {
+    let frame = black_box([depth; 16]);
+    if depth == u64::MAX {
+        0
+    } else {
+        dive(depth + 1) + frame[3]
+    }
+}
+
+#[raddle::main]
+fn overflows() {
+    let diver = raddle::Builder::new().name("diver").stack_size(64 << 10);
+    drop(diver.spawn(|| dive(0)).unwrap().join());
+}
+
+#[raddle::main]
+fn overflows_on_a_plain_thread() {
+    let diver = thread::Builder::new()
+        .name("plain diver".into())
+        .spawn(|| dive(0))
+        .unwrap();
+    drop(raddle::blocking(|| diver.join()));
+}
+
+#[raddle::main]
+fn touches_bad_memory() {
+    let nowhere: *const u8 = ptr::without_provenance(black_box(8));
+    // SAFETY: none: the crash is what is tested.
+    let value = unsafe { nowhere.read_volatile() };
+    println!("{value}");
+}
+
+#[raddle::main]
+fn races() {
+    let visits = Var::new(0);
+    raddle::scope(|s| {
+        s.go(|| visits.set(1)); // marker: first racing write
+        s.go(|| visits.set(2)); // marker: second racing write
+    });
+}
+
+#[raddle::main]
+fn races_and_goes_on() {
+    let visits = Var::new(0);
+    raddle::scope(|s| {
+        s.go(|| visits.set(1));
+        s.go(|| visits.set(2));
+    });
+    println!("after the race");
+}
+
+#[raddle::main]
+fn does_not_race() {
+    let (visits, order) = (Var::new(0), Mutex::new(()));
+    raddle::scope(|s| {
+        for _ in 0..10 {
+            s.go(|| {
+                let _in_order = order.lock();
+                visits.set(visits.get() + 1);
+            });
+        }
+    });
+    println!("{}", visits.get());
+}

@@ -1,0 +1,2 @@
+#[raddle::main]
+async fn main() {}

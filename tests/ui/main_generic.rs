@@ -1,0 +1,2 @@
+#[raddle::main]
+fn main<T: Copy>() {}

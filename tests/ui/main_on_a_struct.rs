@@ -1,0 +1,4 @@
+#[raddle::main]
+struct Main;
+
+fn main() {}

@@ -1,0 +1,2 @@
+#[raddle::main]
+unsafe extern "C" fn main() {}

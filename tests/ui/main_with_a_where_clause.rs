@@ -1,0 +1,6 @@
+#[raddle::main]
+fn main()
+where
+    u32: Copy,
+{
+}

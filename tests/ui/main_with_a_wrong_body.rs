@@ -1,0 +1,4 @@
+#[raddle::main]
+fn main() {
+    5
+}

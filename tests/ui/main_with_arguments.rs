@@ -1,0 +1,2 @@
+#[raddle::main(procs = 2)]
+fn main() {}

@@ -1,0 +1,2 @@
+#[raddle::main]
+fn main(count: u32, names: Vec<String>) {}

@@ -1,0 +1,5 @@
+#[raddle::test]
+#[test]
+fn case() {}
+
+fn main() {}

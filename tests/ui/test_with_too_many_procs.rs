@@ -1,0 +1,4 @@
+#[raddle::test(procs = 1025)]
+fn case() {}
+
+fn main() {}

@@ -1,0 +1,4 @@
+#[raddle::test(threads = 2)]
+fn case() {}
+
+fn main() {}

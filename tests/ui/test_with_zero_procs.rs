@@ -1,0 +1,4 @@
+#[raddle::test(procs = 0)]
+fn case() {}
+
+fn main() {}
