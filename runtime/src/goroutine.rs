@@ -104,11 +104,11 @@ impl Builder {
     }
 }
 
-/// Starts a goroutine that may borrow. `last` is dropped on it when `f` is over and its result is stored.
+/// Starts a goroutine that may borrow. `last` has its end when `f` is over and its result is stored.
 ///
 /// # Safety
 ///
-/// What `f` and `T` borrow outlives `last`.
+/// What `f` and `T` borrow lives until `last.end`.
 pub(crate) unsafe fn spawn<F, T, L>(
     f: F,
     last: L,
@@ -119,7 +119,7 @@ pub(crate) unsafe fn spawn<F, T, L>(
 where
     F: FnOnce() -> T + Send,
     T: Send,
-    L: Send,
+    L: Last + Send,
 {
     crate::boot::ensure();
     let options = SpawnOptions { name, stack_size, at, race: None };
@@ -141,7 +141,7 @@ unsafe fn spawn_with<F, T, L>(f: F, last: L, options: SpawnOptions) -> Result<Jo
 where
     F: FnOnce() -> T + Send,
     T: Send,
-    L: Send,
+    L: Last + Send,
 {
     let packet = PacketPtr::new();
     let mut body = ManuallyDrop::new(Body { f, packet, last });
@@ -192,15 +192,45 @@ struct Body<F, T, L> {
     last: L,
 }
 
-impl<F: FnOnce() -> T, T, L> Body<F, T, L> {
+impl<F: FnOnce() -> T, T, L: Last> Body<F, T, L> {
     /// `Task::entry`.
     unsafe fn run(data: *mut u8) {
         // SAFETY: `spawn` moved a `Body` here, for this one call.
-        let body = unsafe { ptr::read(data.cast::<Self>()) };
-        let result = catch_unwind(AssertUnwindSafe(body.f));
-        body.packet.store(result);
-        drop(body.last);
+        let Body { f, packet, last } = unsafe { ptr::read(data.cast::<Self>()) };
+        let mut f = Some(f);
+        let mut value = None;
+        let call = || {
+            if let Some(f) = f.take() {
+                value = Some(f());
+            }
+        };
+        let unwound = catch_unwind(AssertUnwindSafe(|| outermost_frame(&mut { call })));
+        let result = match unwound {
+            Ok(()) => Ok(value.expect("the closure ran")),
+            Err(panic) => Err(panic),
+        };
+        let panicked = result.as_ref().is_err_and(|panic| !panic.is::<ExitToken>());
+        packet.store(result);
+        last.end(panicked);
     }
+}
+
+/// Calls the goroutine's closure. The stacks in reports end here: what comes further out is the runtime's own.
+#[inline(never)]
+pub(crate) fn outermost_frame(call: &mut dyn FnMut()) {
+    call();
+    // Not a tail call: the frame has to be there.
+    std::hint::black_box(());
+}
+
+/// What is done on a goroutine when its result is stored.
+pub(crate) trait Last {
+    /// `panicked`: by a panic, not by `exit`.
+    fn end(self, panicked: bool);
+}
+
+impl Last for () {
+    fn end(self, _panicked: bool) {}
 }
 
 /// Ends the calling goroutine: its destructors run, its `join` gives an error that [`is_exit`](crate::JoinError::is_exit).

@@ -5,8 +5,8 @@
 //! 1. `scope` does not return or unwind before every goroutine of the scope is over.
 //! 2. `data.running` counts those; the last one to end makes the scope's owner ready.
 
-use crate::goroutine::spawn;
-use crate::join::{ExitToken, JoinError, JoinHandle};
+use crate::goroutine::{Last, spawn};
+use crate::join::{JoinError, JoinHandle};
 use raddle_race as race;
 use raddle_sched::{GRef, Lock, WaitReason, enter};
 use std::cell::Cell;
@@ -47,9 +47,12 @@ unsafe impl Send for Data {}
 /// Counts a goroutine of the scope; its end is the end of all that the goroutine borrows.
 struct Member(Arc<Data>);
 
-impl Drop for Member {
-    fn drop(&mut self) {
+impl Last for Member {
+    fn end(self, panicked: bool) {
         let data = &self.0;
+        if panicked {
+            data.panics.fetch_add(1, Ordering::Relaxed);
+        }
         if race::enabled() {
             race::release_merge(Arc::as_ptr(data) as usize);
         }
@@ -156,18 +159,8 @@ impl<'scope> Scope<'scope, '_> {
         T: Send + 'scope,
     {
         self.data.running.fetch_add(1, Ordering::Relaxed);
-        let data = self.data.clone();
-        let body = move || match catch_unwind(AssertUnwindSafe(f)) {
-            Ok(value) => value,
-            Err(panic) => {
-                if !panic.is::<ExitToken>() {
-                    data.panics.fetch_add(1, Ordering::Relaxed);
-                }
-                resume_unwind(panic)
-            }
-        };
-        // SAFETY: `scope` does not return before the member is dropped (invariant 1).
-        match unsafe { spawn(body, Member(self.data.clone()), None, 0, Location::caller()) } {
+        // SAFETY: `scope` does not return before the member's end (invariant 1).
+        match unsafe { spawn(f, Member(self.data.clone()), None, 0, Location::caller()) } {
             Ok(handle) => ScopedJoinHandle { handle, data: &self.data },
             Err(error) => panic!("cannot start a goroutine: {error}"),
         }

@@ -1,5 +1,6 @@
 //! What the race detector asks of the rest of the program when it prints a report.
 
+use crate::goroutine::outermost_frame;
 use raddle_race::{Frame, Host, Pc};
 use std::ffi::c_void;
 
@@ -17,10 +18,19 @@ pub(crate) static HOST: Host = Host {
     current_stack,
 };
 
+unsafe extern "C" {
+    /// The start of the function that `pc` lies in, from the unwind tables. In libgcc, which std stands on.
+    fn _Unwind_FindEnclosingFunction(pc: *mut c_void) -> *mut c_void;
+}
+
 /// Names the functions and lines of a code address, innermost inlined one first.
 fn symbolize_code(pc: usize, each: &mut dyn FnMut(Frame<'_>)) {
     // A return address is that of the next instruction, perhaps the next line's.
-    backtrace::resolve((pc - 1) as *mut c_void, |symbol| {
+    let call = (pc - 1) as *mut c_void;
+    // SAFETY: it looks the number up and reads no memory by it.
+    let start = unsafe { _Unwind_FindEnclosingFunction(call) } as usize;
+    let offset = if start == 0 { 0 } else { pc.saturating_sub(start) };
+    backtrace::resolve(call, |symbol| {
         let name = symbol.name().map(|name| format!("{name:#}"));
         let file = symbol.filename().map(|file| file.to_string_lossy().into_owned());
         each(Frame {
@@ -28,14 +38,18 @@ fn symbolize_code(pc: usize, each: &mut dyn FnMut(Frame<'_>)) {
             file: file.as_deref(),
             line: symbol.lineno().unwrap_or(0),
             column: symbol.colno().unwrap_or(0),
-            offset: symbol.addr().map_or(0, |start| pc.saturating_sub(start as usize)),
+            offset,
         });
     });
 }
 
-/// The caller's return addresses, innermost first.
+/// The caller's return addresses, innermost first, as far as the goroutine's own code goes.
 fn current_stack(each: &mut dyn FnMut(Pc)) {
+    let end = outermost_frame as *const () as usize;
     backtrace::trace(|frame| {
+        if frame.symbol_address() as usize == end {
+            return false;
+        }
         each(Pc::code(frame.ip() as usize));
         true
     });
