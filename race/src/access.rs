@@ -22,7 +22,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering::*};
 
 use crate::cell::{Cell, FREED, READ};
-use crate::ctx::{Ctx, current, func_enter, func_exit};
+use crate::ctx::Ctx;
+use crate::current::current;
+use crate::goroutine::{func_enter, func_exit};
 use crate::report::{self, Access};
 use crate::shadow::{self, CELLS, Granule};
 use crate::{Pc, pages, sync};

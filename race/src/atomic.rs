@@ -25,7 +25,8 @@
 use std::sync::atomic::Ordering;
 
 use crate::cell::{ATOMIC, READ};
-use crate::ctx::{Ctx, current};
+use crate::ctx::Ctx;
+use crate::current::current;
 use crate::{Pc, access, slot, sync};
 
 /// What kind of atomic operation, and its declared order.

@@ -1,22 +1,15 @@
-//! A goroutine's context: what an event needs, in one block, and the thread-local that says whose events these are.
+//! A goroutine's context: what an event needs, in one block.
 //!
 //! # Invariants
 //! 1. A context is used by one thread at a time: the one its goroutine runs on, or, for the `_g` calls and while the
 //!    goroutine is parked, the caller's. The scheduler's hand-over orders these uses.
-//! 2. A thread-local `CURRENT` is null or a live context that belongs to what runs on this thread (or on this
-//!    goroutine's own thread-local block).
-//! 3. Contexts stay mapped for ever; after `go_end` the pointer must not be used.
-//! 4. All-zero bytes are a valid `Ctx`, and `destroy` leaves a valid one with nothing to release.
-//!
-//! # Why not
-//! A borrowed `LocalKey` value: the address of a thread-local must not be kept over a switch. `current` is never
-//! inlined, reads one `Cell`, const-initialised and without destructor, and returns the pointer.
+//! 2. Contexts stay mapped for ever; after `go_end` the pointer must not be used.
+//! 3. All-zero bytes are a valid `Ctx`, and `destroy` leaves a valid one with nothing to release.
 //!
 //! # Size
 //! About 2.8 KiB: the clock, and a hundred bytes. With record and small history ring a goroutine costs 5 KiB; shadow
 //! stack and fence clocks exist only where used.
 
-use std::cell::Cell as StdCell;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering::*};
 
@@ -77,8 +70,8 @@ pub(crate) struct Ctx {
     pub(crate) last_slot: u32,
     /// Released without a slot: the next attach begins a new epoch.
     pub(crate) released_while_away: bool,
-    ignore_accesses: u32,
-    ignore_sync: u32,
+    pub(crate) ignore_accesses: u32,
+    pub(crate) ignore_sync: u32,
     /// The last seen [`GENERATION`].
     generation: u32,
     record: Option<&'static Record>,
@@ -140,7 +133,7 @@ impl Ctx {
     /// A new context with an empty clock and no slot.
     pub(crate) fn create(goid: u64, parent: u64, created: [Pc; CREATION_FRAMES]) -> GoCtx {
         let mut p: NonNull<Ctx> = proc::take(Kind::Ctx).cast();
-        // SAFETY: ours alone; pool memory of this kind is zero, or as `destroy` left it, and both are valid (invariant 4).
+        // SAFETY: ours alone; pool memory of this kind is zero, or as `destroy` left it, and both are valid (invariant 3).
         let c = unsafe { p.as_mut() };
         c.clock.reuse();
         c.template = 0;
@@ -268,163 +261,5 @@ impl Ctx {
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
         self.random
-    }
-}
-
-thread_local! {
-    static CURRENT: StdCell<Option<GoCtx>> = const { StdCell::new(None) };
-}
-
-/// The calling thread's current context: whose events these are.
-///
-/// Never inlined: the address of a thread-local must not live over a goroutine switch.
-#[inline(never)]
-pub fn current() -> Option<GoCtx> {
-    CURRENT.with(StdCell::get)
-}
-
-/// Makes `ctx` (a `GoCtx`, or None: nothing is watched) the current context of the calling *thread-local block*.
-///
-/// Where thread-locals follow the goroutine, a goroutine calls this once when it starts. Where they belong to the
-/// thread, the scheduler calls it at each switch, which `switch_in` and `switch_out` do already.
-#[inline(never)]
-pub fn set_current(ctx: impl Into<Option<GoCtx>>) {
-    CURRENT.with(|c| c.set(ctx.into()));
-}
-
-/// A goroutine is about to run on this thread: it gets a slot and becomes the thread's current context.
-///
-/// Called on the thread's own stack (g0), for a goroutine that `switch_out` has left or that never ran. Also for a
-/// foreign thread's own context, once.
-///
-/// # Blocking
-/// Neither; one compare-exchange when the goroutine's last slot is still its own.
-pub fn switch_in(ctx: GoCtx) {
-    let c = ctx.get();
-    if c.slot == NO_SLOT {
-        slot::attach(c);
-    }
-    set_current(ctx);
-}
-
-/// The goroutine has left this thread: its slot may be taken, and the thread has no current context.
-///
-/// Must come before the goroutine can be made ready: before the unlock callback of a park.
-///
-/// # Blocking
-/// Neither; one store.
-pub fn switch_out(ctx: GoCtx) {
-    slot::detach(ctx.get());
-    set_current(None);
-}
-
-/// A new goroutine, ordered after what `parent` has done so far; without a parent, after everything so far.
-///
-/// # Happens-before
-/// The parent's past happens before the child's start.
-pub fn go_start(parent: Option<GoCtx>, goid: u64, pc: Pc) -> GoCtx {
-    let Some(parent) = parent else {
-        let mut created = [Pc::NONE; CREATION_FRAMES];
-        created[0] = pc;
-        let ctx = Ctx::create(goid, 0, created);
-        ctx.get().acquire_everything();
-        return ctx;
-    };
-    let p = parent.get();
-    let mut created = [Pc::NONE; CREATION_FRAMES];
-    created[0] = pc;
-    for (place, frame) in created[1..].iter_mut().zip(p.stack.frames().iter().rev()) {
-        *place = Pc::from_bits(*frame);
-    }
-    let child = Ctx::create(goid, p.record().goid(), created);
-    child.get().clock.copy_from(&p.clock);
-    slot::tick(p);
-    child
-}
-
-/// The goroutine ended. Its history is kept for reports for a while; the context must not be used again.
-///
-/// # Happens-before
-/// None by itself: a joiner acquires what the goroutine released.
-pub fn go_end(ctx: GoCtx) {
-    if current() == Some(ctx) {
-        set_current(None);
-    }
-    Ctx::destroy(ctx);
-}
-
-/// A context for an OS thread that the runtime did not make: ordered after everything so far.
-pub fn thread_start(goid: u64) -> GoCtx {
-    go_start(None, goid, Pc::NONE)
-}
-
-/// The goroutine (the one that runs finalizers) is ordered after everything so far.
-pub fn finalizer_goroutine(ctx: GoCtx) {
-    ctx.get().acquire_everything();
-}
-
-/// From here on the current goroutine's accesses do not count, until as many [`ignore_end`]s.
-pub fn ignore_begin() {
-    if let Some(c) = current() {
-        c.get().ignore_accesses += 1;
-    }
-}
-
-/// Ends one [`ignore_begin`].
-///
-/// # Panics
-/// Without a matching begin.
-#[track_caller]
-pub fn ignore_end() {
-    if let Some(c) = current() {
-        let c = c.get();
-        c.ignore_accesses = c
-            .ignore_accesses
-            .checked_sub(1)
-            .expect("race ignore_end without ignore_begin");
-    }
-}
-
-/// From here on the current goroutine's synchronisation makes no edges, until as many [`ignore_sync_end`]s.
-pub fn ignore_sync_begin() {
-    if let Some(c) = current() {
-        c.get().ignore_sync += 1;
-    }
-}
-
-/// Ends one [`ignore_sync_begin`].
-///
-/// # Panics
-/// Without a matching begin.
-#[track_caller]
-pub fn ignore_sync_end() {
-    if let Some(c) = current() {
-        let c = c.get();
-        c.ignore_sync = c
-            .ignore_sync
-            .checked_sub(1)
-            .expect("race ignore_sync_end without ignore_sync_begin");
-    }
-}
-
-/// The current goroutine calls a function; `pc` is the place of the call.
-pub fn func_enter(pc: Pc) {
-    if let Some(c) = current() {
-        let c = c.get();
-        if c.slot != NO_SLOT {
-            c.record().history.enter(c.now(), pc);
-        }
-        c.stack.push(pc);
-    }
-}
-
-/// The current goroutine's innermost call returned.
-pub fn func_exit() {
-    if let Some(c) = current() {
-        let c = c.get();
-        if c.slot != NO_SLOT {
-            c.record().history.exit(c.now());
-        }
-        c.stack.pop();
     }
 }

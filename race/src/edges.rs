@@ -14,7 +14,8 @@
 //! # Blocking
 //! Neither parks nor allocates from the heap; the object's spin lock is held for the copy or join.
 
-use crate::ctx::{ClockBox, Ctx, GoCtx, current};
+use crate::ctx::{ClockBox, Ctx, GoCtx};
+use crate::current::current;
 use crate::{slot, sync};
 
 fn do_acquire(c: &mut Ctx, addr: usize) {

@@ -32,7 +32,8 @@
 //! - after 2^45 releases on a slot it is retired (`slot.rs`).
 //!
 //! # Reading order
-//! `cell`, `shadow`, `access` (what is remembered of memory); `clock`, `slot`, `ctx` (who and when); `sync`, `edges`,
+//! `cell`, `shadow`, `access` (what is remembered of memory); `clock`, `slot`, `ctx`, `current`, `goroutine` (who and
+//! when); `sync`, `edges`,
 //! `atomic` (order); `history`, `record`, `report` (what is said); `mem`, `proc` (the detector's own memory).
 //!
 //! # Cost
@@ -48,8 +49,10 @@ mod atomic;
 mod cell;
 mod clock;
 mod ctx;
+mod current;
 mod edges;
 mod frames;
+mod goroutine;
 mod history;
 mod host;
 #[cfg(test)]
@@ -64,6 +67,8 @@ mod oracle;
 mod pages;
 mod pc;
 mod proc;
+#[cfg(test)]
+mod programs;
 mod record;
 mod report;
 mod shadow;
@@ -82,14 +87,15 @@ pub use access::{
     write_pc, write_range, write_range_pc,
 };
 pub use atomic::{AtomicOp, atomic, fence};
-pub use ctx::{
-    GoCtx, current, finalizer_goroutine, func_enter, func_exit, go_end, go_start, ignore_begin,
-    ignore_end, ignore_sync_begin, ignore_sync_end, set_current, switch_in, switch_out,
-    thread_start,
-};
+pub use ctx::GoCtx;
+pub use current::{current, set_current, switch_in, switch_out};
 pub use edges::{
     acquire, acquire_g, release, release_acquire, release_acquire_g, release_g, release_merge,
     release_merge_g,
+};
+pub use goroutine::{
+    finalizer_goroutine, func_enter, func_exit, go_end, go_start, ignore_begin, ignore_end,
+    ignore_sync_begin, ignore_sync_end, thread_start,
 };
 pub use host::{EachFrame, Frame, Host, Object, WithName};
 pub use options::{Format, OptionError, Options};

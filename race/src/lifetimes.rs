@@ -1,6 +1,7 @@
 //! Tests of what begins and ends: heap blocks, goroutines, sync objects, stacks, P contexts.
 
-use crate::ctx::{GoCtx, go_end, go_start};
+use crate::ctx::GoCtx;
+use crate::goroutine::{go_end, go_start};
 use crate::testing::{self, fresh_memory, fresh_pc, on, take_races};
 use crate::{acquire, free, malloc, read, release, stats, write};
 

@@ -4,7 +4,8 @@
 
 use std::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release, SeqCst};
 
-use crate::ctx::{GoCtx, go_end, go_start};
+use crate::ctx::GoCtx;
+use crate::goroutine::{go_end, go_start};
 use crate::testing::{self, fresh_memory, fresh_pc, on, take_races};
 use crate::{AtomicOp, atomic, clock, slot};
 

@@ -10,7 +10,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering::*};
 
 use crate::cell::{ATOMIC, Cell, FLAGS, FREED, READ, Want};
-use crate::ctx::{Ctx, current, set_current};
+use crate::ctx::Ctx;
+use crate::current::{current, set_current};
 use crate::frames::{self, Stack};
 use crate::mem::{SpinLock, write_all};
 use crate::options::Format;

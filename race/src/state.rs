@@ -8,7 +8,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::time::Duration;
 
-use crate::ctx::{GoCtx, go_start};
+use crate::ctx::GoCtx;
+use crate::goroutine::go_start;
 use crate::proc::{ProcCtx, proc_create};
 use crate::{Host, Options, Pc, report, shadow, suppress};
 

@@ -2,7 +2,8 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::ctx::{GoCtx, set_current, switch_in, switch_out};
+use crate::ctx::GoCtx;
+use crate::current::{set_current, switch_in, switch_out};
 use crate::{Host, Object, Options, Pc};
 
 static ONE: Mutex<()> = Mutex::new(());

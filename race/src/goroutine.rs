@@ -1,0 +1,117 @@
+//! The lives of goroutines, as the scheduler announces them: start, end, calls, and what is to be ignored.
+
+use crate::ctx::{Ctx, GoCtx};
+use crate::current::{current, set_current};
+use crate::record::CREATION_FRAMES;
+use crate::{Pc, slot};
+
+/// A new goroutine, ordered after what `parent` has done so far; without a parent, after everything so far.
+///
+/// # Happens-before
+/// The parent's past happens before the child's start.
+pub fn go_start(parent: Option<GoCtx>, goid: u64, pc: Pc) -> GoCtx {
+    let Some(parent) = parent else {
+        let mut created = [Pc::NONE; CREATION_FRAMES];
+        created[0] = pc;
+        let ctx = Ctx::create(goid, 0, created);
+        ctx.get().acquire_everything();
+        return ctx;
+    };
+    let p = parent.get();
+    let mut created = [Pc::NONE; CREATION_FRAMES];
+    created[0] = pc;
+    for (place, frame) in created[1..].iter_mut().zip(p.stack.frames().iter().rev()) {
+        *place = Pc::from_bits(*frame);
+    }
+    let child = Ctx::create(goid, p.record().goid(), created);
+    child.get().clock.copy_from(&p.clock);
+    slot::tick(p);
+    child
+}
+
+/// The goroutine ended. Its history is kept for reports for a while; the context must not be used again.
+///
+/// # Happens-before
+/// None by itself: a joiner acquires what the goroutine released.
+pub fn go_end(ctx: GoCtx) {
+    if current() == Some(ctx) {
+        set_current(None);
+    }
+    Ctx::destroy(ctx);
+}
+
+/// A context for an OS thread that the runtime did not make: ordered after everything so far.
+pub fn thread_start(goid: u64) -> GoCtx {
+    go_start(None, goid, Pc::NONE)
+}
+
+/// The goroutine (the one that runs finalizers) is ordered after everything so far.
+pub fn finalizer_goroutine(ctx: GoCtx) {
+    ctx.get().acquire_everything();
+}
+
+/// From here on the current goroutine's accesses do not count, until as many [`ignore_end`]s.
+pub fn ignore_begin() {
+    if let Some(c) = current() {
+        c.get().ignore_accesses += 1;
+    }
+}
+
+/// Ends one [`ignore_begin`].
+///
+/// # Panics
+/// Without a matching begin.
+#[track_caller]
+pub fn ignore_end() {
+    if let Some(c) = current() {
+        let c = c.get();
+        c.ignore_accesses = c
+            .ignore_accesses
+            .checked_sub(1)
+            .expect("race ignore_end without ignore_begin");
+    }
+}
+
+/// From here on the current goroutine's synchronisation makes no edges, until as many [`ignore_sync_end`]s.
+pub fn ignore_sync_begin() {
+    if let Some(c) = current() {
+        c.get().ignore_sync += 1;
+    }
+}
+
+/// Ends one [`ignore_sync_begin`].
+///
+/// # Panics
+/// Without a matching begin.
+#[track_caller]
+pub fn ignore_sync_end() {
+    if let Some(c) = current() {
+        let c = c.get();
+        c.ignore_sync = c
+            .ignore_sync
+            .checked_sub(1)
+            .expect("race ignore_sync_end without ignore_sync_begin");
+    }
+}
+
+/// The current goroutine calls a function; `pc` is the place of the call.
+pub fn func_enter(pc: Pc) {
+    if let Some(c) = current() {
+        let c = c.get();
+        if c.template().is_some() {
+            c.record().history.enter(c.now(), pc);
+        }
+        c.stack.push(pc);
+    }
+}
+
+/// The current goroutine's innermost call returned.
+pub fn func_exit() {
+    if let Some(c) = current() {
+        let c = c.get();
+        if c.template().is_some() {
+            c.record().history.exit(c.now());
+        }
+        c.stack.pop();
+    }
+}
