@@ -89,16 +89,22 @@ impl Elem {
     /// `src` is valid for reads and `dst` for writes of one element, they do not overlap, and the source is not used
     /// as an element afterwards.
     #[inline(always)]
+    #[expect(
+        clippy::multiple_unsafe_ops_per_block,
+        reason = "one operation, compiled for seven lengths"
+    )]
     pub(crate) unsafe fn move_one(&self, src: *const u8, dst: *mut u8) {
-        // SAFETY (of each): by the contract; the length of each copy is `size`.
-        match self.size {
-            8 => unsafe { ptr::copy_nonoverlapping(src, dst, 8) },
-            4 => unsafe { ptr::copy_nonoverlapping(src, dst, 4) },
-            0 => {}
-            16 => unsafe { ptr::copy_nonoverlapping(src, dst, 16) },
-            1 => unsafe { ptr::copy_nonoverlapping(src, dst, 1) },
-            2 => unsafe { ptr::copy_nonoverlapping(src, dst, 2) },
-            n => unsafe { ptr::copy_nonoverlapping(src, dst, n) },
+        // SAFETY: by the contract; the length of each copy is `size`.
+        unsafe {
+            match self.size {
+                8 => ptr::copy_nonoverlapping(src, dst, 8),
+                4 => ptr::copy_nonoverlapping(src, dst, 4),
+                0 => {}
+                16 => ptr::copy_nonoverlapping(src, dst, 16),
+                1 => ptr::copy_nonoverlapping(src, dst, 1),
+                2 => ptr::copy_nonoverlapping(src, dst, 2),
+                n => ptr::copy_nonoverlapping(src, dst, n),
+            }
         }
     }
 

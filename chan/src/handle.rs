@@ -29,7 +29,7 @@ pub(crate) struct RawHandle(NonNull<Chan>);
 impl RawHandle {
     /// A new channel, with one handle on either side.
     pub(crate) fn new(body: Body, elem: Elem) -> Self {
-        Self(NonNull::from(Box::leak(Box::new(Chan::new(body, elem)))))
+        Self::leak(Box::new(Chan::new(body, elem)))
     }
 
     /// A new channel without a sending side, with one receiving handle. It is not closed: its messages have another source.
@@ -37,7 +37,13 @@ impl RawHandle {
         let mut chan = Box::new(Chan::new(body, elem));
         *chan.senders.get_mut() = 0;
         *chan.orphaned.get_mut() = true;
-        Self(NonNull::from(Box::leak(chan)))
+        Self::leak(chan)
+    }
+
+    fn leak(chan: Box<Chan>) -> Self {
+        let chan = Box::leak(chan);
+        hooks::new_life(std::ptr::from_ref(chan).cast(), size_of::<Chan>());
+        Self(NonNull::from(chan))
     }
 
     /// The channel without messages.
@@ -102,6 +108,7 @@ impl RawHandle {
                     hooks::last_handle_dropped(orphaned);
                     // SAFETY: both sides have ended; the receivers' end emptied the buffer, and closed it for good.
                     unsafe { chan.free_buffer() };
+                    hooks::new_life(std::ptr::from_ref(chan).cast(), size_of::<Chan>());
                     // SAFETY: made by `new` from a box, and nobody else points to it any more.
                     drop(unsafe { Box::from_raw(self.0.as_ptr()) });
                 }

@@ -9,6 +9,7 @@
 //! | the same with an unbounded buffer | release of the slot (send), acquire (receive): a receive never orders a later send |
 //! | two sides meet without a buffer | release, acquire for the parked side, release for the parked side, acquire |
 //! | a handle is dropped | release_merge of its counter; the last one acquires it |
+//! | memory becomes the channel's, or is given back | clear_shadow: it has nothing to do with what was there before |
 //!
 //! Values need no events of their own: a value is moved out of the sender's stack and into the receiver's, both
 //! places that no other goroutine can name while the call lasts, and what lies between is the runtime's memory.
@@ -27,6 +28,14 @@ fn object(chan: &Chan) -> usize {
 /// The word that stands for a meeting without a buffer.
 fn meeting(chan: &Chan) -> usize {
     object(chan) + 8
+}
+
+/// Memory begins or ends its life as part of a channel: no accesses, no sync objects.
+#[inline(always)]
+pub(crate) fn new_life(start: *const u8, bytes: usize) {
+    if race::enabled() && bytes != 0 {
+        race::clear_shadow(start.addr(), bytes);
+    }
 }
 
 #[inline(always)]

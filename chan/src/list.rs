@@ -13,6 +13,7 @@
 //! goroutine that waits for memory holds up nobody.
 
 use crate::elem::Elem;
+use crate::hooks;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::Cell;
 use std::ptr;
@@ -72,6 +73,7 @@ impl List {
         if block.is_null() {
             handle_alloc_error(layout);
         }
+        hooks::new_life(block.cast(), layout.size());
         // SAFETY: freshly allocated, aligned for a block.
         unsafe {
             block.write(Block {
@@ -88,8 +90,10 @@ impl List {
     /// The block came from `new_block` of this list and is not used afterwards.
     pub(crate) unsafe fn free_block(&self, block: *mut Block, elem: &Elem) {
         if !block.is_null() {
+            let (layout, _) = self.layout(elem);
+            hooks::new_life(block.cast(), layout.size());
             // SAFETY: allocated with this layout.
-            unsafe { dealloc(block.cast(), self.layout(elem).0) }
+            unsafe { dealloc(block.cast(), layout) }
         }
     }
 

@@ -9,6 +9,7 @@
 //! Indices wrap by comparison, not by division.
 
 use crate::elem::Elem;
+use crate::hooks;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
@@ -104,6 +105,7 @@ impl Ring {
     pub(crate) unsafe fn free(&self, elem: &Elem) {
         let layout = Self::layout(self.cap, elem);
         if layout.size() != 0 {
+            hooks::new_life(self.slots.as_ptr(), layout.size());
             // SAFETY: allocated by `new` with this layout.
             unsafe { dealloc(self.slots.as_ptr(), layout) }
         }

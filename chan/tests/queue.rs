@@ -456,3 +456,54 @@ fn iterators_end_with_the_channel() {
     assert_eq!(r.iter().next(), None);
     assert_eq!(r.into_iter().next(), None);
 }
+
+/// Random operations of one goroutine against a `VecDeque`.
+#[test]
+fn behaves_like_a_queue() {
+    let mut rng = common::Rng::new(common::seed());
+    for _ in 0..300 {
+        let cap = match rng.below(4) {
+            0 => None,
+            _ => Some(rng.below(70) as usize + 1),
+        };
+        let (s, r) = cap.map_or_else(unbounded, bounded);
+        let mut model = std::collections::VecDeque::new();
+        let (mut closed, mut next) = (false, 0u32);
+        for _ in 0..rng.below(600) {
+            match rng.below(100) {
+                0 => {
+                    assert_eq!(s.close(), !closed);
+                    closed = true;
+                }
+                // Runs of sends and of receives, so that the queue grows and shrinks.
+                1..60 => {
+                    next += 1;
+                    let expected = match cap {
+                        _ if closed => Err(TrySendError::Disconnected(next)),
+                        Some(cap) if model.len() == cap => Err(TrySendError::Full(next)),
+                        _ => {
+                            model.push_back(next);
+                            Ok(())
+                        }
+                    };
+                    assert_eq!(s.try_send(next), expected);
+                }
+                60..75 => {
+                    let run = rng.below(30) as usize;
+                    let expected: Vec<_> = model.drain(..run.min(model.len())).collect();
+                    assert_eq!(r.try_iter().take(run).collect::<Vec<_>>(), expected);
+                }
+                _ => {
+                    let empty = if closed {
+                        TryRecvError::Disconnected
+                    } else {
+                        TryRecvError::Empty
+                    };
+                    assert_eq!(r.try_recv(), model.pop_front().ok_or(empty));
+                }
+            }
+            assert_eq!((s.len(), r.is_empty()), (model.len(), model.is_empty()));
+            assert_eq!(s.is_full(), cap == Some(model.len()));
+        }
+    }
+}

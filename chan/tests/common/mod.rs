@@ -66,6 +66,7 @@ fn spawn(job: Job) {
     let options = SpawnOptions {
         name: None,
         stack_size: 0,
+        race: None,
         at: Location::caller(),
     };
     // SAFETY: the task is as described; the job is not used here any more.
