@@ -6,6 +6,7 @@ mod barrier;
 mod condvar;
 mod mutex;
 mod once;
+mod race;
 mod rwlock;
 mod semaphore;
 mod stress;

@@ -1,10 +1,11 @@
 //! The wait group, one behaviour a test; those known from Go keep their name.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
 
 use super::{Background, in_background, panic_text};
 use crate::sync::WaitGroup;
+use crate::sync::atomic::{AtomicUsize, Ordering::AcqRel, Ordering::Acquire};
 
 #[test]
 fn wait_group() {
@@ -19,15 +20,15 @@ fn wait_group() {
             in_background(move || {
                 wg1.done();
                 wg2.wait();
-                exited.fetch_add(1, Relaxed);
+                exited.fetch_add(1, AcqRel);
             });
         }
         wg1.wait();
         for _ in 0..n {
-            assert_eq!(exited.load(Relaxed), 0, "wg2 released too soon");
+            assert_eq!(exited.load(Acquire), 0, "wg2 released too soon");
             wg2.done();
         }
-        super::until(|| exited.load(Relaxed) == n as usize);
+        super::until(|| exited.load(Acquire) == n as usize);
     }
 }
 
@@ -54,12 +55,12 @@ fn wait_group_race() {
         for _ in 0..2 {
             let shared = shared.clone();
             in_background(move || {
-                shared.1.fetch_add(1, Relaxed);
+                shared.1.fetch_add(1, AcqRel);
                 shared.0.done();
             });
         }
         shared.0.wait();
-        assert_eq!(shared.1.load(Relaxed), 2);
+        assert_eq!(shared.1.load(Acquire), 2);
     }
 }
 

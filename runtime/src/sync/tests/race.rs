@@ -1,0 +1,455 @@
+//! Race mode knows every edge of the primitives, and makes none up.
+//!
+//! Each case runs in a process of its own, since race mode is for a whole process: this very test program, told by
+//! the environment which case to run. Its exit status says whether a race was reported. What comes first in a case is
+//! forced by `std`'s atomics, which make no edge in a program that is not instrumented.
+
+use std::env;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic as unwatched;
+
+use crate::shared::{Map, Slice, Var};
+use crate::sync::atomic::{AtomicU32, Ordering, fence};
+use crate::sync::{
+    Barrier, Condvar, Lazy, Mutex, Once, OnceCell, RwLock, RwLockWriteGuard, Semaphore, WaitGroup,
+};
+use crate::time::{Duration, Timer, after_func};
+
+/// The memory that is raced for, a step that others wait for, and the primitives.
+#[derive(Default)]
+struct World {
+    v: Var<u64>,
+    step: unwatched::AtomicU32,
+    mutex: Mutex<bool>,
+    rwlock: RwLock<()>,
+    cond: Condvar,
+    group: WaitGroup,
+    once: Once,
+    cell: OnceCell<u8>,
+    semaphore: Semaphore,
+    flag: AtomicU32,
+}
+
+impl World {
+    /// Lets `after` with this number go on.
+    fn reach(&self, step: u32) {
+        self.step.store(step, Ordering::SeqCst);
+    }
+
+    /// Waits, without an edge, until another has come that far.
+    fn after(&self, step: u32) {
+        super::until(|| self.step.load(Ordering::SeqCst) >= step);
+    }
+}
+
+type Case = fn(&Arc<World>);
+
+/// Runs both on goroutines of their own.
+fn two(w: &Arc<World>, a: fn(&World), b: fn(&World)) {
+    let (w1, w2) = (w.clone(), w.clone());
+    let (a, b) = (crate::go(move || a(&w1)), crate::go(move || b(&w2)));
+    a.join().expect("no panic");
+    b.join().expect("no panic");
+}
+
+/// What makes no edge, and so leaves a race.
+const RACY: &[(&str, Case)] = &[
+    ("nothing", |w| two(w, |w| w.v.set(1), |w| w.v.set(2))),
+    ("read and write", |w| two(w, |w| w.v.set(1), |w| _ = w.v.get())),
+    ("another mutex", |w| {
+        two(
+            w,
+            |w| {
+                let _held = w.mutex.lock();
+                w.v.set(1);
+            },
+            |w| {
+                let _held = w.rwlock.write();
+                w.v.set(2);
+            },
+        );
+    }),
+    ("try_lock that fails", |w| {
+        two(
+            w,
+            |w| {
+                let held = w.mutex.lock();
+                w.v.set(1);
+                w.reach(1);
+                w.after(2);
+                drop(held);
+            },
+            |w| {
+                w.after(1);
+                assert!(w.mutex.try_lock().is_none());
+                w.v.set(2);
+                w.reach(2);
+            },
+        );
+    }),
+    ("read locks", |w| {
+        let write = |w: &World| {
+            let _held = w.rwlock.read();
+            w.v.update(|v| v + 1);
+        };
+        two(w, write, write);
+    }),
+    ("one read lock after another", |w| {
+        two(
+            w,
+            |w| {
+                let held = w.rwlock.read();
+                w.v.set(1);
+                drop(held);
+                w.reach(1);
+            },
+            |w| {
+                w.after(1);
+                let _held = w.rwlock.read();
+                w.v.set(2);
+            },
+        );
+    }),
+    ("relaxed atomics", |w| {
+        two(
+            w,
+            |w| {
+                w.v.set(1);
+                w.flag.store(1, Ordering::Relaxed);
+            },
+            |w| {
+                super::until(|| w.flag.load(Ordering::Relaxed) == 1);
+                w.v.set(2);
+            },
+        );
+    }),
+    ("a wait group's members among themselves", |w| {
+        w.group.add(2);
+        let member = |w: &World| {
+            w.v.set(1);
+            w.group.done();
+        };
+        two(w, member, member);
+    }),
+    ("a wait group's first add beside its wait", |w| {
+        two(
+            w,
+            |w| {
+                w.group.add(1);
+                w.reach(1);
+                super::until(|| format!("{:?}", w.group).contains("waiters: 1"));
+                w.group.done();
+            },
+            |w| {
+                w.after(1);
+                w.group.wait();
+            },
+        );
+    }),
+    ("a map", |_| {
+        let map = Map::from([(1, 1)]);
+        let (a, b) = (map.clone(), map);
+        let first = crate::go(move || a.insert(2, 2));
+        let second = crate::go(move || {
+            crate::yield_now();
+            b.get(&1)
+        });
+        first.join().expect("no panic");
+        second.join().expect("no panic");
+    }),
+    ("an element of a slice", |_| {
+        let slice = Slice::from(vec![1, 2, 3]);
+        let (a, b) = (slice.clone(), slice.slice(1..));
+        let first = crate::go(move || a.set(1, 9));
+        let second = crate::go(move || b.get(0));
+        first.join().expect("no panic");
+        second.join().expect("no panic");
+    }),
+    ("an append that shares its array", |_| {
+        let slice = Slice::<u8>::make(0, 4);
+        let (mut a, mut b) = (slice.clone(), slice);
+        let first = crate::go(move || a.push(1));
+        let second = crate::go(move || b.push(2));
+        first.join().expect("no panic");
+        second.join().expect("no panic");
+    }),
+];
+
+/// What orders.
+const CLEAN: &[(&str, Case)] = &[
+    ("mutex", |w| {
+        let add = |w: &World| {
+            for i in 0..200 {
+                let held = match i % 3 {
+                    0 => Some(w.mutex.lock()),
+                    1 => w.mutex.try_lock(),
+                    _ => w.mutex.try_lock_for(super::LONG),
+                };
+                if held.is_some() {
+                    w.v.add(1);
+                }
+            }
+        };
+        two(w, add, add);
+    }),
+    ("rwlock", |w| {
+        let use_it = |w: &World| {
+            for i in 0..200 {
+                if i % 4 == 0 {
+                    let held = w.rwlock.write();
+                    w.v.add(1);
+                    let _held = RwLockWriteGuard::downgrade(held);
+                    w.v.get();
+                } else {
+                    let _held = w.rwlock.read();
+                    w.v.get();
+                }
+            }
+        };
+        two(w, use_it, use_it);
+    }),
+    ("condvar", |w| {
+        two(
+            w,
+            |w| {
+                w.v.set(1);
+                *w.mutex.lock() = true;
+                w.cond.notify_one();
+            },
+            |w| {
+                w.cond.wait_while(&mut w.mutex.lock(), |ready| !*ready);
+                w.v.set(2);
+            },
+        );
+    }),
+    ("a notify without the mutex", |w| {
+        two(
+            w,
+            |w| {
+                super::until(|| w.step.load(Ordering::SeqCst) == 1 && w.mutex.try_lock().is_some());
+                w.v.set(1);
+                w.cond.notify_all();
+            },
+            |w| {
+                let mut held = w.mutex.lock();
+                w.reach(1);
+                w.cond.wait(&mut held);
+                w.v.set(2);
+            },
+        );
+    }),
+    ("wait group", |w| {
+        for _ in 0..50 {
+            w.group.add(2);
+            let other = w.clone();
+            let member = crate::go(move || {
+                drop(other.mutex.lock());
+                other.group.done();
+            });
+            let other = w.clone();
+            crate::go(move || {
+                other.v.add(1);
+                other.group.done();
+            });
+            w.group.wait();
+            w.v.add(1);
+            member.join().expect("no panic");
+        }
+    }),
+    ("once", |w| {
+        let use_it = |w: &World| {
+            w.once.call_once(|| w.v.set(1));
+            w.v.get();
+        };
+        two(w, use_it, use_it);
+    }),
+    ("once cell", |w| {
+        let use_it = |w: &World| {
+            w.cell.get_or_init(|| {
+                w.v.set(1);
+                1
+            });
+            w.v.get();
+        };
+        two(w, use_it, use_it);
+    }),
+    ("lazy", |_| {
+        static V: Var<u8> = Var::new(0);
+        static LAZY: Lazy<u8> = Lazy::new(|| {
+            V.set(1);
+            2
+        });
+        let use_it = || {
+            assert_eq!(*LAZY, 2);
+            V.get()
+        };
+        let other = crate::go(use_it);
+        use_it();
+        other.join().expect("no panic");
+    }),
+    ("barrier", |_| {
+        let w = Arc::new((Barrier::new(2), [const { Var::new(0_u32) }; 2]));
+        let goroutines: Vec<_> = (0..2)
+            .map(|i| {
+                let w = w.clone();
+                crate::go(move || {
+                    for round in 0..50 {
+                        w.1[(i + round) % 2].add(1);
+                        w.0.wait();
+                    }
+                })
+            })
+            .collect();
+        goroutines.into_iter().for_each(|g| g.join().expect("no panic"));
+    }),
+    ("semaphore", |w| {
+        w.semaphore.release(2);
+        let use_it = |w: &World| {
+            for _ in 0..200 {
+                let _permits = w.semaphore.acquire(2);
+                w.v.add(1);
+            }
+        };
+        two(w, use_it, use_it);
+    }),
+    ("release and acquire", |w| {
+        two(
+            w,
+            |w| {
+                w.v.set(1);
+                w.flag.store(1, Ordering::Release);
+            },
+            |w| {
+                super::until(|| w.flag.load(Ordering::Acquire) == 1);
+                w.v.set(2);
+            },
+        );
+    }),
+    ("fences", |w| {
+        two(
+            w,
+            |w| {
+                w.v.set(1);
+                fence(Ordering::Release);
+                w.flag.store(1, Ordering::Relaxed);
+            },
+            |w| {
+                super::until(|| w.flag.load(Ordering::Relaxed) == 1);
+                fence(Ordering::Acquire);
+                w.v.set(2);
+            },
+        );
+    }),
+    ("compare and exchange", |w| {
+        let use_it = |w: &World| {
+            for _ in 0..100 {
+                super::until(|| {
+                    w.flag.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok()
+                });
+                w.v.add(1);
+                w.flag.store(0, Ordering::Release);
+            }
+        };
+        two(w, use_it, use_it);
+    }),
+    ("after_func", |w| {
+        w.v.set(1);
+        w.group.add(1);
+        let other = w.clone();
+        let _timer = after_func(Duration::from_millis(1), move || {
+            other.v.add(1);
+            other.group.done();
+        });
+        w.group.wait();
+        w.v.add(1);
+    }),
+    ("a timer's moment", |w| {
+        w.v.set(1);
+        let timer = Timer::new(LONG_ENOUGH);
+        let receiver = timer.c().clone();
+        let other = w.clone();
+        let waiter = crate::go(move || {
+            receiver.recv().expect("open");
+            other.v.add(1);
+        });
+        waiter.join().expect("no panic");
+        w.v.get();
+    }),
+    ("elements of a slice", |_| {
+        let slice = Slice::from(vec![1_u8, 2, 3, 4]);
+        let goroutines: Vec<_> = (0..4)
+            .map(|i| {
+                let slice = slice.clone();
+                crate::go(move || slice.update(i, |n| n + 1))
+            })
+            .collect();
+        goroutines.into_iter().for_each(|g| g.join().expect("no panic"));
+        assert_eq!(slice.to_vec(), [2, 3, 4, 5]);
+    }),
+    ("a map under a mutex, and read by many", |w| {
+        let map = Map::new();
+        let goroutines: Vec<_> = (0..4_u32)
+            .map(|i| {
+                let (map, w) = (map.clone(), w.clone());
+                crate::go(move || {
+                    let _held = w.mutex.lock();
+                    map.insert(i, i);
+                })
+            })
+            .collect();
+        goroutines.into_iter().for_each(|g| g.join().expect("no panic"));
+        let goroutines: Vec<_> = (0..4_u32)
+            .map(|i| {
+                let map = map.clone();
+                crate::go(move || map.get(&i).is_some() && map.iter().count() == 4)
+            })
+            .collect();
+        assert!(goroutines.into_iter().all(|g| g.join().expect("no panic")));
+    }),
+    ("memory that is used again", |_| {
+        for i in 0..200_u64 {
+            let first = crate::go(move || {
+                let (v, slice, group) = (Box::new(Var::new(i)), Slice::from(vec![i]), WaitGroup::new());
+                v.set(1);
+                slice.set(0, 1);
+                group.add(1);
+                group.done();
+                group.wait();
+            });
+            if i % 2 == 0 {
+                first.join().expect("no panic");
+            }
+        }
+    }),
+];
+
+const LONG_ENOUGH: Duration = Duration::from_millis(1);
+const CASE: &str = "RADDLE_TEST_CASE";
+const RACES_FOUND: i32 = 66;
+
+#[test]
+fn race_mode_reports_what_is_unordered_and_nothing_else() {
+    if let Ok(name) = env::var(CASE) {
+        let (_, case) = RACY.iter().chain(CLEAN).find(|(n, _)| *n == name).expect("a case");
+        crate::run(|| case(&Arc::new(World::default())));
+        return;
+    }
+    let program = env::current_exe().expect("a test has a program");
+    let this = "sync::tests::race::race_mode_reports_what_is_unordered_and_nothing_else";
+    let mut wrong = Vec::new();
+    for (cases, status) in [(RACY, RACES_FOUND), (CLEAN, 0)] {
+        for (name, _) in cases {
+            let run = Command::new(&program)
+                .args(["--exact", this, "--nocapture"])
+                .envs([(CASE, *name), ("RADDLE_RACE", "1")])
+                .output()
+                .expect("the program starts");
+            if run.status.code() != Some(status) {
+                let text = String::from_utf8_lossy(&run.stderr);
+                wrong.push(format!("{name}: {} instead of {status}\n{text}", run.status));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
