@@ -81,8 +81,7 @@ impl RawMutex {
     /// As `lock`, on behalf of the code at `at`.
     #[inline]
     pub(crate) fn lock_at(&self, at: &'static Location<'static>) {
-        if !self.take()
-        {
+        if !self.take() {
             self.lock_contended(at);
         }
         events::acquire(events::addr(self));
@@ -100,8 +99,7 @@ impl RawMutex {
     #[inline]
     #[track_caller]
     pub(crate) fn lock_until(&self, deadline_ns: u64) -> bool {
-        let locked = self.take()
-            || self.lock_timed(deadline_ns, Location::caller());
+        let locked = self.take() || self.lock_timed(deadline_ns, Location::caller());
         if locked {
             events::acquire(events::addr(self));
         }
@@ -242,7 +240,12 @@ impl RawMutex {
     #[inline(never)]
     fn unlock_contended(&self, word: u32) {
         let woken = word & WOKEN != 0;
-        if !woken || self.word.compare_exchange(word, word & !LOCKED, Release, Relaxed).is_err() {
+        if !woken
+            || self
+                .word
+                .compare_exchange(word, word & !LOCKED, Release, Relaxed)
+                .is_err()
+        {
             self.unlock_waking(false);
         }
     }

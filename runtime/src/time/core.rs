@@ -59,7 +59,10 @@ impl Core {
     pub(super) fn new(action: Action, periodic: bool, at: &'static Location<'static>) -> Arc<Core> {
         Arc::new_cyclic(|core: &Weak<Core>| Core {
             timer: raddle_sched::Timer::new(fire, core.as_ptr().cast_mut().cast()),
-            state: Mutex::new(State { start: 0, pending: false }),
+            state: Mutex::new(State {
+                start: 0,
+                pending: false,
+            }),
             action,
             periodic,
             at,
@@ -83,12 +86,19 @@ impl Core {
         let mut state = self.state.lock();
         let unreceived = self.drain(&mut state);
         state.pending = true;
-        let period_ns = if self.periodic { u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX) } else { 0 };
+        let period_ns = if self.periodic {
+            u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX)
+        } else {
+            0
+        };
         std::mem::forget(self.clone());
         let rt = enter();
         // SAFETY: the count taken above keeps the core where it is while the timer is armed, by invariant 1; `state` is
         // locked, so nobody else starts it.
-        let armed = unsafe { self.timer.start(&rt, deadline::after(delay), period_ns, state.start) };
+        let armed = unsafe {
+            self.timer
+                .start(&rt, deadline::after(delay), period_ns, state.start)
+        };
         if armed {
             self.give_back();
         }
@@ -113,7 +123,10 @@ impl Core {
         match &self.action {
             Action::Call(_) => false,
             Action::Send(channel) => {
-                pending || channel.get().is_some_and(|(_, receiver)| receiver.try_recv().is_ok())
+                pending
+                    || channel
+                        .get()
+                        .is_some_and(|(_, receiver)| receiver.try_recv().is_ok())
             }
         }
     }
@@ -135,7 +148,10 @@ impl Core {
                 if state.start == start {
                     state.pending = false;
                     // Full: the moment before has not been received, and this one is left out.
-                    let _ = channel.get_or_init(|| bounded(1)).0.try_send(Instant::now());
+                    let _ = channel
+                        .get_or_init(|| bounded(1))
+                        .0
+                        .try_send(Instant::now());
                 }
             }
         }
@@ -167,7 +183,12 @@ unsafe fn fire(rt: &Rt, core: *mut (), start: usize) {
         // SAFETY: as above; the timer keeps its own count for the next time.
         unsafe { Arc::increment_strong_count(core) };
     }
-    let options = SpawnOptions { name: None, stack_size: 0, at, race: None };
+    let options = SpawnOptions {
+        name: None,
+        stack_size: 0,
+        at,
+        race: None,
+    };
     // SAFETY: `run` takes the pointer and the count that goes with it.
     if let Err(error) = unsafe { rt.spawn(&task, &options) } {
         // There is nobody to tell, and a firing that never comes would be worse.

@@ -70,7 +70,9 @@ impl Timer {
 
 impl fmt::Debug for Timer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Timer").field("made_at", &format_args!("{}", self.core.at)).finish_non_exhaustive()
+        f.debug_struct("Timer")
+            .field("made_at", &format_args!("{}", self.core.at))
+            .finish_non_exhaustive()
     }
 }
 
@@ -171,6 +173,8 @@ impl Drop for Ticker {
 
 impl fmt::Debug for Ticker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ticker").field("made_at", &format_args!("{}", self.core.at)).finish_non_exhaustive()
+        f.debug_struct("Ticker")
+            .field("made_at", &format_args!("{}", self.core.at))
+            .finish_non_exhaustive()
     }
 }

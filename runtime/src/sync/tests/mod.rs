@@ -45,7 +45,10 @@ fn panic_text(f: impl FnOnce() + std::panic::UnwindSafe) -> String {
 fn until(mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
-        assert!(start.elapsed() < LONG, "what the test waits for does not happen");
+        assert!(
+            start.elapsed() < LONG,
+            "what the test waits for does not happen"
+        );
         crate::yield_now();
     }
 }

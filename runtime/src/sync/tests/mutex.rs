@@ -23,9 +23,7 @@ fn guards_exclude_each_other() {
             })
         })
         .collect();
-    threads
-        .into_iter()
-        .for_each(Background::join);
+    threads.into_iter().for_each(Background::join);
     assert_eq!(*n.lock(), (160_000, 160_000));
 }
 

@@ -56,7 +56,9 @@ fn two(w: &Arc<World>, a: fn(&World), b: fn(&World)) {
 /// What makes no edge, and so leaves a race.
 const RACY: &[(&str, Case)] = &[
     ("nothing", |w| two(w, |w| w.v.set(1), |w| w.v.set(2))),
-    ("read and write", |w| two(w, |w| w.v.set(1), |w| _ = w.v.get())),
+    ("read and write", |w| {
+        two(w, |w| w.v.set(1), |w| _ = w.v.get())
+    }),
     ("another mutex", |w| {
         two(
             w,
@@ -301,7 +303,9 @@ const CLEAN: &[(&str, Case)] = &[
                 })
             })
             .collect();
-        goroutines.into_iter().for_each(|g| g.join().expect("no panic"));
+        goroutines
+            .into_iter()
+            .for_each(|g| g.join().expect("no panic"));
     }),
     ("semaphore", |w| {
         w.semaphore.release(2);
@@ -345,7 +349,9 @@ const CLEAN: &[(&str, Case)] = &[
         let use_it = |w: &World| {
             for _ in 0..100 {
                 super::until(|| {
-                    w.flag.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed).is_ok()
+                    w.flag
+                        .compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed)
+                        .is_ok()
                 });
                 w.v.add(1);
                 w.flag.store(0, Ordering::Release);
@@ -384,7 +390,9 @@ const CLEAN: &[(&str, Case)] = &[
                 crate::go(move || slice.update(i, |n| n + 1))
             })
             .collect();
-        goroutines.into_iter().for_each(|g| g.join().expect("no panic"));
+        goroutines
+            .into_iter()
+            .for_each(|g| g.join().expect("no panic"));
         assert_eq!(slice.to_vec(), [2, 3, 4, 5]);
     }),
     ("a map under a mutex, and read by many", |w| {
@@ -398,7 +406,9 @@ const CLEAN: &[(&str, Case)] = &[
                 })
             })
             .collect();
-        goroutines.into_iter().for_each(|g| g.join().expect("no panic"));
+        goroutines
+            .into_iter()
+            .for_each(|g| g.join().expect("no panic"));
         let goroutines: Vec<_> = (0..4_u32)
             .map(|i| {
                 let map = map.clone();
@@ -410,7 +420,11 @@ const CLEAN: &[(&str, Case)] = &[
     ("memory that is used again", |_| {
         for i in 0..200_u64 {
             let first = crate::go(move || {
-                let (v, slice, group) = (Box::new(Var::new(i)), Slice::from(vec![i]), WaitGroup::new());
+                let (v, slice, group) = (
+                    Box::new(Var::new(i)),
+                    Slice::from(vec![i]),
+                    WaitGroup::new(),
+                );
                 v.set(1);
                 slice.set(0, 1);
                 group.add(1);
@@ -431,7 +445,11 @@ const RACES_FOUND: i32 = 66;
 #[test]
 fn race_mode_reports_what_is_unordered_and_nothing_else() {
     if let Ok(name) = env::var(CASE) {
-        let (_, case) = RACY.iter().chain(CLEAN).find(|(n, _)| *n == name).expect("a case");
+        let (_, case) = RACY
+            .iter()
+            .chain(CLEAN)
+            .find(|(n, _)| *n == name)
+            .expect("a case");
         crate::run(|| case(&Arc::new(World::default())));
         return;
     }
@@ -447,7 +465,10 @@ fn race_mode_reports_what_is_unordered_and_nothing_else() {
                 .expect("the program starts");
             if run.status.code() != Some(status) {
                 let text = String::from_utf8_lossy(&run.stderr);
-                wrong.push(format!("{name}: {} instead of {status}\n{text}", run.status));
+                wrong.push(format!(
+                    "{name}: {} instead of {status}\n{text}",
+                    run.status
+                ));
             }
         }
     }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-
 use super::{Background, in_background, panic_text};
 use crate::sync::WaitGroup;
 use crate::sync::atomic::{AtomicUsize, Ordering::AcqRel, Ordering::Acquire};
