@@ -1,5 +1,7 @@
 //! The runtime about itself.
 
+pub use raddle_sched::StackStats;
+
 /// How thread-locals are bound: `"fsbase"` or `"arch_prctl"` (each goroutine has its own), or `"thread"` (those of the OS
 /// thread that runs it at the moment; where the C library lacks what the others need).
 ///
@@ -12,4 +14,16 @@
 pub fn tls_mode() -> &'static str {
     crate::boot::ensure();
     raddle_sched::tls_mode()
+}
+
+/// What the stacks of the process's goroutines cost in address space.
+///
+/// # Examples
+///
+/// ```
+/// raddle::run(|| assert!(raddle::runtime::stack_stats().slots_in_use >= 1));
+/// ```
+#[must_use]
+pub fn stack_stats() -> StackStats {
+    raddle_sched::stack_stats()
 }

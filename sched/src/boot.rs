@@ -64,7 +64,11 @@ fn start(options: &BootOptions) {
     if options.mprotect_guards {
         stack::force_mprotect_guards();
     }
-    tls::init();
+    if tls::init() == tls::TlsMode::Thread && !options.thread_bound_tls {
+        let why = tls::mode_reason().unwrap_or("for an unknown reason");
+        let text = format!("raddle: thread-locals stay with the OS thread, goroutines share them: {why}\n");
+        sys::write_stderr(text.as_bytes());
+    }
     signal::install();
     // A thread that was here first goes on as what it is: it has no M.
     debug_assert!(rt::this_m().is_null());

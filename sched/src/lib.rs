@@ -43,7 +43,7 @@ pub use sched::MAX_PROCS;
 pub use spawn::{
     SpawnOptions, Task, current_goroutine, current_proc_ctx, goroutine_exists, goroutine_name, num_goroutines,
 };
-pub use stack::StackError;
+pub use stack::{StackError, StackStats, stats as stack_stats};
 pub use sys::{Lock, now_ns};
 pub use tls::TlsMode;
 pub use timer::{Timer, TimerFn, sleep_ns, sleep_until_ns};

@@ -73,11 +73,11 @@ pub(crate) fn a_reset_timer_fires_once() {
     let timer = Timer::new(LONG);
     let start = Instant::now();
     assert!(timer.reset(SHORT));
-    timer.channel().recv().unwrap();
+    timer.c().recv().unwrap();
     assert!(start.elapsed() >= SHORT);
-    assert!(timer.channel().recv_timeout(SHORT).is_err());
+    assert!(timer.c().recv_timeout(SHORT).is_err());
     assert!(!timer.reset(SHORT));
-    timer.channel().recv().unwrap();
+    timer.c().recv().unwrap();
 }
 
 pub(crate) fn after_func_runs_on_a_goroutine() {
@@ -94,7 +94,7 @@ pub(crate) fn after_func_runs_on_a_goroutine() {
 pub(crate) fn a_ticker_ticks() {
     let start = Instant::now();
     let ticker = Ticker::new(SHORT);
-    (0..5).for_each(|_| drop(ticker.channel().recv().unwrap()));
+    (0..5).for_each(|_| drop(ticker.c().recv().unwrap()));
     assert!(start.elapsed() >= 5 * SHORT - SHORT);
     ticker.stop();
 }

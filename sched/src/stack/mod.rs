@@ -97,22 +97,18 @@ impl Slot {
     pub(crate) fn bytes(&self) -> usize {
         self.class.bytes()
     }
-
-    /// Returns the index of the size class, for tables of per-class caches.
-    pub(crate) fn class(&self) -> usize {
-        self.class.index()
-    }
 }
 
 /// What the stacks of the process cost in address space.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct StackStats {
+#[non_exhaustive]
+pub struct StackStats {
     /// Slots in use or idle in a cache or pool: those ever given out and those prepared.
-    pub(crate) slots_reserved: usize,
+    pub slots_reserved: usize,
     /// Slots given out by [`alloc`] and not put back.
-    pub(crate) slots_in_use: usize,
+    pub slots_in_use: usize,
     /// Address space of all slabs, in bytes. Committed memory is far less.
-    pub(crate) bytes_reserved: usize,
+    pub bytes_reserved: usize,
 }
 
 /// Allocates a slot of at least `stack_size` bytes, guard included.
@@ -175,7 +171,7 @@ pub(crate) fn contains(addr: usize) -> bool {
 }
 
 /// Returns what the stacks of the process cost.
-pub(crate) fn stats() -> StackStats {
+pub fn stats() -> StackStats {
     StackStats {
         slots_reserved: guard::guards(),
         slots_in_use: IN_USE.load(Relaxed),

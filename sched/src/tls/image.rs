@@ -50,20 +50,20 @@ static CURRENT: AtomicPtr<Image> = AtomicPtr::new(std::ptr::null_mut());
 static SCANNING: Mutex<()> = Mutex::new(());
 
 /// Returns the image of the modules that are loaded now.
-pub(super) fn current(glibc: &Glibc, whole_reserve: bool) -> &'static Image {
+pub(super) fn current(glibc: &Glibc) -> &'static Image {
     let stamp = stamp();
     let known = CURRENT.load(Acquire); // pairs with the store below
     // SAFETY: invariant 1.
     match unsafe { known.as_ref() } {
         Some(image) if image.stamp == stamp => image,
-        _ => renew(glibc, whole_reserve),
+        _ => renew(glibc),
     }
 }
 
 #[cold]
-fn renew(glibc: &Glibc, whole_reserve: bool) -> &'static Image {
+fn renew(glibc: &Glibc) -> &'static Image {
     let _one_at_a_time = SCANNING.lock();
-    let image = Box::leak(Box::new(Image::scan(glibc, whole_reserve)));
+    let image = Box::leak(Box::new(Image::scan(glibc)));
     CURRENT.store(image, Release); // pairs with current
     image
 }
@@ -71,7 +71,7 @@ fn renew(glibc: &Glibc, whole_reserve: bool) -> &'static Image {
 impl Image {
     /// Looks at the modules from a new thread: only there does glibc tell of all of them. To an old
     /// thread a library that was opened later looks as if it had no storage yet.
-    fn scan(glibc: &Glibc, whole_reserve: bool) -> Self {
+    fn scan(glibc: &Glibc) -> Self {
         let reserve = glibc.static_bytes - glibc.tcb_bytes;
         let mut scan = Scan {
             tp: 0,
@@ -98,8 +98,7 @@ impl Image {
             .iter()
             .map(|module| module.below)
             .fold(rseq, usize::max);
-        let below = if whole_reserve { reserve } else { used };
-        image.below = below.next_multiple_of(glibc.align.max(16));
+        image.below = used.next_multiple_of(glibc.align.max(16));
         image
     }
 

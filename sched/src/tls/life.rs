@@ -18,33 +18,6 @@ use super::{Setup, husk, image, keys, setup};
 /// The process's locale, as `<locale.h>` defines it.
 const LC_GLOBAL_LOCALE: libc::locale_t = usize::MAX as libc::locale_t;
 
-/// Where a block lies in the memory below the address given to [`create`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct BlockLayout {
-    /// Static thread-local storage below the thread pointer, in bytes.
-    pub(crate) size_below: usize,
-    /// The thread control block and our words, from the thread pointer upwards, in bytes.
-    pub(crate) size_above: usize,
-    /// Alignment of the thread pointer, in bytes.
-    pub(crate) align: usize,
-}
-
-/// Returns where a block made now would lie; all zeros in [`TlsMode::Thread`].
-pub(crate) fn layout() -> BlockLayout {
-    let Some(setup) = setup() else {
-        return BlockLayout {
-            size_below: 0,
-            size_above: 0,
-            align: 16,
-        };
-    };
-    BlockLayout {
-        size_below: image(&setup.glibc).below,
-        size_above: setup.glibc.tcb_bytes + OUR_BYTES,
-        align: block_align(&setup.glibc),
-    }
-}
-
 /// Makes the block of a fresh slot below `mem_top`. Returns it, and the address below it at which
 /// the stack may start (aligned to 16).
 ///
@@ -52,7 +25,7 @@ pub(crate) fn layout() -> BlockLayout {
 /// finds thread-locals as at the start of a thread.
 ///
 /// # Safety
-/// The memory below `mem_top` must be a slot's, hold zeros, and have room for a [`BlockLayout`].
+/// The memory below `mem_top` must be a slot's, hold zeros, and have room for a block.
 ///
 /// # Panics
 /// If memory for the dtv has run out.
@@ -86,11 +59,12 @@ pub(crate) unsafe fn create(mem_top: usize) -> (Block, usize) {
     (block, (tp - image.below) & !15)
 }
 
-/// Finds again the block that [`create`] made for the same `mem_top`: returns what it returned.
+/// Finds again, for a test, the block that [`create`] made for the same `mem_top`: returns what it returned.
 ///
 /// # Safety
 /// [`create`] must have been called with `mem_top` and its memory kept since.
-pub(crate) unsafe fn find(mem_top: usize) -> (Block, usize) {
+#[cfg(test)]
+pub(super) unsafe fn find(mem_top: usize) -> (Block, usize) {
     let Some(setup) = setup() else {
         return (Block::NONE, mem_top & !15);
     };

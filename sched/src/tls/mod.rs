@@ -30,7 +30,7 @@
 //!   a block's robust list, so robust mutexes are not released when the OS thread dies.
 //! - A library with *static* thread-locals (initial-exec) that is opened later is right in blocks
 //!   made after that. In older ones its storage would lie in the stack: open it before the runtime
-//!   starts, or call [`keep_static_reserve`]. Other libraries are right at any time.
+//!   starts. Other libraries are right at any time.
 //! - malloc's cache of a destroyed block is handed on by `husk`; the few bytes behind its
 //!   `strerror` and `strsignal` texts, and its count in malloc's arena, are lost.
 //! - After [`run_dtors`] `thread::current()` panics, as at the end of a thread, until [`reset`].
@@ -65,7 +65,7 @@ mod switch;
 
 pub(crate) use block::Block;
 pub(crate) use life::{
-    BlockLayout, create, describe_stack, destroy, find, layout, reset, run_dtors,
+    create, describe_stack, destroy, reset, run_dtors,
 };
 pub use switch::TlsMode;
 pub(crate) use switch::{enter, leave, mode, thread_block};
@@ -78,7 +78,6 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 static FORCE_THREAD: AtomicBool = AtomicBool::new(cfg!(raddle_thread_tls));
-static WHOLE_RESERVE: AtomicBool = AtomicBool::new(false);
 static SETUP: OnceLock<Result<Setup, String>> = OnceLock::new();
 
 /// What [`init`] found.
@@ -93,12 +92,6 @@ struct Setup {
 /// Makes [`init`] choose [`TlsMode::Thread`]. No effect after it.
 pub(crate) fn force_thread_mode() {
     FORCE_THREAD.store(true, Relaxed);
-}
-
-/// Makes blocks keep glibc's whole reserve for libraries loaded later, at the cost of one more
-/// touched page per goroutine. No effect after [`init`].
-pub(crate) fn keep_static_reserve() {
-    WHOLE_RESERVE.store(true, Relaxed);
 }
 
 /// Finds the mode. The first call decides; it starts and joins a thread.
@@ -151,7 +144,7 @@ fn setup() -> Option<&'static Setup> {
 }
 
 fn image(glibc: &Glibc) -> &'static Image {
-    image::current(glibc, WHOLE_RESERVE.load(Relaxed))
+    image::current(glibc)
 }
 
 #[cfg(test)]
