@@ -84,6 +84,8 @@ impl std::fmt::Debug for P {
     }
 }
 
+/// The longest local queue, as in Go.
+const QUEUE_MAX: usize = 256;
 /// Dead Gs that a P keeps for itself; beyond it half go to the global list.
 const FREE_MAX: u32 = 64;
 /// Goroutine ids are taken from the global counter in runs.
@@ -152,10 +154,31 @@ impl P {
         // SAFETY: null, or a G that `put_next` stored; Gs are never freed.
         match unsafe { old.as_ref() } {
             Some(old) => {
-                self.deque.push(Queued(old));
+                self.push(old);
                 true
             }
             None => false,
+        }
+    }
+
+    /// Puts `g` at the tail of the queue.
+    #[inline]
+    pub(crate) fn push(&self, g: &'static G) {
+        self.deque.push(Queued(g));
+        if self.deque.len() > QUEUE_MAX {
+            self.overflow();
+        }
+    }
+
+    /// Moves the front half of the queue to the global one.
+    ///
+    /// A program that starts goroutines faster than they end thus works on its newest few hundred first, and a tree of
+    /// goroutines is walked down before it is walked across: it has far fewer of them alive at once.
+    #[cold]
+    fn overflow(&self) {
+        for _ in 0..QUEUE_MAX / 2 {
+            let Some(g) = self.deque.pop() else { break };
+            crate::sched::sched().injector.push(g);
         }
     }
 

@@ -269,7 +269,7 @@ unsafe fn after_yield_local(m: &'static M, g: &'static G, _arg: *mut ()) {
     g.transition_to_yielded();
     match m.p() {
         // Wakes nobody: the queue is one longer, and this P takes one off it right now.
-        Some(p) => p.deque.push(crate::p::Queued(g)),
+        Some(p) => p.push(g),
         None => sched().inject(g),
     }
 }
