@@ -5,7 +5,7 @@
 //! before: done. Else the access takes a place among the cells by compare-exchange, first choice first:
 //! 1. a cell it stands for and that is ordered before it (whatever would race with the old one races with it),
 //! 2. a cell of the same slot, epoch and kind: the bytes are merged,
-//! 3. an empty cell,
+//! 3. an empty cell, or one whose bytes were all cleared,
 //! 4. a victim: reads that are ordered before it first, then any read, then any; random among equals. This is the only loss
 //!    of the shadow, and needs at least four accesses to the same eight bytes none of which stands for another.
 //!
@@ -142,7 +142,7 @@ fn choose(c: &mut Ctx, g: Granule, new: Cell) -> (usize, Cell) {
     let ordered = |o: Cell| c.clock.covers(o.slot(), o.epoch());
     let found = find(&|o| !o.is_empty() && new.stands_for(o) && ordered(o))
         .or_else(|| find(&|o| !o.is_empty() && o.is_same_kind(new)))
-        .or_else(|| find(&Cell::is_empty));
+        .or_else(|| find(&|o| o.mask() == 0));
     if let Some(i) = found {
         return (i, cells[i]);
     }
@@ -242,24 +242,36 @@ pub fn map_shadow(addr: usize, size: usize) {
     shadow::map_chunks(addr, size);
 }
 
-/// Makes one access by (slot, epoch) all that is known of `[addr, addr + size)`; without one, nothing is known. Of a
-/// granule that lies inside in part the rest is forgotten too: heap blocks and stacks are 8-aligned.
-fn overwrite(addr: usize, size: usize, access: Option<u64>) {
-    let Some(access) = access else {
+/// Makes one access (a cell without bytes) all that is known of `[addr, addr + size)`; without one, nothing is known.
+/// Exact to the byte: what shares a granule with the ends is someone else's.
+fn overwrite(addr: usize, size: usize, access: Option<(&mut Ctx, u64)>) {
+    let end = addr.saturating_add(size);
+    let Some((c, access)) = access else {
         pages::each_marked(addr, size, pages::CELLS, |granule| {
-            Granule::of(granule).clear()
+            match bytes_in(granule, addr, end) {
+                WHOLE => Granule::of(granule).clear(),
+                bytes => Granule::of(granule).clear_bytes(bytes),
+            }
         });
         return;
     };
-    let end = addr.saturating_add(size);
     for granule in (addr & !7..end).step_by(8) {
         if shadow::is_watched(granule) {
             pages::note(granule, pages::CELLS);
-            let bytes = u64::from(bytes_in(granule, addr, end));
-            Granule::of(granule).set_only(Cell(access | bytes));
+            let bytes = bytes_in(granule, addr, end);
+            let cell = Cell(access | u64::from(bytes));
+            if bytes == WHOLE {
+                Granule::of(granule).set_only(cell);
+            } else {
+                Granule::of(granule).clear_bytes(bytes);
+                place(c, Granule::of(granule), cell); // nothing is left there to race with
+            }
         }
     }
 }
+
+/// All bytes of a granule.
+const WHOLE: u8 = 0xff;
 
 /// A fresh heap block: as if the current goroutine wrote it, and nobody had touched the memory before.
 ///
@@ -269,12 +281,13 @@ pub fn malloc(addr: usize, size: usize, pc: Pc) {
         return;
     }
     sync::remove(addr, size);
-    let access = current().and_then(|ctx| {
+    let me = current();
+    let access = me.as_ref().and_then(|ctx| {
         let c = ctx.get();
         sync::record_block(addr, size, pc, c.record().goid());
         let template = c.template().filter(|_| c.watches_accesses())?;
         c.remember(addr, size, 0, true, pc);
-        Some(template)
+        Some((c, template))
     });
     overwrite(addr, size, access);
 }
@@ -289,11 +302,12 @@ pub fn free(addr: usize, size: usize, pc: Pc) {
         return;
     }
     sync::remove(addr, size);
-    let access = current().and_then(|ctx| {
+    let me = current();
+    let access = me.as_ref().and_then(|ctx| {
         let c = ctx.get();
         let template = c.template().filter(|_| c.watches_accesses())?;
         c.remember(addr, size, FREED, false, pc);
-        Some(template | FREED)
+        Some((c, template | FREED))
     });
     overwrite(addr, size, access);
 }

@@ -3,7 +3,7 @@
 //! # States
 //! | bits | meaning |
 //! | --- | --- |
-//! | 0..8 | bytes touched, bit i for byte i; 0 only in the empty cell (the word 0) |
+//! | 0..8 | bytes touched, bit i for byte i; none in the empty cell (the word 0), and where they were cleared |
 //! | 8..16 | slot |
 //! | 16 | read |
 //! | 17 | atomic |

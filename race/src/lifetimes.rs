@@ -187,6 +187,46 @@ fn two_objects_in_one_granule_are_two() {
 }
 
 #[test]
+fn a_small_object_dies_without_its_neighbours() {
+    let (_d, a, b) = two();
+    let (memory, data) = (fresh_memory(64), fresh_memory(64));
+    let before = stats().sync_objects;
+    for round in 0..200 {
+        let data = data + 8 * (round % 2);
+        on(a, || {
+            write(data, 8, fresh_pc());
+            write(memory, 4, fresh_pc());
+            release(memory); // a four-byte object
+            malloc(memory + 4, 4, fresh_pc()); // and its neighbour
+            release(memory + 4);
+        });
+        crate::clear_shadow(memory + 4, 4);
+        on(b, || {
+            acquire(memory + 4); // a new one, of which nothing is known
+            write(memory + 4, 4, fresh_pc());
+            acquire(memory);
+            read(data, 8, fresh_pc());
+            write(memory, 4, fresh_pc());
+            release(memory);
+        });
+        on(a, || {
+            acquire(memory);
+            free(memory + 4, 4, fresh_pc());
+        });
+        assert!(take_races().is_empty(), "round {round}");
+    }
+    assert!(
+        stats().sync_objects <= before + 32,
+        "vacant places are taken again"
+    );
+    on(a, || write(memory, 4, fresh_pc()));
+    on(b, || read(memory, 1, fresh_pc()));
+    assert_eq!(take_races(), [memory]);
+    go_end(a);
+    go_end(b);
+}
+
+#[test]
 fn ignored_accesses_and_synchronisation_do_not_count() {
     let (_d, a, b) = two();
     let data = fresh_memory(64);

@@ -193,6 +193,17 @@ impl Granule {
         }
     }
 
+    /// Forgets all accesses to some of the bytes. A cell of plane A that is left without bytes keeps the rest of its
+    /// word, for invariant 2.
+    pub(crate) fn clear_bytes(self, bytes: u8) {
+        for i in 0..CELLS {
+            if i == 2 && (self.cell(0).load(Relaxed) == 0 || self.cell(1).load(Relaxed) == 0) {
+                return;
+            }
+            self.cell(i).fetch_and(!u64::from(bytes), SeqCst); // as `place` in `access.rs`
+        }
+    }
+
     /// Replaces all cells by one (or none).
     #[inline]
     pub(crate) fn set_only(self, cell: Cell) {

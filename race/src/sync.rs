@@ -2,8 +2,9 @@
 //!
 //! # States
 //! An object is free, or of use `SYNC` (a clock for one exact address) or `BLOCK` (who allocated the heap block that
-//! begins here). A granule's meta word is the handle of the first object of a chain; objects are added in front by
-//! compare-exchange and removed only all together, by `remove`.
+//! begins here), or `VACANT`. A granule's meta word is the handle of the first object of a chain; objects are added in
+//! front by compare-exchange and leave it only all together, when `remove` takes the whole granule. One that goes alone
+//! (its neighbour in the granule lives on) leaves its place vacant, which the granule's next object takes.
 //!
 //! # Invariants
 //! 1. Objects stay mapped for ever and their shared fields are atomic: a walk over a chain that is being recycled reads
@@ -13,12 +14,14 @@
 //! 3. A handle is never 0 for an object: 0 ends a chain.
 //!
 //! # Memory ordering
-//! `publish: compare_exchange Release on the meta word or swap in remove` ⇄ `find: load Acquire`: the object's fields.
+//! `make: compare_exchange Release on the meta word` ⇄ `find: load Acquire, remove: swap Acquire`: the object's fields.
 //!
 //! # Blocking
-//! Each object has a spin lock, held for a clock's copy or join, or for one atomic operation of the program.
+//! Each object has a spin lock, held for a clock's copy or join, or for one atomic operation of the program. Making and
+//! vacating take one of 64 locks by address before it.
 
 use std::cell::UnsafeCell;
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 
@@ -27,6 +30,8 @@ use crate::mem::{BLOCK, Kind, Node, SpinGuard, SpinLock, fatal};
 use crate::{Pc, pages, proc, shadow};
 
 const FREE: u32 = 0;
+/// Still in a chain, of no use: to be taken by the next object of the granule.
+const VACANT: u32 = 3;
 const SYNC: u32 = 1;
 const HEAP_BLOCK: u32 = 2;
 
@@ -109,6 +114,19 @@ impl SyncObject {
         s
     }
 
+    /// Leaves the object's place vacant if its address is in the range.
+    fn vacate(&self, granule: usize, range: Range<usize>) {
+        let _held = self.lock.lock();
+        let addr = self.addr.load(Relaxed);
+        let in_use = matches!(self.use_.load(Relaxed), SYNC | HEAP_BLOCK);
+        if in_use && addr & !7 == granule && range.contains(&addr) {
+            self.use_.store(VACANT, Relaxed);
+            self.addr.store(granule, Relaxed);
+            // SAFETY: invariant 2.
+            unsafe { &mut *self.clock.get() }.release();
+        }
+    }
+
     fn give(&'static self) {
         let held = self.lock.lock();
         self.use_.store(FREE, Relaxed);
@@ -143,37 +161,57 @@ pub(crate) fn find_or_make(addr: usize) -> Option<Held> {
         return None;
     }
     let meta = shadow::meta(addr);
-    let mut made: Option<&'static SyncObject> = None;
     loop {
-        let first = meta.load(Acquire);
-        if let Some(held) = lock_in_chain(first, addr) {
-            if let Some(unused) = made {
-                unused.give();
-            }
+        if let Some(held) = lock_in_chain(meta.load(Acquire), addr) {
             return Some(held);
         }
-        let new = *made.get_or_insert_with(|| SyncObject::new(addr, SYNC));
-        if publish(meta, first, new, addr) {
-            made = None;
+        let _making = making(addr).lock();
+        if !chain(meta.load(Acquire)).any(|s| s.is(addr, SYNC)) {
+            make(addr, SYNC, |_| ());
         }
     }
 }
 
-fn publish(meta: &AtomicU32, first: u32, new: &'static SyncObject, addr: usize) -> bool {
+/// The lock under which objects of the address's granule are made and single ones removed.
+fn making(addr: usize) -> &'static SpinLock {
+    static STRIPES: [SpinLock; 64] = [const { SpinLock::new() }; 64];
+    &STRIPES[(addr / 8) % STRIPES.len()]
+}
+
+/// Makes an object for the address, under the lock of `making`.
+fn make(addr: usize, use_: u32, describe: impl Fn(&SyncObject)) {
+    let meta = shadow::meta(addr);
+    if let Some(s) = chain(meta.load(Acquire)).find(|s| s.is(addr & !7, VACANT)) {
+        let _held = s.lock.lock();
+        describe(s);
+        s.addr.store(addr, Relaxed);
+        s.use_.store(use_, Relaxed);
+        return;
+    }
+    let new = SyncObject::new(addr, use_);
+    describe(new);
     pages::note(addr, pages::SYNC);
-    new.next.store(first, Release);
-    meta.compare_exchange(first, new.handle.load(Relaxed), Release, Relaxed)
-        .is_ok()
+    loop {
+        let first = meta.load(Acquire);
+        new.next.store(first, Release);
+        let handle = new.handle.load(Relaxed);
+        if meta
+            .compare_exchange(first, handle, Release, Relaxed)
+            .is_ok()
+        {
+            return;
+        }
+    }
 }
 
 /// Remembers who allocated the heap block.
 pub(crate) fn record_block(addr: usize, size: usize, pc: Pc, goid: u64) {
-    let block = SyncObject::new(addr, HEAP_BLOCK);
-    block.size.store(size, Relaxed);
-    block.pc.store(pc.bits(), Relaxed);
-    block.goid.store(goid, Relaxed);
-    let meta = shadow::meta(addr);
-    while !publish(meta, meta.load(Acquire), block, addr) {}
+    let _making = making(addr).lock();
+    make(addr, HEAP_BLOCK, |block| {
+        block.size.store(size, Relaxed);
+        block.pc.store(pc.bits(), Relaxed);
+        block.goid.store(goid, Relaxed);
+    });
 }
 
 /// Size, place and goroutine of the allocation of the block that begins at `addr`.
@@ -189,16 +227,26 @@ pub(crate) fn block_at(addr: usize) -> Option<(usize, Pc, u64)> {
     ))
 }
 
-/// The memory is gone: its sync objects are freed. Whole granules: heap blocks and stacks are 8-aligned.
+/// The memory is gone: its sync objects are freed. Of a granule that lies inside in part only the objects inside are;
+/// what shares it may be in use at this moment, so the chain stays, with their places vacant.
 pub(crate) fn remove(addr: usize, size: usize) {
+    let end = addr.saturating_add(size);
     pages::each_marked(addr, size, pages::SYNC, |granule| {
         let meta = shadow::meta(granule);
-        if meta.load(Relaxed) != 0 {
-            let mut handle = meta.swap(0, Acquire); // pairs with `publish`
-            while let Some(object) = by_handle(handle) {
-                handle = object.next.load(Acquire);
-                object.give();
+        if meta.load(Relaxed) == 0 {
+            return;
+        }
+        if granule < addr || end < granule + 8 {
+            let _making = making(granule).lock();
+            for object in chain(meta.load(Acquire)) {
+                object.vacate(granule, addr..end);
             }
+            return;
+        }
+        let mut handle = meta.swap(0, Acquire); // pairs with `make`
+        while let Some(object) = by_handle(handle) {
+            handle = object.next.load(Acquire);
+            object.give();
         }
     });
 }

@@ -17,8 +17,8 @@ thread_local! {
 static ONE: Mutex<()> = Mutex::new(());
 
 fn init() -> GoCtx {
-    let log = std::env::temp_dir().join("raddle-race-threads");
-    let options = Options::parse(&format!("log_path={}", log.display())).expect("good options");
+    let mut options = Options::default();
+    options.log_path = String::from(concat!(env!("CARGO_TARGET_TMPDIR"), "/race-threads"));
     race::init(options, &HOST).0
 }
 
