@@ -207,6 +207,11 @@ unsafe fn after_end(m: &'static M, g: &'static G, _arg: *mut ()) {
     // SAFETY: nobody runs on the block any more.
     unsafe { tls::reset(g.block) };
     let ctx = g.race.take();
+    if ctx.is_some() {
+        // The next goroutine on this stack has nothing to do with this one's variables.
+        let base = g.slot.get().expect("a goroutine has a slot").base();
+        raddle_race::clear_shadow(base, g.stack_top - base);
+    }
     let fini = g.fini.take().expect("spawn sets it");
     g.transition_to_dead();
     let default = stack_is_default(g);

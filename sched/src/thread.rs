@@ -101,9 +101,13 @@ pub(crate) unsafe fn park(g: &'static G, unlock: UnlockFn, arg: *mut ()) {
         PARKED.fetch_add(1, Ordering::SeqCst);
         crate::sysmon::thread_parked();
     }
+    // As a goroutine does: it has no slot of the detector while it waits, and others act for it.
+    let ctx = g.race.get();
+    ctx.into_iter().for_each(raddle_race::switch_out);
     // SAFETY: by the contract.
     unsafe { unlock(arg) };
     g.thread_wait();
+    ctx.into_iter().for_each(raddle_race::switch_in);
     if plain {
         PARKED.fetch_sub(1, Ordering::SeqCst);
     }
