@@ -4,29 +4,9 @@
 //! that only waits costs one page. It is reused with its slot for one goroutine after another. A *thread G* stands for a
 //! plain OS thread: it has no stack of ours, and parking it blocks the thread.
 //!
-//! # States
-//!
-//! ```text
-//!            spawn                 execute                 goroutine ends
-//!   Idle ------------> Runnable ------------> Running ----------------------> Idle
-//!                       ^    ^                 |  | \
-//!                       |    +---- yield ------+  |  +-- blocking ---> Syscall
-//!                       |                         |  ^                    |
-//!                       +-- ready -- Waiting <----+  +--------------------+
-//!                                           park
-//! ```
-//!
-//! | state | stack belongs to | who may leave the state |
-//! | --- | --- | --- |
-//! | Idle | nobody | the spawner that took it off a free list |
-//! | Runnable | nobody; the G is in exactly one run queue | the M that took it off the queue |
-//! | Running | the M in `m` | that M |
-//! | Waiting | nobody | the one waker: the holder of the wait list's lock, or the winner of `claim` |
-//! | Syscall | the M in `m` | that M |
-//!
 //! # Invariants
 //!
-//! 1. All fields but the atomics are touched only by the owner of the stack as the table names it, and by a spawner before
+//! 1. All fields but the atomics are touched only by the owner of the stack as `state` names it, and by a spawner before
 //!    the G is first queued.
 //! 2. `m` is non-null exactly while an M owns the stack. A goroutine may use it between two points where it can switch.
 //! 3. A `G` is never freed while the process lives: slots are reused, thread Gs are recycled. So a late look at its state
@@ -34,15 +14,14 @@
 //!
 //! # Memory ordering
 //!
-//! - `park: store Release Waiting` ⇄ `ready: load Acquire`, both ordered besides by what `unlock` releases: the waker sees
-//!   the G off its stack.
-//! - `ready: store Release Runnable` ⇄ the run queue's push and pop (Release, Acquire): the next M sees the waker's writes.
-//!   For a thread G the state word itself is what the thread waits on (Acquire).
-//! - `try_claim: compare_exchange AcqRel`: of several wakers one wins, and sees what the waiter published.
+//! Of the state word: see `state`. `try_claim: compare_exchange AcqRel`: of several wakers one wins, and sees what the waiter
+//! published.
 
 use crate::m::M;
 use crate::rt::{Rt, UnlockFn};
 use crate::stack::{CoStack, Slot};
+pub(crate) use crate::state::State;
+use crate::state::StateWord;
 use crate::tls;
 use crate::wait::WaitReason;
 use corosensei::{Coroutine, Yielder};
@@ -53,29 +32,6 @@ use std::panic::Location;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
-
-/// What a G is doing. See the module's table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub(crate) enum State {
-    Idle = 0,
-    Runnable = 1,
-    Running = 2,
-    Waiting = 3,
-    Syscall = 4,
-}
-
-impl State {
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Idle => "idle",
-            Self::Runnable => "runnable",
-            Self::Running => "running",
-            Self::Waiting => "waiting",
-            Self::Syscall => "blocking call",
-        }
-    }
-}
 
 /// The coroutine of a goroutine: nothing passes through a switch but control.
 pub(crate) type Co = Coroutine<(), (), (), CoStack>;
@@ -89,7 +45,7 @@ pub(crate) type AfterFn = unsafe fn(m: &'static M, g: &'static G, arg: *mut ());
 /// run in turn miss the cache at every line of each.
 #[repr(C, align(16))]
 pub(crate) struct G {
-    state: AtomicU32,
+    pub(crate) state: StateWord,
     claim: AtomicU32,
     pub(crate) m: Cell<*const M>,
     /// The M that ran it last: its thread-local block still names that thread.
@@ -135,9 +91,9 @@ impl std::fmt::Debug for G {
 
 impl G {
     /// A G with no goroutine in it.
-    pub(crate) const fn new(is_thread: bool, block: tls::Block, stack_top: usize, slot: Option<Slot>) -> G {
+    pub(crate) fn new(is_thread: bool, block: tls::Block, stack_top: usize, slot: Option<Slot>) -> G {
         G {
-            state: AtomicU32::new(State::Idle as u32),
+            state: StateWord::new(),
             claim: AtomicU32::new(0),
             m: Cell::new(ptr::null()),
             last_m: Cell::new(ptr::null()),
@@ -165,96 +121,55 @@ impl G {
         }
     }
 
+    /// What it is doing.
     pub(crate) fn state(&self) -> State {
-        match self.state.load(Ordering::Acquire) {
-            0 => State::Idle,
-            1 => State::Runnable,
-            2 => State::Running,
-            3 => State::Waiting,
-            _ => State::Syscall,
-        }
+        self.state.load()
     }
 
-    /// Every change of state goes through here: the caller is the one that the table allows to make it.
-    fn transition(&self, from: State, to: State) {
-        debug_assert_eq!(self.state(), from, "goroutine {} cannot become {to:?}", self.id.get());
-        self.state.store(to as u32, Ordering::Release);
-    }
-
-    /// Idle -> Runnable: a spawner has filled the G and is about to queue it.
-    pub(crate) fn transition_to_spawned(&self) {
-        self.transition(State::Idle, State::Runnable);
-    }
-
-    /// Runnable -> Running: `m` took it off a queue.
-    pub(crate) fn transition_to_running(&self, m: *const M) {
-        self.transition(State::Runnable, State::Running);
+    /// `m` took it off a queue and is about to run it.
+    #[inline]
+    pub(crate) fn runs_on(&self, m: *const M) {
+        self.state.transition_to_running();
         self.m.set(m);
     }
 
-    /// Running -> Waiting, on g0, before what guards the wait is released.
-    pub(crate) fn transition_to_waiting(&self) {
+    /// On g0: it is off its stack, and waits.
+    #[inline]
+    pub(crate) fn waits(&self) {
         self.wait_since.store(crate::clock::coarse_ns(), Ordering::Relaxed);
         self.m.set(ptr::null());
-        self.transition(State::Running, State::Waiting);
+        self.state.transition_to_waiting();
     }
 
-    /// Running -> Runnable, on g0: it gave its turn up.
-    pub(crate) fn transition_to_yielded(&self) {
+    /// On g0: it is off its stack, and can run again at once.
+    #[inline]
+    pub(crate) fn yields(&self) {
         self.m.set(ptr::null());
-        self.transition(State::Running, State::Runnable);
+        self.state.transition_to_yielded();
     }
 
-    /// Waiting -> Runnable, by the one waker.
-    pub(crate) fn transition_to_ready(&self) {
-        self.transition(State::Waiting, State::Runnable);
-    }
-
-    /// Running -> Syscall and back, by the owning M: it goes on without a right to a P.
-    pub(crate) fn transition_to_syscall(&self) {
-        self.transition(State::Running, State::Syscall);
-    }
-
-    /// Syscall -> Running.
-    pub(crate) fn transition_from_syscall(&self) {
-        self.transition(State::Syscall, State::Running);
-    }
-
-    /// Running -> Idle, on g0: the goroutine is over.
-    pub(crate) fn transition_to_dead(&self) {
+    /// On g0: it is over.
+    pub(crate) fn dies(&self) {
         self.m.set(ptr::null());
-        self.transition(State::Running, State::Idle);
+        self.state.transition_to_dead();
     }
 
-    /// The thread of a thread G waits: Running -> Waiting.
-    pub(crate) fn thread_waits(&self) {
-        self.wait_since.store(crate::clock::coarse_ns(), Ordering::Relaxed);
-        self.transition(State::Running, State::Waiting);
+    /// A thread G begins its life running.
+    pub(crate) fn thread_begins(&self, id: u64) {
+        self.id.set(id);
+        self.state.transition_to_thread();
     }
 
-    /// Blocks the thread of a thread G until it is ready, then marks it running.
-    pub(crate) fn thread_wait(&self) {
-        while self.state.load(Ordering::Acquire) == State::Waiting as u32 {
-            crate::sys::futex::wait(&self.state, State::Waiting as u32, None);
-        }
-        self.transition(State::Runnable, State::Running);
-    }
-
-    /// The thread of a thread G ends.
-    pub(crate) fn thread_end(&self) {
-        self.transition(State::Running, State::Idle);
+    /// Blocks the thread of a thread G that waits until it is ready, then marks it running.
+    pub(crate) fn thread_blocks(&self) {
+        self.state.block_while_waiting();
+        self.state.transition_to_running();
     }
 
     /// Wakes the thread of a thread G.
     pub(crate) fn thread_ready(&self) {
-        self.transition_to_ready();
-        crate::sys::futex::wake(&raw const self.state, 1);
-    }
-
-    /// A thread G begins its life running.
-    pub(crate) fn thread_begin(&self, id: u64) {
-        self.id.set(id);
-        self.state.store(State::Running as u32, Ordering::Release);
+        self.state.transition_to_ready();
+        self.state.wake_blocked();
     }
 
     pub(crate) fn set_wait(&self, reason: WaitReason, at: &'static Location<'static>) {

@@ -1,6 +1,6 @@
 //! The G/M/P scheduler of Raddle: goroutines on a few OS threads.
 //!
-//! In reading order: `g` (goroutines and their states), `m` (threads), `p` (the right to run), `idle` (the protocol that
+//! In reading order: `state`, `g` (goroutines), `m` (threads), `p` (the right to run), `idle` (the protocol that
 //! loses no wake-up), `sched` (what they share), `proc` (the loop), `rt` (into and out of the runtime, park and ready),
 //! `spawn` (life and death of a goroutine), `timer`, `blocking`, `resize` (stop the world, `set_procs`), `sysmon`, `signal`
 //! (hogs and stack overflow), `thread` (plain threads as users), `deadlock`, `boot`; below them `stack`, `tls`, `arch`, `sys`.
@@ -26,6 +26,7 @@ mod sched;
 mod signal;
 mod spawn;
 mod stack;
+mod state;
 mod sync;
 pub mod sys;
 mod sysmon;

@@ -104,7 +104,7 @@ fn run_on_its_m(m: &'static M, owner: &'static M) {
 /// Runs `g` until it leaves its stack, then does what it asked for.
 fn execute(m: &'static M, g: &'static G, new_turn: bool) {
     let p = m.must_p();
-    g.transition_to_running(m);
+    g.runs_on(m);
     // Both counters: only the holder writes.
     p.switches.store(p.switches.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     if new_turn {
@@ -338,7 +338,7 @@ fn keep_timers(s: &Sched) -> Option<u64> {
 /// The M's goroutine enters a blocking call: its P can be taken by others from now on.
 pub(crate) fn enter_syscall(m: &M, g: &G) -> &'static P {
     let p = m.must_p();
-    g.transition_to_syscall();
+    g.state.transition_to_syscall();
     m.set_p(None);
     p.syscall_tick.store(p.syscall_tick.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     p.set_status(Status::Syscall);
@@ -347,7 +347,7 @@ pub(crate) fn enter_syscall(m: &M, g: &G) -> &'static P {
 
 /// The blocking call is over: takes the same P back, or another that is idle. False: there is none.
 pub(crate) fn exit_syscall(m: &M, g: &G, p: &'static P) -> bool {
-    g.transition_from_syscall();
+    g.state.transition_from_syscall();
     if p.take_from(Status::Syscall, Status::Running) {
         m.set_p(Some(p));
         return true;

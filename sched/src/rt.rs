@@ -15,7 +15,7 @@
 //!
 //! A goroutine parks by suspending to g0 with the *unlock callback*; g0 marks it Waiting and runs the callback when it is
 //! off its stack. So whoever finds it in a wait list, having taken the lock that the callback gave back, may run it at once:
-//! no window in which a wake-up meets a goroutine still on its stack. `tests/loom` below checks the order of the two steps.
+//! no window in which a wake-up meets a goroutine still on its stack. `state::tests` checks the order of the two steps with loom.
 //!
 //! # Blocking
 //!
@@ -181,7 +181,7 @@ impl Rt {
             g.thread_ready();
             return;
         }
-        g.transition_to_ready();
+        g.state.transition_to_ready();
         self.make_next(g, Wake::ForNext);
     }
 
@@ -253,20 +253,20 @@ impl Drop for Rt {
 /// The caller waits: Waiting first, then the guard of its wait is given back.
 unsafe fn after_park(_m: &'static M, g: &'static G, arg: *mut ()) {
     let unlock = g.unlock.take().expect("park sets it");
-    g.transition_to_waiting();
+    g.waits();
     // SAFETY: by the contract of `park`. From here on `g` may run elsewhere.
     unsafe { unlock(arg) };
 }
 
 /// The caller goes to the tail of the global queue: behind everything that waits.
 pub(crate) unsafe fn after_yield(_m: &'static M, g: &'static G, _arg: *mut ()) {
-    g.transition_to_yielded();
+    g.yields();
     sched().inject(g);
 }
 
 /// The caller goes to the tail of its P's queue.
 unsafe fn after_yield_local(m: &'static M, g: &'static G, _arg: *mut ()) {
-    g.transition_to_yielded();
+    g.yields();
     match m.p() {
         // Wakes nobody: the queue is one longer, and this P takes one off it right now.
         Some(p) => p.push(g),

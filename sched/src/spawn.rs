@@ -133,7 +133,7 @@ impl Rt {
             let start = || raddle_race::go_start(raddle_race::current(), id, Pc::at(options.at));
             g.race.set(Some(options.race.unwrap_or_else(start)));
         }
-        g.transition_to_spawned();
+        g.state.transition_to_spawned();
         self.make_next(g, Wake::ForNext);
         Ok(id)
     }
@@ -213,7 +213,7 @@ unsafe fn after_end(m: &'static M, g: &'static G, _arg: *mut ()) {
         raddle_race::clear_shadow(base, g.stack_top - base);
     }
     let fini = g.fini.take().expect("spawn sets it");
-    g.transition_to_dead();
+    g.dies();
     let default = stack_is_default(g);
     match m.p() {
         Some(p) => {

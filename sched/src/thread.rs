@@ -56,7 +56,7 @@ impl Drop for Owner {
                 raddle_race::switch_out(ctx);
                 raddle_race::go_end(ctx);
             }
-            g.thread_end();
+            g.dies();
             FREE.lock().push(g);
         }
     }
@@ -75,7 +75,7 @@ pub(crate) fn thread_g() -> &'static G {
         g
     });
     let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-    g.thread_begin(id);
+    g.thread_begins(id);
     if raddle_race::enabled() {
         let ctx = raddle_race::thread_start(id);
         g.race.set(Some(ctx));
@@ -94,7 +94,7 @@ pub(crate) fn thread_g() -> &'static G {
 ///
 /// As [`Rt::park`](crate::Rt::park); `g` is the calling thread's.
 pub(crate) unsafe fn park(g: &'static G, unlock: UnlockFn, arg: *mut ()) {
-    g.thread_waits();
+    g.waits();
     // An M's own thread G is not counted: the M is busy, which is known.
     let plain = g.id.get() >= FIRST_ID;
     if plain {
@@ -106,7 +106,7 @@ pub(crate) unsafe fn park(g: &'static G, unlock: UnlockFn, arg: *mut ()) {
     ctx.into_iter().for_each(raddle_race::switch_out);
     // SAFETY: by the contract.
     unsafe { unlock(arg) };
-    g.thread_wait();
+    g.thread_blocks();
     ctx.into_iter().for_each(raddle_race::switch_in);
     if plain {
         PARKED.fetch_sub(1, Ordering::SeqCst);
