@@ -10,7 +10,7 @@
 //! 1. Everything but `len`, `closed`, `reserved` and the counts is touched under `lock` only. These are written under it
 //!    (the counts aside) and may be read without, as hints and for `len()` and the like.
 //! 2. Peers wait for receiving only if the buffer is empty; peers wait for sending only if `len + reserved == cap`;
-//!    nobody waits on a closed channel.
+//!    nobody waits on a closed channel. Both may wait at once only while all places are reserved and empty.
 //! 3. The buffer is first in, first out, and so are both queues: a new element goes to the longest waiting receiver
 //!    straight from the sender's stack; a place that becomes free goes to the longest waiting sender.
 //! 4. `reserved` places belong to sends that a select has chosen and not yet completed; they hold no element yet.
@@ -274,7 +274,7 @@ impl Chan {
         // SAFETY: the caller's lock.
         if let Some(w) = unsafe { self.recvq.take_peer() } {
             // SAFETY: `w` is won, and parked with a slot for one element.
-            unsafe { self.hand_over(w, src) };
+            unsafe { self.hand_over(w, src, None) };
             return Polled::Done(Some(w.g()));
         }
         match &self.body {
@@ -317,9 +317,9 @@ impl Chan {
             .store(self.len.load(Ordering::Relaxed) + 1, Ordering::Release); // pairs with the hints
     }
 
-    /// Moves an element straight to a parked receiver.
+    /// Moves an element straight to a parked receiver, on behalf of the caller or of the parked `from`.
     #[inline(always)]
-    unsafe fn hand_over(&self, w: &Waiter, src: *const u8) {
+    unsafe fn hand_over(&self, w: &Waiter, src: *const u8, from: Option<GRef>) {
         // SAFETY: `src` is the caller's element, the slot is the parked receiver's (waiter.rs, invariants 3 and 4).
         unsafe { self.elem.move_one(src, w.slot()) };
         w.finish(Outcome::Done);
@@ -327,7 +327,7 @@ impl Chan {
             Body::Ring(ring) if raddle_race::enabled() => {
                 // As if it went through the buffer, which is empty: both pass the next slot.
                 let slot = ring.tail_slot(&self.elem);
-                hooks::slot_passed(slot, None);
+                hooks::slot_passed(slot, from);
                 hooks::slot_passed(slot, Some(w.g()));
                 ring.advance_tail();
                 ring.advance_head();
@@ -410,29 +410,45 @@ impl Chan {
         }
     }
 
-    /// A place in the ring is free: gives it to the longest waiting sender. Returns whom to ready.
+    /// A place in the ring is free: gives it to the longest waiting sender, and so on while there is one. Returns whom to ready.
+    ///
+    /// Receivers may be waiting, too, if the place was a reserved one: they waited for its value. They are served first, by
+    /// elements that need no place then.
     #[cold]
     unsafe fn place_freed(&self, rt: &Rt, ring: &Ring) -> Option<GRef> {
-        // SAFETY: the caller's lock.
-        let Some(w) = (unsafe { self.sendq.take_peer() }) else {
-            // SAFETY: as above.
-            unsafe { self.notify(rt, &self.sendq) };
-            return None;
-        };
-        if w.is_promise() {
-            self.reserved
-                .store(self.reserved.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-            w.finish(Outcome::Reserved);
-        } else {
-            // SAFETY: the parked sender's slot holds its element, and there is room.
-            unsafe { self.push_ring(ring, w.slot(), Some(w.g())) };
-            w.finish(Outcome::Done);
-            if self.recvq.has_observers() {
+        let mut wake: Option<GRef> = None;
+        while self.len.load(Ordering::Relaxed) + self.reserved.load(Ordering::Relaxed) < ring.cap()
+        {
+            // SAFETY: the caller's lock.
+            let Some(w) = (unsafe { self.sendq.take_peer() }) else {
+                // SAFETY: as above.
+                unsafe { self.notify(rt, &self.sendq) };
+                break;
+            };
+            if w.is_promise() {
+                self.reserved
+                    .store(self.reserved.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+                w.finish(Outcome::Reserved);
+            // SAFETY: the caller's lock.
+            } else if let Some(receiver) = unsafe { self.recvq.take_peer() } {
+                // SAFETY: both are parked and won; the sender's slot holds its element.
+                unsafe { self.hand_over(receiver, w.slot(), Some(w.g())) };
+                w.finish(Outcome::Done);
+                // SAFETY: taken off its list.
+                unsafe { rt.ready(receiver.g()) };
+            } else {
+                // SAFETY: the parked sender's slot holds its element, and there is room.
+                unsafe { self.push_ring(ring, w.slot(), Some(w.g())) };
+                w.finish(Outcome::Done);
                 // SAFETY: the caller's lock.
                 unsafe { self.notify(rt, &self.recvq) };
             }
+            if let Some(earlier) = wake.replace(w.g()) {
+                // SAFETY: taken off its list.
+                unsafe { rt.ready(earlier) };
+            }
         }
-        Some(w.g())
+        wake
     }
 
     /// Wakes all observers of a queue.
@@ -543,7 +559,7 @@ impl Chan {
                 // be linked to us since a moment ago only, and is off its stack once its `park` has unlocked.
                 let w = unsafe { &*w };
                 // SAFETY: as above, and `src` by the contract.
-                unsafe { self.hand_over(w, src) };
+                unsafe { self.hand_over(w, src, None) };
                 // SAFETY: locked above; the right to wake `w` came with the grant.
                 unsafe { self.unlock_and_ready(&rt, Some(w.g())) };
                 true
@@ -557,6 +573,15 @@ impl Chan {
                 // SAFETY: locked; `src` by the contract.
                 match unsafe { self.poll_send(&rt, src) } {
                     Polled::Done(g) => {
+                        if let (Some(_), Body::Ring(ring)) = (g, &self.body) {
+                            // The element went to a waiting receiver, so the place is free.
+                            // SAFETY: locked.
+                            let sender = unsafe { self.place_freed(&rt, ring) };
+                            if let Some(sender) = sender {
+                                // SAFETY: taken off its list.
+                                unsafe { rt.ready(sender) };
+                            }
+                        }
                         // SAFETY: locked; `g` was taken off its list.
                         unsafe { self.unlock_and_ready(&rt, g) };
                         true
