@@ -18,8 +18,13 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Looks at the word before giving the CPU away: about as long as the system call takes.
-const SPINS: u32 = 100;
+/// Pauses before the first look at a held lock; twice as many before each further one.
+///
+/// Long for a critical section, on purpose: looking often takes the cache line from the holder, and where two CPUs take turns at
+/// every operation both are slower than when each does a few in a row.
+const FIRST_PAUSES: u32 = 8;
+/// Pauses before the last look; after it the CPU is given away.
+const LAST_PAUSES: u32 = 256;
 /// Times the CPU is given away before sleeping.
 const YIELDS: u32 = 50;
 /// Sleeps between looks after that.
@@ -57,11 +62,13 @@ impl SpinLock {
     fn lock_contended(&self) {
         let mut rounds = 0;
         loop {
-            for _ in 0..SPINS {
+            let mut pauses = FIRST_PAUSES;
+            while pauses <= LAST_PAUSES {
+                (0..pauses).for_each(|_| std::hint::spin_loop());
                 if !self.held.load(Ordering::Relaxed) && self.try_lock() {
                     return;
                 }
-                std::hint::spin_loop();
+                pauses *= 2;
             }
             if rounds < YIELDS {
                 rounds += 1;

@@ -60,7 +60,7 @@ fn grammar() {
     }
     let x = select! {
         recv(r) -> _ => 3.0,
-        recv(r) -> _ => match 7 + 3 { _ => 3.0 },
+        recv(r) -> _ => if r.is_empty() { 3.0 } else { 4.0 },
         recv(r) -> msg => if msg.is_ok() { 3. } else { 4. },
         default => 7.
     };
@@ -320,6 +320,15 @@ fn reserved_places_count() {
     assert_eq!(r.try_recv(), Err(TryRecvError::Disconnected));
 }
 
+/// Drops an operation as a panic would: without one of its own.
+fn drop_quietly(oper: SelectedOperation<'_>) {
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        let _oper = oper;
+        std::panic::resume_unwind(Box::new(()));
+    }));
+    assert!(result.is_err());
+}
+
 on_both! {
     fn unblocks_on_either_case(crew) {
         for cap in [0, 1] {
@@ -536,6 +545,37 @@ on_both! {
                 r2.recv().unwrap();
             }
         });
+    }
+
+    fn a_given_up_place_goes_to_who_waits(crew) {
+        // All places are reserved, a sender and two receivers wait; then the place is used for a receiver, or given back.
+        for complete in [false, true] {
+            for _ in 0..50 {
+                let (s, r) = bounded::<usize>(1);
+                let mut sel = Select::new();
+                sel.send(&s);
+                let oper = sel.select();
+                for n in 1..4 {
+                    let s = s.clone();
+                    crew.go(move || s.send(n).unwrap());
+                }
+                let (done, sums) = unbounded();
+                for _ in 0..3 {
+                    let (r, done) = (r.clone(), done.clone());
+                    crew.go(move || done.send(r.recv().unwrap()).unwrap());
+                }
+                (0..20).for_each(|_| raddle_sched::yield_now());
+                if complete {
+                    oper.send(&s, 10).unwrap();
+                } else {
+                    drop_quietly(oper);
+                }
+                drop(done);
+                let got: usize = sums.iter().sum();
+                let left: usize = if complete { r.recv().unwrap() } else { 0 };
+                assert_eq!(got + left, if complete { 16 } else { 6 });
+            }
+        }
     }
 
     fn parked_sends_get_places(crew) {

@@ -1,0 +1,121 @@
+//! The end of a channel: closing it, dropping what nobody will receive, freeing the buffer.
+
+use super::{Body, Chan};
+use crate::hooks;
+use crate::list::List;
+use crate::waiter::Outcome;
+use raddle_sched::enter;
+use std::panic::Location;
+use std::sync::atomic::Ordering;
+
+impl Chan {
+    /// Closes the channel. Returns whether it was open.
+    pub(crate) fn close(&self, at: &'static Location<'static>) -> bool {
+        hooks::closes(self, at);
+        self.disconnect()
+    }
+
+    /// Closes and wakes all who wait. Returns whether the channel was open.
+    pub(crate) fn disconnect(&self) -> bool {
+        if matches!(self.body, Body::Never) {
+            return false;
+        }
+        let rt = enter();
+        self.lock();
+        if self.closed.load(Ordering::Relaxed) {
+            // SAFETY: locked above.
+            unsafe { self.unlock() };
+            return false;
+        }
+        self.closed.store(true, Ordering::Release); // pairs with the hints
+        for queue in [&self.recvq, &self.sendq] {
+            // Under the lock, so that nothing but the queue is needed to remember them; closing is rare.
+            // SAFETY: locked above.
+            while let Some(w) = unsafe { queue.take_any() } {
+                w.finish(Outcome::Closed);
+                // SAFETY: taken off its list with its claim won.
+                unsafe { rt.ready(w.g()) };
+            }
+        }
+        // SAFETY: locked above.
+        unsafe { self.unlock() };
+        true
+    }
+
+    /// Drops what is buffered: after the last receiver's end.
+    ///
+    /// # Safety
+    ///
+    /// The channel is closed and no receiver is left (invariant 5).
+    pub(crate) unsafe fn discard(&self) {
+        /// Goes on with the next element if dropping one panics, as collections do.
+        struct Rest<'a>(&'a Chan);
+        impl Rest<'_> {
+            fn run(&self) {
+                let chan = self.0;
+                loop {
+                    let len = chan.len.load(Ordering::Relaxed);
+                    if len == 0 {
+                        return;
+                    }
+                    chan.len.store(len - 1, Ordering::Relaxed);
+                    match &chan.body {
+                        Body::Ring(ring) => {
+                            let slot = ring.head_slot(&chan.elem);
+                            ring.advance_head();
+                            hooks::slot_emptied(slot);
+                            // SAFETY: the head slot held an element, which is ours by invariant 5.
+                            unsafe { chan.elem.drop_one(slot) };
+                        }
+                        Body::List(list) => {
+                            let slot = list.front(&chan.elem);
+                            hooks::slot_emptied(slot);
+                            let guard = Spent { chan, list };
+                            // SAFETY: as above; the block stays until `guard` ends.
+                            unsafe { chan.elem.drop_one(slot) };
+                            drop(guard);
+                        }
+                        Body::Zero | Body::Clock(_) | Body::Never => return,
+                    }
+                }
+            }
+        }
+        impl Drop for Rest<'_> {
+            fn drop(&mut self) {
+                self.run();
+            }
+        }
+        /// Steps over the front slot once its element has been dropped, or has panicked.
+        struct Spent<'a> {
+            chan: &'a Chan,
+            list: &'a List,
+        }
+        impl Drop for Spent<'_> {
+            fn drop(&mut self) {
+                let block = self.list.pop();
+                // SAFETY: the list gave the block up.
+                unsafe { self.list.free_block(block, &self.chan.elem) };
+            }
+        }
+        if !self.elem.needs_drop() && !matches!(self.body, Body::List(_)) {
+            self.len.store(0, Ordering::Relaxed);
+            return;
+        }
+        Rest(self).run();
+    }
+
+    /// Frees the buffer.
+    ///
+    /// # Safety
+    ///
+    /// No handle is left, and the buffer is empty.
+    pub(crate) unsafe fn free_buffer(&self) {
+        match &self.body {
+            // SAFETY: made with this `elem`.
+            Body::Ring(ring) => unsafe { ring.free(&self.elem) },
+            // SAFETY: as above.
+            Body::List(list) => unsafe { list.free(&self.elem) },
+            Body::Zero | Body::Clock(_) | Body::Never => {}
+        }
+    }
+}
