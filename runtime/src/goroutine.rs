@@ -2,16 +2,13 @@
 
 use crate::join::{ExitToken, JoinHandle, PacketPtr, finish};
 use raddle_race::GoCtx;
-use raddle_sched::{SpawnOptions, StackError, Task, enter};
+use raddle_sched::{DATA_BYTES, SpawnOptions, StackError, Task, enter};
 use std::alloc::Layout;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::ptr;
 use std::sync::Arc;
 use std::{fmt, io};
-
-/// Closures larger than this are boxed: they would crowd the stack.
-const INLINE_MAX: usize = 2048;
 
 /// Starts a goroutine that runs `f`.
 ///
@@ -123,16 +120,11 @@ where
 {
     crate::boot::ensure();
     let options = SpawnOptions { name, stack_size, at, race: None };
-    if size_of::<F>() + size_of::<L>() > INLINE_MAX {
-        let f: Box<dyn FnOnce() -> T + Send> = Box::new(f);
-        // SAFETY: the caller's contract.
-        return unsafe { spawn_with(f, last, options) };
-    }
     // SAFETY: the caller's contract.
     unsafe { spawn_with(f, last, options) }
 }
 
-/// The typed shell around [`Rt::spawn`](raddle_sched::Rt::spawn).
+/// The typed shell around [`Rt::spawn`](raddle_sched::Rt::spawn). A closure too large for a G is boxed.
 ///
 /// # Safety
 ///
@@ -143,6 +135,11 @@ where
     T: Send,
     L: Last + Send,
 {
+    if size_of::<Body<F, T, L>>() > DATA_BYTES || align_of::<Body<F, T, L>>() > 16 {
+        let f: Box<dyn FnOnce() -> T + Send> = Box::new(f);
+        // SAFETY: the caller's contract.
+        return unsafe { spawn_with(f, last, options) };
+    }
     let packet = PacketPtr::new();
     let mut body = ManuallyDrop::new(Body { f, packet, last });
     let task = Task {

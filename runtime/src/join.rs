@@ -9,7 +9,7 @@
 //!
 //! | state | meaning | result belongs to | packet is freed by |
 //! | --- | --- | --- | --- |
-//! | RUNNING | | the goroutine | |
+//! | RUNNING | (a result without destructor may be there) | the goroutine | |
 //! | STORED | the result is there; thread-local destructors run | the handle | |
 //! | a waiter | the handle's owner waits | the goroutine, then the handle | the handle |
 //! | DONE | the goroutine is over | the handle | the handle |
@@ -162,11 +162,16 @@ impl<T> PacketPtr<T> {
     /// On the goroutine, at its end: leaves the result, or drops it if nobody will ask.
     pub(crate) fn store(&self, result: Result<T, Box<dyn Any + Send>>) {
         let result = result.map_err(|panic| JoinError { panic: (!panic.is::<ExitToken>()).then_some(panic) });
+        let ok = result.is_ok();
         let Packet { head, result: place } = self.get();
         // SAFETY: the place is the goroutine's until STORED.
         unsafe { (*place.get()).write(result) };
         if race::enabled() {
             race::release_merge(head.key());
+        }
+        if !std::mem::needs_drop::<T>() && ok {
+            // Who drops it does not matter: `finish` says that it is there.
+            return;
         }
         let found = head.state.compare_exchange(RUNNING, STORED, Ordering::Release, Ordering::Acquire);
         if found == Err(DETACHED) {

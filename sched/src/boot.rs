@@ -3,7 +3,7 @@
 //! Order: thread-local mode, signal handlers, Ps, sysmon. Nothing runs before the last step, and nothing is ever taken down.
 
 use crate::sched::{MAX_PROCS, Sched, try_sched};
-use crate::{resize, rt, signal, spawn, stack, sys, sysmon, tls};
+use crate::{bind, resize, rt, signal, stack, sys, sysmon, tls};
 use parking_lot::Once;
 use raddle_race::ProcCtx;
 use std::sync::atomic::Ordering;
@@ -73,7 +73,7 @@ fn start(options: &BootOptions) {
     // A thread that was here first goes on as what it is: it has no M.
     debug_assert!(rt::this_m().is_null());
     if options.stack_size != 0 {
-        spawn::DEFAULT_STACK.store(options.stack_size, Ordering::Relaxed);
+        bind::DEFAULT_STACK.store(options.stack_size, Ordering::Relaxed);
     }
     let seed = if options.seed == 0 { sys::now_ns() } else { options.seed };
     // Ages count from the last reading of the clock: there must have been one.

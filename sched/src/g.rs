@@ -1,16 +1,18 @@
 //! G: a goroutine, or an OS thread that uses the runtime.
 //!
-//! A goroutine's `G` lies at the top of its stack slot, above its thread-local block and its stack, so that a goroutine
-//! that only waits costs one page. It is reused with its slot for one goroutine after another. A *thread G* stands for a
-//! plain OS thread: it has no stack of ours, and parking it blocks the thread.
+//! Gs lie side by side in chunks of their own, with the closure that the goroutine will run. A goroutine gets a stack when it
+//! first runs, and gives it back when it ends: one that waits for its first turn costs a G only, and those that run through
+//! without waiting do so one after the other on one warm stack. A *thread G* stands for a plain OS thread: it has no stack
+//! of ours, and parking it blocks the thread.
 //!
 //! # Invariants
 //!
 //! 1. All fields but the atomics are touched only by the owner of the stack as `state` names it, and by a spawner before
 //!    the G is first queued.
 //! 2. `m` is non-null exactly while an M owns the stack. A goroutine may use it between two points where it can switch.
-//! 3. A `G` is never freed while the process lives: slots are reused, thread Gs are recycled. So a late look at its state
-//!    word, or a futex wake on it, is harmless.
+//! 3. A `G` is never freed while the process lives, but recycled. So a late look at its state word, or a futex wake on it, is
+//!    harmless.
+//! 4. Between spawn and the goroutine's first step its closure lies in `data`.
 //!
 //! # Memory ordering
 //!
@@ -19,10 +21,10 @@
 
 use crate::m::M;
 use crate::rt::{Rt, UnlockFn};
-use crate::stack::{CoStack, Slot};
+use crate::bind::Stack;
+use crate::stack::CoStack;
 pub(crate) use crate::state::State;
 use crate::state::StateWord;
-use crate::tls;
 use crate::wait::WaitReason;
 use corosensei::{Coroutine, Yielder};
 use raddle_race::GoCtx;
@@ -39,11 +41,14 @@ pub(crate) type Co = Coroutine<(), (), (), CoStack>;
 /// What the scheduler does for a G that has just left its stack. Runs on g0.
 pub(crate) type AfterFn = unsafe fn(m: &'static M, g: &'static G, arg: *mut ());
 
+/// The largest closure that a G holds, in bytes; its alignment is at most 16.
+pub const DATA_BYTES: usize = 128;
+
 /// See the module's head.
 ///
 /// The order of fields is that of use: what a switch touches comes first, in few cache lines. A thousand goroutines that
 /// run in turn miss the cache at every line of each.
-#[repr(C, align(16))]
+#[repr(C, align(64))]
 pub(crate) struct G {
     pub(crate) state: StateWord,
     claim: AtomicU32,
@@ -57,26 +62,27 @@ pub(crate) struct G {
     /// Set by the deadlock report: the goroutine prints where it is and suspends again.
     pub(crate) dump: Cell<bool>,
     pub(crate) after: Cell<Option<(AfterFn, *mut ())>>,
-    // The first cache line ends here: see `spawn::g_of`.
+    pub(crate) yielder: Cell<*const Yielder<(), ()>>,
     pub(crate) unlock: Cell<Option<UnlockFn>>,
     wait_at: Cell<Option<&'static Location<'static>>>,
     wait_since: AtomicU64,
-    pub(crate) yielder: Cell<*const Yielder<(), ()>>,
     pub(crate) co: UnsafeCell<MaybeUninit<Co>>,
     pub(crate) locked_m: Cell<*const M>,
     pub(crate) race: Cell<Option<GoCtx>>,
-    pub(crate) block: tls::Block,
+    pub(crate) stack: Cell<Option<Stack>>,
     pub(crate) id: Cell<u64>,
     /// The next G in a free list.
     pub(crate) link: AtomicPtr<G>,
-    pub(crate) slot: Cell<Option<Slot>>,
-    /// The top of the stack proper, below the thread-local block.
-    pub(crate) stack_top: usize,
-    pub(crate) entry: Cell<Option<(unsafe fn(*mut u8), *mut u8)>>,
+    pub(crate) entry: Cell<Option<unsafe fn(*mut u8)>>,
     pub(crate) fini: Cell<Option<(unsafe fn(&Rt, *mut ()), *mut ())>>,
     pub(crate) name: Cell<Option<Arc<str>>>,
     pub(crate) created_at: Cell<Option<&'static Location<'static>>>,
+    pub(crate) data: UnsafeCell<MaybeUninit<Data>>,
 }
+
+/// Room for a closure.
+#[repr(C, align(16))]
+pub(crate) struct Data([u8; DATA_BYTES]);
 
 // SAFETY: by invariant 1 the cells are the owner's; the others use the atomics, and read the wait's cells of parked Gs.
 unsafe impl Sync for G {}
@@ -91,33 +97,32 @@ impl std::fmt::Debug for G {
 
 impl G {
     /// A G with no goroutine in it.
-    pub(crate) fn new(is_thread: bool, block: tls::Block, stack_top: usize, slot: Option<Slot>) -> G {
+    pub(crate) fn new(is_thread: bool) -> G {
         G {
             state: StateWord::new(),
             claim: AtomicU32::new(0),
             m: Cell::new(ptr::null()),
             last_m: Cell::new(ptr::null()),
-            id: Cell::new(0),
-            race: Cell::new(None),
             rt_depth: Cell::new(1),
             wait_reason: Cell::new(WaitReason::None),
             is_thread,
             dump: Cell::new(false),
+            after: Cell::new(None),
+            yielder: Cell::new(ptr::null()),
+            unlock: Cell::new(None),
             wait_at: Cell::new(None),
             wait_since: AtomicU64::new(0),
-            after: Cell::new(None),
-            unlock: Cell::new(None),
-            link: AtomicPtr::new(ptr::null_mut()),
-            locked_m: Cell::new(ptr::null()),
             co: UnsafeCell::new(MaybeUninit::uninit()),
-            yielder: Cell::new(ptr::null()),
-            slot: Cell::new(slot),
-            block,
-            stack_top,
+            locked_m: Cell::new(ptr::null()),
+            race: Cell::new(None),
+            stack: Cell::new(None),
+            id: Cell::new(0),
+            link: AtomicPtr::new(ptr::null_mut()),
             entry: Cell::new(None),
             fini: Cell::new(None),
             name: Cell::new(None),
             created_at: Cell::new(None),
+            data: UnsafeCell::new(MaybeUninit::uninit()),
         }
     }
 

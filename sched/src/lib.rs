@@ -2,7 +2,7 @@
 //!
 //! In reading order: `state`, `g` (goroutines), `m` (threads), `p` (the right to run), `idle` (the protocol that
 //! loses no wake-up), `sched` (what they share), `proc` (the loop), `rt` (into and out of the runtime, park and ready),
-//! `spawn` (life and death of a goroutine), `timer`, `blocking`, `resize` (stop the world, `set_procs`), `sysmon`, `signal`
+//! `spawn` and `bind` (life and death of a goroutine, and its stack), `timer`, `blocking`, `resize` (stop the world, `set_procs`), `sysmon`, `signal`
 //! (hogs and stack overflow), `thread` (plain threads as users), `deadlock`, `boot`; below them `stack`, `tls`, `arch`, `sys`.
 //!
 //! The floors above use [`enter`], [`Rt::park`], [`Rt::ready`], [`Timer`], [`Lock`] and [`Rt::spawn`].
@@ -11,6 +11,7 @@
 compile_error!("Raddle runs on x86-64 Linux with glibc");
 
 mod arch;
+mod bind;
 mod blocking;
 mod boot;
 mod clock;
@@ -37,7 +38,7 @@ mod wait;
 
 pub use blocking::blocking;
 pub use boot::{BootOptions, boot, is_booted};
-pub use g::GRef;
+pub use g::{DATA_BYTES, GRef};
 pub use resize::{procs, set_procs};
 pub use rt::{Rt, UnlockFn, enter, lock_os_thread, tls_mode, unlock_os_thread, yield_now};
 pub use sched::MAX_PROCS;

@@ -77,7 +77,7 @@ impl M {
             note: Note::new(),
             locked_g: Cell::new(ptr::null()),
             locks: Cell::new(0),
-            thread_g: G::new(true, tls::Block::NONE, 0, None),
+            thread_g: G::new(true),
         }
     }
 

@@ -22,6 +22,7 @@
 //! - `status: compare_exchange/store Release` ⇄ `compare_exchange Acquire`: the next holder sees the owner-only fields.
 //! - `runnext: swap SeqCst` to put, `swap AcqRel` to take: publishes the G, and takes it exactly once.
 
+use crate::bind::Cache;
 use crate::g::G;
 use crate::timer::Heap;
 use crossbeam_deque::{Stealer, Worker};
@@ -66,6 +67,7 @@ pub(crate) struct P {
     live: AtomicI64,
     // Owner-only from here (invariant 1).
     pub(crate) deque: Worker<Queued>,
+    pub(crate) stacks: Cache,
     free: Cell<*mut G>,
     free_len: Cell<u32>,
     ids: Cell<(u64, u64)>,
@@ -105,6 +107,7 @@ impl P {
             timers: Heap::new(),
             live: AtomicI64::new(0),
             deque,
+            stacks: Cache::new(),
             free: Cell::new(ptr::null_mut()),
             free_len: Cell::new(0),
             ids: Cell::new((0, 0)),
@@ -287,6 +290,24 @@ impl FreeList {
         g.link.store(self.head, Ordering::Relaxed);
         self.head = ptr::from_ref(g).cast_mut();
         self.len += 1;
+    }
+
+    /// Adds all of `other`.
+    pub(crate) fn append(&mut self, mut other: FreeList) {
+        while let Some(g) = other.pop() {
+            self.push(g);
+        }
+    }
+
+    /// Takes up to `n`.
+    pub(crate) fn take(&mut self, n: u32) -> FreeList {
+        let mut taken = FreeList::new();
+        while taken.len < n
+            && let Some(g) = self.pop()
+        {
+            taken.push(g);
+        }
+        taken
     }
 
     pub(crate) fn pop(&mut self) -> Option<&'static G> {

@@ -20,7 +20,7 @@ use crate::m::{ATTN_PREEMPT, M};
 use crate::p::{P, Queued, Status};
 use crate::rt::Rt;
 use crate::sched::{Sched, sched};
-use crate::{clock, resize, rt, tls};
+use crate::{bind, clock, resize, rt, tls};
 use crossbeam_deque::Steal;
 use std::ptr;
 use std::sync::atomic::Ordering;
@@ -104,6 +104,9 @@ fn run_on_its_m(m: &'static M, owner: &'static M) {
 /// Runs `g` until it leaves its stack, then does what it asked for.
 fn execute(m: &'static M, g: &'static G, new_turn: bool) {
     let p = m.must_p();
+    if g.stack.get().is_none() {
+        bind::bind_late(g, p);
+    }
     g.runs_on(m);
     // Both counters: only the holder writes.
     p.switches.store(p.switches.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
@@ -135,7 +138,8 @@ fn execute(m: &'static M, g: &'static G, new_turn: bool) {
 /// The switch itself: no thread-local is used in here (invariant 3), hence never inlined.
 #[inline(never)]
 pub(crate) fn switch_to(m: &M, g: &'static G) {
-    // SAFETY: spawn has written the coroutine; a Running G belongs to this M.
+    let block = g.stack.get().expect("it was bound before").block;
+    // SAFETY: `bind` has written the coroutine; a Running G belongs to this M.
     let co: &mut Co = unsafe { (*g.co.get()).assume_init_mut() };
     let thread_bound = tls::mode() == tls::TlsMode::Thread;
     if thread_bound {
@@ -144,7 +148,7 @@ pub(crate) fn switch_to(m: &M, g: &'static G) {
     }
     let moved = !ptr::eq(g.last_m.replace(m), m);
     // SAFETY: the block is the goroutine's own, which runs from here.
-    unsafe { tls::enter(g.block, m.tid.get(), moved) };
+    unsafe { tls::enter(block, m.tid.get(), moved) };
     co.resume(());
     // SAFETY: back on this M's stack.
     unsafe { tls::leave(m.block.get()) };

@@ -113,8 +113,10 @@ pub(crate) fn resize(s: &'static Sched, n: usize, mut first: Option<ProcCtx>) {
             s.injector.push(crate::p::Queued(g));
         }
         p.timers.move_all(&s.p(0).expect("there is always a P").timers);
-        let mut free = p.drain_free();
-        crate::spawn::retire(std::iter::from_fn(|| free.pop()));
+        let free = p.drain_free();
+        s.free.lock().append(free);
+        // SAFETY: the P is stopped, and ours.
+        unsafe { p.stacks.drain() };
         if let Some(ctx) = p.race.take() {
             raddle_race::proc_destroy(ctx);
         }

@@ -15,7 +15,7 @@
 use crate::g::G;
 use crate::idle::IdleWord;
 use crate::m::M;
-use crate::p::{P, Queued, Status};
+use crate::p::{FreeList, P, Queued, Status};
 use crate::sys::{Lock, Note};
 use crossbeam_deque::Injector;
 use parking_lot::Mutex;
@@ -61,8 +61,10 @@ pub(crate) struct Sched {
     /// When the M that sleeps until the next timer wakes up; `u64::MAX` if none does.
     pub(crate) keeper_until: AtomicU64,
     pub(crate) next_goid: AtomicU64,
-    /// Every G of a goroutine that was ever made, some perhaps twice.
-    all_gs: Mutex<Vec<&'static G>>,
+    /// Dead Gs for all.
+    pub(crate) free: Mutex<FreeList>,
+    /// Every G that was ever made for goroutines.
+    chunks: Mutex<Vec<&'static [G]>>,
     /// Every M.
     pub(crate) all_ms: Mutex<Vec<&'static M>>,
     /// Goroutines spawned or ended by no P.
@@ -111,7 +113,8 @@ impl Sched {
             locked_ms: AtomicU32::new(0),
             keeper_until: AtomicU64::new(u64::MAX),
             next_goid: AtomicU64::new(1),
-            all_gs: Mutex::new(Vec::new()),
+            free: Mutex::new(FreeList::new()),
+            chunks: Mutex::new(Vec::new()),
             all_ms: Mutex::new(Vec::new()),
             live_elsewhere: std::sync::atomic::AtomicI64::new(0),
             inject_every,
@@ -361,32 +364,25 @@ impl Sched {
         asleep == self.ms.load(Ordering::SeqCst)
     }
 
-    /// Enters a new G in the list of all.
-    pub(crate) fn remember(&self, g: &'static G) {
-        let mut all = self.all_gs.lock();
-        if all.len() == all.capacity() {
-            // A slot whose memory went back to the system gets a new G at the same address.
-            dedup(&mut all);
-        }
-        all.push(g);
+    /// Makes `n` Gs.
+    #[cold]
+    pub(crate) fn new_chunk(&self, n: usize) -> FreeList {
+        let chunk: &'static [G] = (0..n).map(|_| G::new(false)).collect::<Vec<G>>().leak();
+        self.chunks.lock().push(chunk);
+        let mut list = FreeList::new();
+        chunk.iter().for_each(|g| list.push(g));
+        list
     }
 
-    /// Every goroutine alive, as of a moment during the call; idle Gs are left out.
+    /// Every goroutine alive, as of a moment during the call.
     pub(crate) fn all_gs(&self) -> Vec<&'static G> {
-        let mut all = self.all_gs.lock().clone();
-        dedup(&mut all);
-        // Memory that went back to the system reads as an idle G.
-        all.retain(|g| g.state() != crate::g::State::Idle);
-        all
+        let chunks = self.chunks.lock();
+        let all = chunks.iter().flat_map(|chunk| chunk.iter());
+        all.filter(|g| g.state() != crate::g::State::Idle).collect()
     }
 
     /// The number of Ms.
     pub(crate) fn ms(&self) -> u32 {
         self.ms.load(Ordering::SeqCst)
     }
-}
-
-fn dedup(gs: &mut Vec<&'static G>) {
-    gs.sort_unstable_by_key(|g| ptr::from_ref(*g));
-    gs.dedup_by_key(|g| ptr::from_ref(*g));
 }

@@ -107,7 +107,7 @@ extern "C" fn on_fault(signal: libc::c_int, info: *mut libc::siginfo_t, context:
     let g = unsafe { rt::current().as_ref() };
     if let Some(g) = g
         && let Some(slot) = stack::owner_of_guard(addr)
-        && g.slot.get().is_some_and(|own| own.guard() == slot.guard())
+        && g.stack.get().is_some_and(|own| own.slot.guard() == slot.guard())
     {
         report_overflow(g, slot.bytes());
     }

@@ -1,34 +1,28 @@
 //! Life and death of a goroutine.
 //!
-//! # Layout of a stack slot
-//!
-//! ```text
-//!   top    G | thread control block | thread-locals      made once per slot, kept for the next goroutine
-//!          closure's data                                moved here by `spawn`
-//!          stack, growing downwards
-//!   base   guard page
-//! ```
-//!
 //! # Invariants
 //!
-//! 1. A dead G lies on a free list with its slot and thread-local block, reset; the next goroutine of that size takes it.
+//! 1. A dead G lies on a free list; it has no stack. The next goroutine takes it.
 //! 2. A goroutine's own code, thread-local destructors included, runs on its stack. What must not run there (giving the stack
 //!    away) and what must come after it (`fini`: telling the joiner) runs on g0.
-//! 3. No panic leaves the entry: `Task::entry` catches its own, and one that still comes aborts.
+//! 3. No panic leaves the entry: `Task::entry` catches its own, and one that still comes aborts, since it would have to
+//!    unwind through the scheduler.
 //!
 //! # Why not
 //!
-//! A boxed closure costs a malloc and a free per goroutine, and both land in different threads' caches. The data moves to
-//! the new stack instead, which has to be touched anyway.
+//! - *A boxed closure*: a malloc and a free per goroutine, in different threads' caches. The data lies in the G instead.
+//! - *A stack at the `go` statement*: a thousand goroutines that have not begun would hold a thousand cold stacks, where they
+//!   can run one after the other on a warm one. It cost a third of a spawn.
 
-use crate::g::G;
+use crate::bind::{self, DEFAULT_STACK, bind, binds_at_spawn};
+use crate::g::{DATA_BYTES, G};
 use crate::m::M;
 use crate::p::{FreeList, P};
 use crate::rt::{self, Rt};
 use crate::sched::{Sched, Wake, sched};
-use crate::stack::{self, CoStack, Slot, StackError};
+use crate::stack::StackError;
 use crate::tls;
-use corosensei::{Coroutine, Yielder};
+use corosensei::Yielder;
 use raddle_race::{GoCtx, Pc, ProcCtx};
 use std::alloc::Layout;
 use std::panic::Location;
@@ -36,8 +30,8 @@ use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// How many dead Gs a P takes from the pool at once.
-const REFILL: usize = 32;
+/// Gs are made in chunks of so many.
+const CHUNK: usize = 32;
 
 /// What a goroutine is given beside what it runs.
 #[derive(Clone, Debug)]
@@ -54,13 +48,14 @@ pub struct SpawnOptions {
 
 /// What a goroutine runs: the thin form that `go` and its kin make of a closure.
 ///
-/// `entry(data)` runs on the new stack, to where the `layout` bytes at `data` have been moved. After it, and after the
+/// The `layout` bytes at `data` are moved to a place that lives until `entry`, called with it on the new stack, has read them.
+/// After it, and after the
 /// goroutine's thread-local destructors, `fini(rt, fini_arg)` runs in the scheduler: it may make others ready, and must not park.
 #[derive(Clone, Copy, Debug)]
 pub struct Task {
     /// The closure.
     pub data: *const u8,
-    /// Its size and alignment: at most a quarter of the stack.
+    /// Its size and alignment: at most [`DATA_BYTES`](crate::DATA_BYTES) and 16.
     pub layout: Layout,
     /// Runs the closure, consuming it. Must not unwind.
     pub entry: unsafe fn(*mut u8),
@@ -69,10 +64,6 @@ pub struct Task {
     /// Given to `fini`.
     pub fini_arg: *mut (),
 }
-
-/// The default stack size: bytes of address space, of which a goroutine pays for what it touches.
-pub(crate) static DEFAULT_STACK: std::sync::atomic::AtomicUsize =
-    std::sync::atomic::AtomicUsize::new(stack::DEFAULT_BYTES);
 
 impl Rt {
     /// Starts a goroutine; it runs next on this P. Returns its id.
@@ -87,7 +78,7 @@ impl Rt {
     ///
     /// # Panics
     ///
-    /// If the data is larger than a quarter of the stack.
+    /// If the data is larger than [`DATA_BYTES`](crate::DATA_BYTES), or aligned to more than 16.
     ///
     /// # Happens-before
     ///
@@ -96,24 +87,21 @@ impl Rt {
         crate::boot::ensure();
         let s = sched();
         let p = self.m().and_then(M::p);
-        let default = DEFAULT_STACK.load(Ordering::Relaxed);
-        let size = if options.stack_size == 0 { default } else { options.stack_size };
-        let dead = if size == default { p.and_then(|p| p.pop_free().or_else(|| refill(p, size))) } else { None };
-        let g = match dead {
-            Some(g) => g,
-            None => from_pool(s, size)?,
+        assert!(task.layout.size() <= DATA_BYTES && task.layout.align() <= 16, "a closure that is too large for a G");
+        let size = match options.stack_size {
+            0 => DEFAULT_STACK.load(Ordering::Relaxed),
+            size => size,
         };
-        let slot = g.slot.get().expect("a goroutine has a slot");
-        assert!(task.layout.size() <= slot.bytes() / 4, "a goroutine's closure is larger than a quarter of its stack");
-        let data = (g.stack_top - task.layout.size()) & !(task.layout.align().max(16) - 1);
-        // SAFETY: the top of an unused stack, aligned for the data; the data is the caller's to move.
-        unsafe { ptr::copy_nonoverlapping(task.data, data as *mut u8, task.layout.size()) };
-        // SAFETY: the G is Idle and ours, and so is its slot.
-        let stack = unsafe { CoStack::new(&slot, data) };
-        let co = Coroutine::with_stack(stack, move |yielder: &Yielder<(), ()>, ()| main_of(g, yielder));
-        // SAFETY: the G is ours; its last coroutine is done and needs no drop.
-        unsafe { (*g.co.get()).write(co) };
-        g.entry.set(Some((task.entry, data as *mut u8)));
+        let g = take_dead(s, p);
+        if binds_at_spawn(size)
+            && let Err(error) = bind(g, p, size)
+        {
+            give_back(s, p, g);
+            return Err(error);
+        }
+        // SAFETY: the G is Idle and ours, the data is the caller's to move, and it fits.
+        unsafe { ptr::copy_nonoverlapping(task.data, g.data.get().cast(), task.layout.size()) };
+        g.entry.set(Some(task.entry));
         g.fini.set(Some((task.fini, task.fini_arg)));
         g.name.set(options.name.clone());
         g.created_at.set(Some(options.at));
@@ -139,44 +127,49 @@ impl Rt {
     }
 }
 
-/// Brings dead Gs from the pool of stacks to an empty local list.
-#[cold]
-fn refill(p: &P, size: usize) -> Option<&'static G> {
-    let mut batch = FreeList::new();
-    stack::alloc_warm(size, REFILL, |slot| {
-        // SAFETY: an idle slot has the dead G of its last goroutine at its top.
-        batch.push(unsafe { &*g_of(slot) });
-    });
-    let first = batch.pop()?;
-    p.refill_free(batch);
-    Some(first)
+/// A dead G, or a new one.
+fn take_dead(s: &Sched, p: Option<&P>) -> &'static G {
+    match p {
+        Some(p) => p.pop_free().unwrap_or_else(|| refill(s, p)),
+        None => {
+            let dead = s.free.lock().pop();
+            dead.unwrap_or_else(|| {
+                let mut chunk = s.new_chunk(1);
+                chunk.pop().expect("a chunk has a G")
+            })
+        }
+    }
 }
 
-/// A G from the pool of stacks: a dead one with its slot, or a new one in a fresh slot.
+/// Brings dead Gs from the global list, or new ones, to an empty local list.
 #[cold]
-fn from_pool(s: &Sched, size: usize) -> Result<&'static G, StackError> {
-    let slot = stack::alloc(size)?;
-    let at = g_of(slot);
-    if !slot.fresh {
-        // SAFETY: a slot that is not fresh has the dead G of its last goroutine at its top.
-        return Ok(unsafe { &*at });
+fn refill(s: &Sched, p: &P) -> &'static G {
+    let mut batch = s.free.lock().take(CHUNK as u32);
+    if batch.len == 0 {
+        batch = s.new_chunk(CHUNK);
     }
-    let g = at;
-    let at = at as usize;
-    // SAFETY: the slot is ours, fresh, and far larger than a block.
-    let (block, stack_top) = unsafe { tls::create(at) };
-    // SAFETY: inside the slot, aligned, and nobody else's.
-    unsafe { g.write(G::new(false, block, stack_top, Some(slot))) };
-    // SAFETY: just written; slots are never unmapped.
-    let g = unsafe { &*g };
-    // SAFETY: the block was just made.
-    unsafe { tls::describe_stack(block, slot.base(), stack_top) };
-    s.remember(g);
-    Ok(g)
+    let first = batch.pop().expect("a batch has a G");
+    p.refill_free(batch);
+    first
+}
+
+/// Puts a dead G on a free list.
+fn give_back(s: &Sched, p: Option<&P>, g: &'static G) {
+    let rest = match p {
+        Some(p) => p.push_free(g),
+        None => {
+            let mut one = FreeList::new();
+            one.push(g);
+            Some(one)
+        }
+    };
+    if let Some(rest) = rest {
+        s.free.lock().append(rest);
+    }
 }
 
 /// The outermost frame of a goroutine.
-fn main_of(g: &'static G, yielder: &Yielder<(), ()>) {
+pub(crate) fn main_of(g: &'static G, yielder: &Yielder<(), ()>) {
     g.yielder.set(yielder);
     rt::set_current(g);
     if raddle_race::enabled() {
@@ -184,79 +177,48 @@ fn main_of(g: &'static G, yielder: &Yielder<(), ()>) {
     }
     // It was resumed as if inside the runtime.
     drop(Rt::resumed(g));
-    let (entry, data) = g.entry.take().expect("spawn sets it");
+    let entry = g.entry.take().expect("spawn sets it");
+    // A panic that gets here must not go on through the scheduler.
+    let bomb = AbortOnUnwind;
     // SAFETY: the data was moved here, and nobody else runs the entry.
-    let body = std::panic::AssertUnwindSafe(|| unsafe { entry(data) });
-    if std::panic::catch_unwind(body).is_err() {
-        crate::throw("a panic left the outermost frame of a goroutine");
-    }
+    unsafe { entry(g.data.get().cast()) };
+    std::mem::forget(bomb);
+    let block = g.stack.get().expect("it runs on it").block;
     // SAFETY: the active block is this goroutine's, which ends.
-    unsafe { tls::run_dtors(g.block) };
+    unsafe { tls::run_dtors(block) };
     let rt = crate::enter();
     // From here to the end nobody takes the P: the guard ends with the stack, on g0.
     std::mem::forget(rt);
     g.after.set(Some((after_end, ptr::null_mut())));
 }
 
+struct AbortOnUnwind;
+
+impl Drop for AbortOnUnwind {
+    fn drop(&mut self) {
+        crate::throw("a panic left the outermost frame of a goroutine");
+    }
+}
+
 /// The goroutine is off its stack for the last time.
 unsafe fn after_end(m: &'static M, g: &'static G, _arg: *mut ()) {
+    let s = sched();
+    let Some(p) = m.p() else { crate::throw("a goroutine ended without a P") };
     if !g.locked_m.get().is_null() {
         unlock_thread(g, m);
     }
     g.name.set(None);
-    // SAFETY: nobody runs on the block any more.
-    unsafe { tls::reset(g.block) };
+    bind::unbind(g, p);
     let ctx = g.race.take();
-    if ctx.is_some() {
-        // The next goroutine on this stack has nothing to do with this one's variables.
-        let base = g.slot.get().expect("a goroutine has a slot").base();
-        raddle_race::clear_shadow(base, g.stack_top - base);
-    }
     let fini = g.fini.take().expect("spawn sets it");
     g.dies();
-    let default = stack_is_default(g);
-    match m.p() {
-        Some(p) => {
-            p.add_live(-1);
-            if !default {
-                retire(std::iter::once(g));
-            } else if let Some(mut rest) = p.push_free(g) {
-                retire(std::iter::from_fn(|| rest.pop()));
-            }
-        }
-        None => crate::throw("a goroutine ended without a P"),
-    }
-    let rt = Rt::on_g0(m);
+    p.add_live(-1);
+    give_back(s, Some(p), g);
     // SAFETY: the task's contract.
-    unsafe { (fini.0)(&rt, fini.1) };
+    unsafe { (fini.0)(&Rt::on_g0(m), fini.1) };
     if let Some(ctx) = ctx {
         raddle_race::go_end(ctx);
     }
-}
-
-fn stack_is_default(g: &G) -> bool {
-    let slot = g.slot.get().expect("a goroutine has a slot");
-    slot.bytes() == DEFAULT_STACK.load(Ordering::Relaxed).next_power_of_two()
-}
-
-/// Where the G of a slot lies: 16 bytes into a cache line, of which the thread control block below has those 16.
-fn g_of(slot: Slot) -> *mut G {
-    (((slot.top() - size_of::<G>() - 16) & !63) + 16) as *mut G
-}
-
-/// Gives dead Gs with their slots to the pool of stacks, for all Ps.
-pub(crate) fn retire(gs: impl Iterator<Item = &'static G>) {
-    stack::free(gs.map(|g| g.slot.get().expect("a goroutine has a slot").used()));
-}
-
-/// Gives the memory of long idle stacks back to the system: at most `max` of each size, and not of the newest `keep`.
-pub(crate) fn trim_idle_stacks(keep: usize, max: usize) {
-    stack::trim(keep, max, |slot| {
-        // SAFETY: an idle slot has the dead G of its last goroutine at its top.
-        let g = unsafe { &*g_of(slot) };
-        // SAFETY: its goroutine is over, and its memory goes now.
-        unsafe { tls::destroy(g.block) };
-    });
 }
 
 /// Ends the bond of a goroutine and its thread.

@@ -96,7 +96,7 @@ pub(crate) fn run() -> ! {
         let busy = look_at_all(s, &mut seen, now);
         quiet = if busy { 0 } else { quiet.saturating_add(1) };
         if now - trimmed > TRIM_NS {
-            crate::spawn::trim_idle_stacks(TRIM_KEEP, TRIM_MAX);
+            crate::bind::trim_idle_stacks(TRIM_KEEP, TRIM_MAX);
             trimmed = now;
         }
         if now - traced > TRACE_NS.load(Ordering::Relaxed) {

@@ -12,7 +12,6 @@
 use crate::g::{G, State};
 use crate::p::FreeList;
 use crate::rt::{self, UnlockFn};
-use crate::tls;
 use parking_lot::Mutex;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -70,7 +69,7 @@ thread_local! {
 pub(crate) fn thread_g() -> &'static G {
     let recycled = FREE.lock().pop();
     let g = recycled.unwrap_or_else(|| {
-        let g: &'static G = Box::leak(Box::new(G::new(true, tls::Block::NONE, 0, None)));
+        let g: &'static G = Box::leak(Box::new(G::new(true)));
         ALL.lock().push(g);
         g
     });

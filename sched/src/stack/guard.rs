@@ -57,6 +57,11 @@ pub(crate) fn force_mprotect_guards() {
     WAY.store(MPROTECT, Relaxed);
 }
 
+/// Whether guards cost mappings, of which a process has some 65,000.
+pub(crate) fn guards_may_run_out() -> bool {
+    WAY.load(Relaxed) == MPROTECT
+}
+
 /// Guards the pages at `pages` (at most [`MAX_BATCH`]), in order.
 ///
 /// Returns how many of them, from the first, are guarded; an error only if none is.

@@ -40,7 +40,7 @@ mod slab;
 pub(crate) use class::DEFAULT_BYTES;
 pub(crate) use costack::CoStack;
 pub use error::StackError;
-pub(crate) use guard::force_mprotect_guards;
+pub(crate) use guard::{force_mprotect_guards, guards_may_run_out};
 
 use class::Class;
 use pool::Pool;

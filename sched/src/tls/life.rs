@@ -59,12 +59,11 @@ pub(crate) unsafe fn create(mem_top: usize) -> (Block, usize) {
     (block, (tp - image.below) & !15)
 }
 
-/// Finds again, for a test, the block that [`create`] made for the same `mem_top`: returns what it returned.
+/// Finds again the block that [`create`] made for the same `mem_top`: returns what it returned.
 ///
 /// # Safety
 /// [`create`] must have been called with `mem_top` and its memory kept since.
-#[cfg(test)]
-pub(super) unsafe fn find(mem_top: usize) -> (Block, usize) {
+pub(crate) unsafe fn find(mem_top: usize) -> (Block, usize) {
     let Some(setup) = setup() else {
         return (Block::NONE, mem_top & !15);
     };

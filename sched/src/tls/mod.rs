@@ -65,7 +65,7 @@ mod switch;
 
 pub(crate) use block::Block;
 pub(crate) use life::{
-    create, describe_stack, destroy, reset, run_dtors,
+    create, describe_stack, destroy, find, reset, run_dtors,
 };
 pub use switch::TlsMode;
 pub(crate) use switch::{enter, leave, mode, thread_block};

@@ -104,7 +104,7 @@ impl Bare {
 /// Returns the block of a slot that is not fresh, and where its stack starts.
 fn block_of(slot: &Slot) -> (Block, usize) {
     // SAFETY: Bare::on created it at the slot's top.
-    unsafe { super::life::find(slot.top()) }
+    unsafe { find(slot.top()) }
 }
 
 /// Runs `body` to its end in a goroutine of its own.
