@@ -34,7 +34,7 @@ fn wander(rounds: usize) {
 pub(crate) fn values_survive_a_park_inside_with() {
     thread_local! {
         static PLAIN: Cell<u64> = const { Cell::new(0) };
-        static LAZY: RefCell<Vec<u64>> = RefCell::new(Vec::new());
+        static LAZY: RefCell<Vec<u64>> = RefCell::new(Vec::with_capacity(1));
     }
     let weave = |me: u64| {
         PLAIN.with(|plain| {
@@ -160,18 +160,18 @@ pub(crate) fn errno_is_read_where_the_call_was_made() {
             wander(1);
         }
     }
+    fn close_nothing() -> i32 {
+        // SAFETY: no descriptor has a negative number, so nothing is closed.
+        unsafe { libc::close(-1) }
+    }
+    fn go_nowhere() -> i32 {
+        // SAFETY: a null path is refused, not read.
+        unsafe { libc::chdir(std::ptr::null()) }
+    }
     raddle::scope(|s| {
         for _ in 0..8 {
-            // SAFETY: no descriptor has a negative number, so nothing is closed.
-            s.go(|| fail(100, || unsafe { libc::close(-1) }, libc::EBADF));
-            // SAFETY: a null path is refused, not read.
-            s.go(|| {
-                fail(
-                    100,
-                    || unsafe { libc::chdir(std::ptr::null()) },
-                    libc::EFAULT,
-                )
-            });
+            s.go(|| fail(100, close_nothing, libc::EBADF));
+            s.go(|| fail(100, go_nowhere, libc::EFAULT));
         }
     });
 }
