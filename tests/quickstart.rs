@@ -295,7 +295,12 @@ fn a_reader_that_leaves_is_no_failure() {
     let folder = Folder::new("pipe");
     // More words than any pipe holds.
     let letter = |n: u32| char::from(b'a' + (n % 26) as u8);
-    let word = |n: u32| [n / 17_576, n / 676, n / 26, n].map(letter).into_iter().chain([' ']);
+    let word = |n: u32| {
+        [n / 17_576, n / 676, n / 26, n]
+            .map(letter)
+            .into_iter()
+            .chain([' '])
+    };
     folder.write("text", (0..60_000).flat_map(word).collect::<String>());
     let mut command = Command::new(quickstart());
     command.args(["--top", "1000000"]).current_dir(&folder.0);

@@ -215,7 +215,11 @@ pub(crate) fn atomics_count() {
     let count = atomic::AtomicU64::new(0);
     raddle::scope(|s| {
         for _ in 0..8 {
-            s.go(|| (0..1000).for_each(|_| drop(count.fetch_add(1, Ordering::Relaxed))));
+            s.go(|| {
+                for _ in 0..1000 {
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+            });
         }
     });
     assert_eq!(count.load(Ordering::SeqCst), 8000);

@@ -26,7 +26,10 @@ pub(crate) fn is_fair_among_ready_cases() {
     let channels: Vec<_> = (0..3).map(|_| chan::bounded(1)).collect();
     let mut taken = [0; 3];
     for _ in 0..3000 {
-        channels.iter().for_each(|(tx, _)| drop(tx.try_send(())));
+        for (tx, _) in &channels {
+            // Full where the message of an earlier round was not taken.
+            let _ = tx.try_send(());
+        }
         select! {
             recv(channels[0].1) -> _ => taken[0] += 1,
             recv(channels[1].1) -> _ => taken[1] += 1,
@@ -188,7 +191,9 @@ pub(crate) fn the_dynamic_form_selects_over_many() {
         raddle::go(move || tx.send(i).unwrap());
     }
     let mut select = Select::new();
-    channels.iter().for_each(|(_, rx)| drop(select.recv(rx)));
+    for (i, (_, rx)) in channels.iter().enumerate() {
+        assert_eq!(select.recv(rx), i);
+    }
     let mut seen = [false; 50];
     for _ in 0..50 {
         let operation = select.select();

@@ -131,8 +131,10 @@ fn main_exits_and_another_ends_the_program() {
 
 #[raddle::main]
 fn main_exits_and_all_wait() {
-    let (_tx, rx) = chan::bounded::<()>(0);
-    weaver(move || rx.recv().unwrap());
+    weaver(|| {
+        let (_tx, rx) = chan::bounded::<()>(0);
+        rx.recv().unwrap();
+    });
     raddle::exit();
 }
 

@@ -1,0 +1,78 @@
+//! The README keeps its promise: a newcomer needs exactly two commands, and they come first.
+//!
+//! That they work is shown by running them: the second one runs this, and `.ci/run` runs both.
+
+const README: &str = include_str!("../README.md");
+
+/// The commands in the first block of code.
+fn first_commands() -> Vec<&'static str> {
+    let block = README
+        .split("```")
+        .nth(1)
+        .expect("the README has a block of code");
+    block
+        .lines()
+        .skip(1)
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect()
+}
+
+#[test]
+fn two_commands_come_first() {
+    let expected = [
+        "cargo run --release --example quickstart -- --race",
+        "cargo test --workspace",
+    ];
+    assert_eq!(first_commands(), expected);
+    let before = README
+        .split("```")
+        .next()
+        .expect("split gives at least one piece");
+    assert!(before.lines().count() <= 12, "they come first:\n{before}");
+}
+
+#[test]
+fn every_flag_and_variable_is_explained() {
+    for name in [
+        "--race",
+        "RADDLE_RACE",
+        "RADDLE_PROCS",
+        "RADDLE_STACK",
+        "RADDLE_DEBUG",
+    ] {
+        assert!(
+            README.contains(&format!("| `{name}")),
+            "{name} has no row in a table"
+        );
+    }
+    for key in [
+        "notls",
+        "noguardinstall",
+        "nopreempt",
+        "schedtrace",
+        "seed",
+        "yield",
+    ] {
+        assert!(
+            README.contains(&format!("`{key}")),
+            "{key} of RADDLE_DEBUG is not explained"
+        );
+    }
+}
+
+#[test]
+fn every_file_that_is_named_exists() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    for link in README
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split(')').next())
+    {
+        let outside = link.starts_with("http") || link.starts_with('#');
+        assert!(
+            outside || root.join(link).exists(),
+            "the README points at {link}, which does not exist"
+        );
+    }
+}
