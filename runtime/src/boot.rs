@@ -35,7 +35,8 @@ pub(crate) fn ensure() {
 }
 
 fn boot() {
-    let (flags, rest) = Flags::from_env_and_args(env::args_os(), |name| env::var_os(name)).unwrap_or_else(|e| refuse(&e));
+    let (flags, rest) = Flags::from_env_and_args(env::args_os(), |name| env::var_os(name))
+        .unwrap_or_else(|e| refuse(&e));
     args::install(rest);
     let first_proc = flags.race.as_deref().map(start_race_mode);
     panic::install_hook();

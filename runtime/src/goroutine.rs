@@ -97,7 +97,8 @@ impl Builder {
         T: Send + 'static,
     {
         // SAFETY: everything is 'static.
-        unsafe { spawn(f, (), self.name, self.stack_size, Location::caller()) }.map_err(io::Error::other)
+        unsafe { spawn(f, (), self.name, self.stack_size, Location::caller()) }
+            .map_err(io::Error::other)
     }
 }
 
@@ -119,7 +120,12 @@ where
     L: Last + Send,
 {
     crate::boot::ensure();
-    let options = SpawnOptions { name, stack_size, at, race: None };
+    let options = SpawnOptions {
+        name,
+        stack_size,
+        at,
+        race: None,
+    };
     // SAFETY: the caller's contract.
     unsafe { spawn_with(f, last, options) }
 }
@@ -129,7 +135,11 @@ where
 /// # Safety
 ///
 /// As [`spawn`].
-unsafe fn spawn_with<F, T, L>(f: F, last: L, options: SpawnOptions) -> Result<JoinHandle<T>, StackError>
+unsafe fn spawn_with<F, T, L>(
+    f: F,
+    last: L,
+    options: SpawnOptions,
+) -> Result<JoinHandle<T>, StackError>
 where
     F: FnOnce() -> T + Send,
     T: Send,
@@ -151,7 +161,11 @@ where
     };
     // SAFETY: `Body::run` consumes the data and does not unwind; `finish` knows the packet by its type.
     match unsafe { enter().spawn(&task, &options) } {
-        Ok(id) => Ok(JoinHandle { packet, id, name: options.name }),
+        Ok(id) => Ok(JoinHandle {
+            packet,
+            id,
+            name: options.name,
+        }),
         Err(error) => {
             // SAFETY: nothing was moved, nothing will run.
             unsafe { ManuallyDrop::drop(&mut body) };
@@ -176,7 +190,12 @@ where
     F: FnOnce() -> T + Send,
     T: Send,
 {
-    let options = SpawnOptions { name: Some("main".into()), stack_size: 0, at, race };
+    let options = SpawnOptions {
+        name: Some("main".into()),
+        stack_size: 0,
+        at,
+        race,
+    };
     // SAFETY: the caller's contract.
     unsafe { spawn_with(f, (), options) }
 }
@@ -240,7 +259,10 @@ impl Last for () {
 /// On a plain OS thread.
 #[track_caller]
 pub fn exit() -> ! {
-    assert!(raddle_sched::current_goroutine().is_some(), "exit() ends a goroutine, and this is a plain OS thread");
+    assert!(
+        raddle_sched::current_goroutine().is_some(),
+        "exit() ends a goroutine, and this is a plain OS thread"
+    );
     resume_unwind(Box::new(ExitToken))
 }
 

@@ -68,12 +68,16 @@ impl JoinError {
     #[must_use]
     #[track_caller]
     pub fn into_panic(self) -> Box<dyn Any + Send> {
-        self.panic.expect("the goroutine ended itself by exit() and did not panic")
+        self.panic
+            .expect("the goroutine ended itself by exit() and did not panic")
     }
 
     fn message(&self) -> Option<&str> {
         let panic = self.panic.as_ref()?;
-        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        panic
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
     }
 }
 
@@ -131,8 +135,13 @@ unsafe impl<T: Send> Sync for PacketPtr<T> {}
 
 impl<T> PacketPtr<T> {
     pub(crate) fn new() -> Self {
-        let head = Head { state: AtomicUsize::new(RUNNING) };
-        let packet = Box::new(Packet { head, result: UnsafeCell::new(MaybeUninit::uninit()) });
+        let head = Head {
+            state: AtomicUsize::new(RUNNING),
+        };
+        let packet = Box::new(Packet {
+            head,
+            result: UnsafeCell::new(MaybeUninit::uninit()),
+        });
         Self(NonNull::from(Box::leak(packet)))
     }
 
@@ -161,9 +170,14 @@ impl<T> PacketPtr<T> {
 
     /// On the goroutine, at its end: leaves the result, or drops it if nobody will ask.
     pub(crate) fn store(&self, result: Result<T, Box<dyn Any + Send>>) {
-        let result = result.map_err(|panic| JoinError { panic: (!panic.is::<ExitToken>()).then_some(panic) });
+        let result = result.map_err(|panic| JoinError {
+            panic: (!panic.is::<ExitToken>()).then_some(panic),
+        });
         let ok = result.is_ok();
-        let Packet { head, result: place } = self.get();
+        let Packet {
+            head,
+            result: place,
+        } = self.get();
         // SAFETY: the place is the goroutine's until STORED.
         unsafe { (*place.get()).write(result) };
         if race::enabled() {
@@ -173,7 +187,9 @@ impl<T> PacketPtr<T> {
             // Who drops it does not matter: `finish` says that it is there.
             return;
         }
-        let found = head.state.compare_exchange(RUNNING, STORED, Ordering::Release, Ordering::Acquire);
+        let found =
+            head.state
+                .compare_exchange(RUNNING, STORED, Ordering::Release, Ordering::Acquire);
         if found == Err(DETACHED) {
             // SAFETY: DETACHED: the result is still the goroutine's, and was just written.
             unsafe { (*place.get()).assume_init_drop() };
@@ -201,7 +217,10 @@ impl Head {
     fn wait(&self, at: &'static Location<'static>) {
         if self.state.load(Ordering::Acquire) != DONE {
             let rt = enter();
-            let mut wait = Wait { head: self, g: rt.g() };
+            let mut wait = Wait {
+                head: self,
+                g: rt.g(),
+            };
             // SAFETY: `publish` makes the waiter known to `finish`, which makes it ready once; or does so itself.
             unsafe { rt.park(WaitReason::Join, at, Wait::publish, (&raw mut wait).cast()) };
         }
@@ -260,7 +279,10 @@ pub struct JoinHandle<T> {
 
 impl<T> fmt::Debug for JoinHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JoinHandle").field("id", &self.id).field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("JoinHandle")
+            .field("id", &self.id)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -325,7 +347,10 @@ impl<T> JoinHandle<T> {
 impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
         let head = &self.packet.get().head;
-        let Err(found) = head.state.compare_exchange(RUNNING, DETACHED, Ordering::AcqRel, Ordering::Acquire) else {
+        let Err(found) =
+            head.state
+                .compare_exchange(RUNNING, DETACHED, Ordering::AcqRel, Ordering::Acquire)
+        else {
             return;
         };
         if race::enabled() {
@@ -334,7 +359,10 @@ impl<T> Drop for JoinHandle<T> {
         // SAFETY: STORED or DONE: the result is the handle's, and it ends here.
         drop(unsafe { self.packet.take() });
         let late = found == STORED
-            && head.state.compare_exchange(STORED, DETACHED, Ordering::AcqRel, Ordering::Acquire).is_ok();
+            && head
+                .state
+                .compare_exchange(STORED, DETACHED, Ordering::AcqRel, Ordering::Acquire)
+                .is_ok();
         if !late {
             // SAFETY: DONE: the packet is the handle's.
             unsafe { self.packet.free() };

@@ -15,9 +15,9 @@ pub mod sync;
 pub mod time;
 
 pub use args::{Args, ArgsOs, args, args_os};
+pub use boot::run;
 #[doc(hidden)]
 pub use boot::{rt_main, rt_test};
-pub use boot::run;
 pub use goroutine::{Builder, Goroutine, current, exit, go};
 pub use join::{JoinError, JoinHandle};
 pub use raddle_chan as chan;

@@ -15,7 +15,9 @@ pub(crate) fn install_hook() {
 }
 
 fn report(who: &str, info: &PanicHookInfo<'_>) {
-    let place = info.location().map_or(String::from("an unknown place"), ToString::to_string);
+    let place = info
+        .location()
+        .map_or(String::from("an unknown place"), ToString::to_string);
     let what = info.payload_as_str().unwrap_or("Box<dyn Any>");
     let backtrace = Backtrace::capture();
     let after = match backtrace.status() {
@@ -24,5 +26,8 @@ fn report(who: &str, info: &PanicHookInfo<'_>) {
         _ => String::new(),
     };
     // One write: the messages of two goroutines do not mix. Standard error may be closed: nobody to tell.
-    let _ = io::Write::write_all(&mut io::stderr(), format!("\n{who} panicked at {place}:\n{what}\n{after}").as_bytes());
+    let _ = io::Write::write_all(
+        &mut io::stderr(),
+        format!("\n{who} panicked at {place}:\n{what}\n{after}").as_bytes(),
+    );
 }

@@ -27,7 +27,9 @@ pub struct Scope<'scope, 'env: 'scope> {
 
 impl fmt::Debug for Scope<'_, '_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Scope").field("running", &self.data.running.load(Ordering::Relaxed)).finish_non_exhaustive()
+        f.debug_struct("Scope")
+            .field("running", &self.data.running.load(Ordering::Relaxed))
+            .finish_non_exhaustive()
     }
 }
 
@@ -107,12 +109,18 @@ where
         lock: Lock::new(),
         owner: Cell::new(None),
     });
-    let scope = Scope { data, scope: PhantomData, env: PhantomData };
+    let scope = Scope {
+        data,
+        scope: PhantomData,
+        env: PhantomData,
+    };
     let result = catch_unwind(AssertUnwindSafe(|| f(&scope)));
     scope.data.wait(Location::caller());
     match result {
         Err(panic) => resume_unwind(panic),
-        Ok(_) if scope.data.panics.load(Ordering::Relaxed) > 0 => panic!("a scoped goroutine panicked"),
+        Ok(_) if scope.data.panics.load(Ordering::Relaxed) > 0 => {
+            panic!("a scoped goroutine panicked")
+        }
         Ok(value) => value,
     }
 }
@@ -134,7 +142,14 @@ impl Data {
                 break;
             }
             // SAFETY: the last goroutine takes the owner out once, under the lock, and makes it ready.
-            unsafe { rt.park(WaitReason::ScopeJoin, at, unlock, ptr::from_ref(&self.lock).cast_mut().cast()) };
+            unsafe {
+                rt.park(
+                    WaitReason::ScopeJoin,
+                    at,
+                    unlock,
+                    ptr::from_ref(&self.lock).cast_mut().cast(),
+                )
+            };
         }
         if race::enabled() {
             race::acquire(ptr::from_ref(self) as usize);
@@ -161,7 +176,10 @@ impl<'scope> Scope<'scope, '_> {
         self.data.running.fetch_add(1, Ordering::Relaxed);
         // SAFETY: `scope` does not return before the member's end (invariant 1).
         match unsafe { spawn(f, Member(self.data.clone()), None, 0, Location::caller()) } {
-            Ok(handle) => ScopedJoinHandle { handle, data: &self.data },
+            Ok(handle) => ScopedJoinHandle {
+                handle,
+                data: &self.data,
+            },
             Err(error) => panic!("cannot start a goroutine: {error}"),
         }
     }
@@ -175,7 +193,9 @@ pub struct ScopedJoinHandle<'scope, T> {
 
 impl<T> fmt::Debug for ScopedJoinHandle<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ScopedJoinHandle").field("id", &self.handle.id()).finish_non_exhaustive()
+        f.debug_struct("ScopedJoinHandle")
+            .field("id", &self.handle.id())
+            .finish_non_exhaustive()
     }
 }
 

@@ -29,10 +29,16 @@ fn symbolize_code(pc: usize, each: &mut dyn FnMut(Frame<'_>)) {
     let call = (pc - 1) as *mut c_void;
     // SAFETY: it looks the number up and reads no memory by it.
     let start = unsafe { _Unwind_FindEnclosingFunction(call) } as usize;
-    let offset = if start == 0 { 0 } else { pc.saturating_sub(start) };
+    let offset = if start == 0 {
+        0
+    } else {
+        pc.saturating_sub(start)
+    };
     backtrace::resolve(call, |symbol| {
         let name = symbol.name().map(|name| format!("{name:#}"));
-        let file = symbol.filename().map(|file| file.to_string_lossy().into_owned());
+        let file = symbol
+            .filename()
+            .map(|file| file.to_string_lossy().into_owned());
         each(Frame {
             function: name.as_deref(),
             file: file.as_deref(),

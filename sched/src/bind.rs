@@ -49,7 +49,11 @@ impl Stack {
     /// A stack from the pool, or a new one.
     fn alloc(size: usize) -> Result<Stack, StackError> {
         let slot = stack::alloc(size)?;
-        Ok(if slot.fresh { Self::make(slot) } else { Self::find(slot) })
+        Ok(if slot.fresh {
+            Self::make(slot)
+        } else {
+            Self::find(slot)
+        })
     }
 
     fn make(slot: Slot) -> Stack {
@@ -67,12 +71,25 @@ impl Stack {
     }
 }
 
-/// The stacks of the default size that a P keeps, the warmest last.
-pub(crate) struct Cache(UnsafeCell<Vec<Stack>>);
+/// The stacks of the default size that a P keeps.
+pub(crate) struct Cache(UnsafeCell<Stacks>);
+
+struct Stacks {
+    /// Used before, the warmest last.
+    warm: Vec<Stack>,
+    /// Fresh slots.
+    fresh: Vec<Slot>,
+    /// Fresh slots to go before malloc is asked for room for their blocks' tables.
+    until_room: u32,
+}
 
 impl Cache {
     pub(crate) fn new() -> Cache {
-        Cache(UnsafeCell::new(Vec::with_capacity(CACHE_MAX)))
+        Cache(UnsafeCell::new(Stacks {
+            warm: Vec::with_capacity(CACHE_MAX),
+            fresh: Vec::new(),
+            until_room: 0,
+        }))
     }
 
     /// # Safety
@@ -80,12 +97,37 @@ impl Cache {
     /// The caller holds the P.
     unsafe fn pop(&self, size: usize) -> Result<Stack, StackError> {
         // SAFETY: by the contract nobody else uses it.
-        let cache = unsafe { &mut *self.0.get() };
-        if cache.is_empty() {
-            stack::alloc_warm(size, REFILL, |slot| cache.push(Stack::find(slot)));
-            cache.reverse();
+        let Stacks {
+            warm,
+            fresh,
+            until_room,
+        } = unsafe { &mut *self.0.get() };
+        if let Some(stack) = warm.pop() {
+            return Ok(stack);
         }
-        cache.pop().map_or_else(|| Stack::alloc(size), Ok)
+        stack::alloc_warm(size, REFILL, |slot| warm.push(Stack::find(slot)));
+        if let Some(stack) = warm.pop() {
+            return Ok(stack);
+        }
+        if fresh.is_empty() {
+            stack::alloc_batch(size, |slot| {
+                if slot.fresh {
+                    fresh.push(slot)
+                } else {
+                    warm.push(Stack::find(slot))
+                }
+            })?;
+            fresh.reverse();
+        }
+        let Some(slot) = fresh.pop() else {
+            return Ok(warm.pop().expect("a batch has a slot"));
+        };
+        if *until_room == 0 {
+            make_room();
+            *until_room = BLOCKS_PER_ROOM;
+        }
+        *until_room -= 1;
+        Ok(Stack::make(slot))
     }
 
     /// # Safety
@@ -93,11 +135,11 @@ impl Cache {
     /// The caller holds the P.
     unsafe fn push(&self, stack: Stack) {
         // SAFETY: by the contract nobody else uses it.
-        let cache = unsafe { &mut *self.0.get() };
-        if cache.len() == CACHE_MAX {
-            stack::free(cache.drain(..CACHE_MAX / 2).map(|stack| stack.slot.used()));
+        let warm = unsafe { &mut (*self.0.get()).warm };
+        if warm.len() == CACHE_MAX {
+            stack::free(warm.drain(..CACHE_MAX / 2).map(|stack| stack.slot.used()));
         }
-        cache.push(stack);
+        warm.push(stack);
     }
 
     /// Gives all to the pool, when the P goes away.
@@ -107,9 +149,22 @@ impl Cache {
     /// The caller holds the P.
     pub(crate) unsafe fn drain(&self) {
         // SAFETY: by the contract nobody else uses it.
-        let cache = unsafe { &mut *self.0.get() };
-        stack::free(cache.drain(..).map(|stack| stack.slot.used()));
+        let Stacks { warm, fresh, .. } = unsafe { &mut *self.0.get() };
+        warm.extend(fresh.drain(..).map(Stack::make));
+        stack::free(warm.drain(..).map(|stack| stack.slot.used()));
     }
+}
+
+/// What malloc is asked for at once, and how many of the tables (dtv, some 310 bytes) that glibc makes for a block fit.
+const ROOM_BYTES: usize = 112 << 10;
+const BLOCKS_PER_ROOM: u32 = 340;
+
+/// Lets malloc grow this thread's arena in one piece: by itself it does so page by page, a system call each under the lock
+/// that page faults take. (Larger requests, and more free memory, malloc gives straight back to the system.)
+#[cold]
+fn make_room() {
+    // SAFETY: no preconditions; null is fine to free.
+    unsafe { libc::free(std::hint::black_box(libc::malloc(ROOM_BYTES))) };
 }
 
 /// Whether a goroutine with a stack of `size` is bound when it is spawned.
@@ -126,7 +181,9 @@ pub(crate) fn bind(g: &'static G, p: Option<&P>, size: usize) -> Result<(), Stac
     };
     // SAFETY: the stack is ours and nobody is on it.
     let co_stack = unsafe { CoStack::new(&stack.slot, stack.top) };
-    let co = Coroutine::with_stack(co_stack, move |yielder: &Yielder<(), ()>, ()| spawn::main_of(g, yielder));
+    let co = Coroutine::with_stack(co_stack, move |yielder: &Yielder<(), ()>, ()| {
+        spawn::main_of(g, yielder)
+    });
     // SAFETY: the G is ours; its last coroutine is done and needs no drop.
     unsafe { (*g.co.get()).write(co) };
     g.stack.set(Some(stack));

@@ -66,7 +66,9 @@ fn start(options: &BootOptions) {
     }
     if tls::init() == tls::TlsMode::Thread && !options.thread_bound_tls {
         let why = tls::mode_reason().unwrap_or("for an unknown reason");
-        let text = format!("raddle: thread-locals stay with the OS thread, goroutines share them: {why}\n");
+        let text = format!(
+            "raddle: thread-locals stay with the OS thread, goroutines share them: {why}\n"
+        );
         sys::write_stderr(text.as_bytes());
     }
     signal::install();
@@ -75,7 +77,11 @@ fn start(options: &BootOptions) {
     if options.stack_size != 0 {
         bind::DEFAULT_STACK.store(options.stack_size, Ordering::Relaxed);
     }
-    let seed = if options.seed == 0 { sys::now_ns() } else { options.seed };
+    let seed = if options.seed == 0 {
+        sys::now_ns()
+    } else {
+        options.seed
+    };
     // Ages count from the last reading of the clock: there must have been one.
     crate::clock::read_ns();
     let procs = match options.procs {

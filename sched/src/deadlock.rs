@@ -82,10 +82,17 @@ fn report(mut gs: Vec<&'static G>, threads: Vec<&'static G>) -> ! {
 fn describe(text: &mut String, g: &G) {
     let (reason, at, since) = g.wait();
     let kind = if g.is_thread { "thread" } else { "goroutine" };
-    let name = g.name().map_or(String::new(), |name| format!(" \"{name}\""));
+    let name = g
+        .name()
+        .map_or(String::new(), |name| format!(" \"{name}\""));
     let age = age(clock::read_ns().saturating_sub(since));
     let id = thread::shown_id(g);
-    let _ = writeln!(text, "\n{kind} {id}{name} [{}: {}, {age}]:", g.state().as_str(), reason.as_str());
+    let _ = writeln!(
+        text,
+        "\n{kind} {id}{name} [{}: {}, {age}]:",
+        g.state().as_str(),
+        reason.as_str()
+    );
     if let Some(at) = at {
         let _ = writeln!(text, "    waits at {at}");
     }
@@ -113,7 +120,11 @@ fn stack_of(g: &'static G) -> Backtrace {
     g.dump.set(true);
     m.in_rt.store(g.rt_depth.get(), Ordering::Relaxed);
     switch_to(m, g);
-    STACK.lock().ok().and_then(|mut stack| stack.take()).unwrap_or_else(Backtrace::disabled)
+    STACK
+        .lock()
+        .ok()
+        .and_then(|mut stack| stack.take())
+        .unwrap_or_else(Backtrace::disabled)
 }
 
 /// On the stack of a goroutine that was resumed to be reported.

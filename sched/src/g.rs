@@ -1,6 +1,6 @@
 //! G: a goroutine, or an OS thread that uses the runtime.
 //!
-//! Gs lie side by side in chunks of their own, with the closure that the goroutine will run. A goroutine gets a stack when it
+//! Gs lie side by side in regions of their own, with the closure that the goroutine will run. A goroutine gets a stack when it
 //! first runs, and gives it back when it ends: one that waits for its first turn costs a G only, and those that run through
 //! without waiting do so one after the other on one warm stack. A *thread G* stands for a plain OS thread: it has no stack
 //! of ours, and parking it blocks the thread.
@@ -19,9 +19,9 @@
 //! Of the state word: see `state`. `try_claim: compare_exchange AcqRel`: of several wakers one wins, and sees what the waiter
 //! published.
 
+use crate::bind::Stack;
 use crate::m::M;
 use crate::rt::{Rt, UnlockFn};
-use crate::bind::Stack;
 use crate::stack::CoStack;
 pub(crate) use crate::state::State;
 use crate::state::StateWord;
@@ -91,7 +91,10 @@ unsafe impl Send for G {}
 
 impl std::fmt::Debug for G {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("G").field("id", &self.id.get()).field("state", &self.state()).finish_non_exhaustive()
+        f.debug_struct("G")
+            .field("id", &self.id.get())
+            .field("state", &self.state())
+            .finish_non_exhaustive()
     }
 }
 
@@ -141,7 +144,8 @@ impl G {
     /// On g0: it is off its stack, and waits.
     #[inline]
     pub(crate) fn waits(&self) {
-        self.wait_since.store(crate::clock::coarse_ns(), Ordering::Relaxed);
+        self.wait_since
+            .store(crate::clock::coarse_ns(), Ordering::Relaxed);
         self.m.set(ptr::null());
         self.state.transition_to_waiting();
     }
@@ -184,7 +188,11 @@ impl G {
 
     /// Why, where and since when (coarse clock) it waits. For reports, with the G parked.
     pub(crate) fn wait(&self) -> (WaitReason, Option<&'static Location<'static>>, u64) {
-        (self.wait_reason.get(), self.wait_at.get(), self.wait_since.load(Ordering::Relaxed))
+        (
+            self.wait_reason.get(),
+            self.wait_at.get(),
+            self.wait_since.load(Ordering::Relaxed),
+        )
     }
 
     /// A copy of the name.
@@ -193,6 +201,72 @@ impl G {
         let copy = name.clone();
         self.name.set(name);
         copy
+    }
+}
+
+/// The memory that Gs are made in: mapped piece by piece, never given back. Not malloc's, which would grow page by page, a
+/// system call each, under a program that starts a million goroutines.
+pub(crate) struct Regions {
+    full: Vec<&'static [G]>,
+    /// The region in use, and how many Gs it has.
+    now: NonNull<G>,
+    made: usize,
+}
+
+// SAFETY: the pointer is to memory that only this points to.
+unsafe impl Send for Regions {}
+
+/// The size of a region in Gs, and in bytes some 256 KiB.
+const REGION: usize = (256 << 10) / size_of::<G>();
+
+impl Regions {
+    pub(crate) const fn new() -> Regions {
+        Regions {
+            full: Vec::new(),
+            now: NonNull::dangling(),
+            made: REGION,
+        }
+    }
+
+    /// A new G.
+    pub(crate) fn make(&mut self) -> &'static G {
+        if self.made == REGION {
+            self.grow();
+        }
+        // SAFETY: below `REGION`, so inside the region.
+        let at = unsafe { self.now.add(self.made) };
+        // SAFETY: mapped for good, and not yet in use.
+        unsafe { at.write(G::new(false)) };
+        self.made += 1;
+        // SAFETY: just written, never freed.
+        unsafe { at.as_ref() }
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let Ok(map) = memmap2::MmapMut::map_anon(REGION * size_of::<G>()) else {
+            crate::throw("out of memory for goroutines");
+        };
+        let start = std::mem::ManuallyDrop::new(map).as_mut_ptr();
+        if self.now != NonNull::dangling() {
+            // SAFETY: all of it was made.
+            self.full
+                .push(unsafe { std::slice::from_raw_parts(self.now.as_ptr(), REGION) });
+        }
+        self.now = NonNull::new(start.cast()).expect("a mapping is not at address 0");
+        self.made = 0;
+    }
+
+    /// Every G that was made.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &'static G> {
+        let made = if self.now == NonNull::dangling() {
+            0
+        } else {
+            self.made
+        };
+        // SAFETY: so many were made.
+        let last = unsafe { std::slice::from_raw_parts(self.now.as_ptr(), made) };
+        self.full.iter().flat_map(|full| full.iter()).chain(last)
     }
 }
 
@@ -274,6 +348,8 @@ impl GRef {
     pub fn try_claim(self) -> bool {
         let claim = &self.get().claim;
         claim.load(Ordering::Relaxed) == 0
-            && claim.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+            && claim
+                .compare_exchange(0, 1, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
     }
 }

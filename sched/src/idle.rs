@@ -170,7 +170,10 @@ mod tests {
                 taken = queue.load(Acquire) == 1;
             }
             let woken = submitter.join().unwrap();
-            assert!(taken || woken, "the item is in the queue and nobody will look");
+            assert!(
+                taken || woken,
+                "the item is in the queue and nobody will look"
+            );
         });
     }
 

@@ -43,12 +43,13 @@ pub use resize::{procs, set_procs};
 pub use rt::{Rt, UnlockFn, enter, lock_os_thread, tls_mode, unlock_os_thread, yield_now};
 pub use sched::MAX_PROCS;
 pub use spawn::{
-    SpawnOptions, Task, current_goroutine, current_proc_ctx, goroutine_exists, goroutine_name, num_goroutines,
+    SpawnOptions, Task, current_goroutine, current_proc_ctx, goroutine_exists, goroutine_name,
+    num_goroutines,
 };
 pub use stack::{StackError, StackStats, stats as stack_stats};
 pub use sys::{Lock, now_ns};
-pub use tls::TlsMode;
 pub use timer::{Timer, TimerFn, sleep_ns, sleep_until_ns};
+pub use tls::TlsMode;
 pub use wait::WaitReason;
 
 /// The runtime is broken: says so and aborts. Allocates nothing.

@@ -59,7 +59,9 @@ unsafe impl Send for M {}
 
 impl std::fmt::Debug for M {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("M").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("M")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 

@@ -82,7 +82,10 @@ unsafe impl Send for P {}
 
 impl std::fmt::Debug for P {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("P").field("id", &self.id).field("status", &self.status()).finish_non_exhaustive()
+        f.debug_struct("P")
+            .field("id", &self.id)
+            .field("status", &self.status())
+            .finish_non_exhaustive()
     }
 }
 
@@ -136,7 +139,9 @@ impl P {
     /// Takes the P out of a status that several may end.
     #[inline]
     pub(crate) fn take_from(&self, from: Status, to: Status) -> bool {
-        self.status.compare_exchange(from as u32, to as u32, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        self.status
+            .compare_exchange(from as u32, to as u32, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
     }
 
     /// A random number, by xorshift.
@@ -153,7 +158,9 @@ impl P {
     #[inline]
     pub(crate) fn put_next(&self, g: &'static G) -> bool {
         // SeqCst: see `IdleWord::needs_wake_after_seqcst`.
-        let old = self.runnext.swap(ptr::from_ref(g).cast_mut(), Ordering::SeqCst);
+        let old = self
+            .runnext
+            .swap(ptr::from_ref(g).cast_mut(), Ordering::SeqCst);
         // SAFETY: null, or a G that `put_next` stored; Gs are never freed.
         match unsafe { old.as_ref() } {
             Some(old) => {
@@ -192,7 +199,11 @@ impl P {
             return None;
         }
         // SAFETY: as in `put_next`.
-        unsafe { self.runnext.swap(ptr::null_mut(), Ordering::AcqRel).as_ref() }
+        unsafe {
+            self.runnext
+                .swap(ptr::null_mut(), Ordering::AcqRel)
+                .as_ref()
+        }
     }
 
     pub(crate) fn has_queued(&self) -> bool {
@@ -207,7 +218,8 @@ impl P {
     #[inline]
     pub(crate) fn add_live(&self, n: i64) {
         // Only the holder writes: no read-modify-write needed.
-        self.live.store(self.live.load(Ordering::Relaxed) + n, Ordering::Relaxed);
+        self.live
+            .store(self.live.load(Ordering::Relaxed) + n, Ordering::Relaxed);
     }
 
     pub(crate) fn live(&self) -> i64 {
@@ -253,14 +265,19 @@ impl P {
             last = unsafe { &*last }.link.load(Ordering::Relaxed);
         }
         // SAFETY: as above.
-        let rest = unsafe { &*last }.link.swap(ptr::null_mut(), Ordering::Relaxed);
+        let rest = unsafe { &*last }
+            .link
+            .swap(ptr::null_mut(), Ordering::Relaxed);
         let len = self.free_len.replace(keep) - keep;
         FreeList { head: rest, len }
     }
 
     /// All dead Gs, when the P goes away.
     pub(crate) fn drain_free(&self) -> FreeList {
-        FreeList { head: self.free.replace(ptr::null_mut()), len: self.free_len.replace(0) }
+        FreeList {
+            head: self.free.replace(ptr::null_mut()),
+            len: self.free_len.replace(0),
+        }
     }
 
     /// Fills an empty free list.
@@ -283,7 +300,10 @@ unsafe impl Send for FreeList {}
 
 impl FreeList {
     pub(crate) const fn new() -> Self {
-        Self { head: ptr::null_mut(), len: 0 }
+        Self {
+            head: ptr::null_mut(),
+            len: 0,
+        }
     }
 
     pub(crate) fn push(&mut self, g: &'static G) {

@@ -61,7 +61,9 @@ fn schedule(m: &'static M) {
         s.stop_m(m, None);
         return;
     };
-    let Some((g, new_turn)) = find_runnable(s, m, p) else { return };
+    let Some((g, new_turn)) = find_runnable(s, m, p) else {
+        return;
+    };
     if m.spinning.replace(false) && s.idle.stop_spin() {
         // It was the last spinner and found work: where there was some there may be more.
         s.wake_if_needed(crate::sched::Wake::ForQueue);
@@ -96,7 +98,9 @@ fn run_on_its_m(m: &'static M, owner: &'static M) {
     let p = m.must_p();
     m.set_p(None);
     owner.spinning.set(false);
-    owner.next_p.store(ptr::from_ref(p).cast_mut(), Ordering::Release);
+    owner
+        .next_p
+        .store(ptr::from_ref(p).cast_mut(), Ordering::Release);
     // SAFETY: Ms are never freed.
     unsafe { crate::sys::Note::wake(&raw const owner.note) };
 }
@@ -109,9 +113,15 @@ fn execute(m: &'static M, g: &'static G, new_turn: bool) {
     }
     g.runs_on(m);
     // Both counters: only the holder writes.
-    p.switches.store(p.switches.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    p.switches.store(
+        p.switches.load(Ordering::Relaxed).wrapping_add(1),
+        Ordering::Relaxed,
+    );
     if new_turn {
-        p.tick.store(p.tick.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        p.tick.store(
+            p.tick.load(Ordering::Relaxed).wrapping_add(1),
+            Ordering::Relaxed,
+        );
         // What was meant for the last goroutine is not meant for this one.
         if m.attention.load(Ordering::Relaxed) & ATTN_PREEMPT != 0 {
             m.attention.fetch_and(!ATTN_PREEMPT, Ordering::Relaxed);
@@ -130,7 +140,10 @@ fn execute(m: &'static M, g: &'static G, new_turn: bool) {
     {
         raddle_race::switch_out(ctx);
     }
-    let (after, arg) = g.after.take().expect("a goroutine leaves its stack for a reason");
+    let (after, arg) = g
+        .after
+        .take()
+        .expect("a goroutine leaves its stack for a reason");
     // SAFETY: `suspend` and the end of a goroutine set it for this moment.
     unsafe { after(m, g, arg) };
 }
@@ -248,7 +261,10 @@ fn steal_next(s: &'static Sched, m: &'static M, p: &'static P) -> Option<&'stati
         {
             return Some(g);
         }
-        if let Some(g) = others(s, p).find_map(|victim| steal_half(victim, p)).or_else(|| take_global(s, p, 1)) {
+        if let Some(g) = others(s, p)
+            .find_map(|victim| steal_half(victim, p))
+            .or_else(|| take_global(s, p, 1))
+        {
             return Some(g);
         }
     }
@@ -259,7 +275,9 @@ fn steal_next(s: &'static Sched, m: &'static M, p: &'static P) -> Option<&'stati
 fn others(s: &'static Sched, p: &'static P) -> impl Iterator<Item = &'static P> {
     let n = s.procs();
     let start = p.id as usize + 1;
-    (0..n).filter_map(move |i| s.p((start + i) % n)).filter(move |other| !ptr::eq(*other, p))
+    (0..n)
+        .filter_map(move |i| s.p((start + i) % n))
+        .filter(move |other| !ptr::eq(*other, p))
 }
 
 fn steal_half(victim: &P, p: &P) -> Option<&'static G> {
@@ -306,7 +324,12 @@ fn go_idle(s: &'static Sched, m: &'static M, p: &'static P) {
     let deadline = keep_timers(s);
     s.stop_m(m, deadline);
     if let Some(deadline) = deadline {
-        let _ = s.keeper_until.compare_exchange(deadline, u64::MAX, Ordering::SeqCst, Ordering::Relaxed);
+        let _ = s.keeper_until.compare_exchange(
+            deadline,
+            u64::MAX,
+            Ordering::SeqCst,
+            Ordering::Relaxed,
+        );
     }
     if m.p().is_none()
         && let Some(p) = s.take_idle_p()
@@ -328,7 +351,10 @@ fn keep_timers(s: &Sched) -> Option<u64> {
         if when == u64::MAX || when >= kept {
             return None;
         }
-        if s.keeper_until.compare_exchange(kept, when, Ordering::SeqCst, Ordering::SeqCst).is_err() {
+        if s.keeper_until
+            .compare_exchange(kept, when, Ordering::SeqCst, Ordering::SeqCst)
+            .is_err()
+        {
             continue;
         }
         let again = s.next_timer();
@@ -344,7 +370,10 @@ pub(crate) fn enter_syscall(m: &M, g: &G) -> &'static P {
     let p = m.must_p();
     g.state.transition_to_syscall();
     m.set_p(None);
-    p.syscall_tick.store(p.syscall_tick.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    p.syscall_tick.store(
+        p.syscall_tick.load(Ordering::Relaxed).wrapping_add(1),
+        Ordering::Relaxed,
+    );
     p.set_status(Status::Syscall);
     p
 }

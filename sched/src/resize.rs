@@ -50,7 +50,10 @@ pub fn procs() -> usize {
 /// Stops the world: takes the P from every goroutine for some tens of microseconds. Parks the caller meanwhile.
 #[track_caller]
 pub fn set_procs(n: usize) -> usize {
-    assert!((1..=MAX_PROCS).contains(&n), "the number of procs must be 1 to {MAX_PROCS}, not {n}");
+    assert!(
+        (1..=MAX_PROCS).contains(&n),
+        "the number of procs must be 1 to {MAX_PROCS}, not {n}"
+    );
     boot::ensure();
     crate::blocking(|| {
         let _one = STOPPER.lock();
@@ -78,7 +81,8 @@ fn stop_world(s: &'static Sched) {
         s.take_all_idle_ps();
         let mut running = 0;
         for p in s.each_p() {
-            let _ = p.take_from(Status::Syscall, Status::Stopped) || p.take_from(Status::HandOff, Status::Stopped);
+            let _ = p.take_from(Status::Syscall, Status::Stopped)
+                || p.take_from(Status::HandOff, Status::Stopped);
             if p.status() != Status::Stopped {
                 running += 1;
             }
@@ -103,7 +107,8 @@ pub(crate) fn resize(s: &'static Sched, n: usize, mut first: Option<ProcCtx>) {
             p
         });
         if raddle_race::enabled() {
-            p.race.set(Some(first.take().unwrap_or_else(raddle_race::proc_create)));
+            p.race
+                .set(Some(first.take().unwrap_or_else(raddle_race::proc_create)));
         }
         p.set_status(Status::Stopped);
     }
@@ -112,7 +117,8 @@ pub(crate) fn resize(s: &'static Sched, n: usize, mut first: Option<ProcCtx>) {
         while let Some(g) = p.take_next().or_else(|| p.deque.pop().map(|q| q.0)) {
             s.injector.push(crate::p::Queued(g));
         }
-        p.timers.move_all(&s.p(0).expect("there is always a P").timers);
+        p.timers
+            .move_all(&s.p(0).expect("there is always a P").timers);
         let free = p.drain_free();
         s.free.lock().append(free);
         // SAFETY: the P is stopped, and ours.

@@ -94,7 +94,11 @@ pub fn enter() -> Rt {
     let Some(g) = (unsafe { current().as_ref() }) else {
         return enter_slow();
     };
-    let rt = Rt { g: Some(g), m: Cell::new(g.m.get()), _not_send: PhantomData };
+    let rt = Rt {
+        g: Some(g),
+        m: Cell::new(g.m.get()),
+        _not_send: PhantomData,
+    };
     if let Some(m) = rt.m() {
         m.set_depth(m.depth() + 1);
         if m.p().is_none() {
@@ -111,19 +115,31 @@ fn enter_slow() -> Rt {
     if let Some(m) = unsafe { m.as_ref() } {
         return Rt::on_g0(m);
     }
-    Rt { g: Some(thread::thread_g()), m: Cell::new(ptr::null()), _not_send: PhantomData }
+    Rt {
+        g: Some(thread::thread_g()),
+        m: Cell::new(ptr::null()),
+        _not_send: PhantomData,
+    }
 }
 
 impl Rt {
     /// The scheduler's own guard.
     pub(crate) fn on_g0(m: &'static M) -> Rt {
         m.set_depth(m.depth() + 1);
-        Rt { g: None, m: Cell::new(m), _not_send: PhantomData }
+        Rt {
+            g: None,
+            m: Cell::new(m),
+            _not_send: PhantomData,
+        }
     }
 
     /// The guard that a goroutine is born with: it is resumed as if inside the runtime.
     pub(crate) fn resumed(g: &'static G) -> Rt {
-        Rt { g: Some(g), m: Cell::new(g.m.get()), _not_send: PhantomData }
+        Rt {
+            g: Some(g),
+            m: Cell::new(g.m.get()),
+            _not_send: PhantomData,
+        }
     }
 
     /// The calling goroutine or thread.
@@ -153,7 +169,13 @@ impl Rt {
     /// # Panics
     ///
     /// In a timer callback.
-    pub unsafe fn park(&self, reason: WaitReason, at: &'static Location<'static>, unlock: UnlockFn, arg: *mut ()) {
+    pub unsafe fn park(
+        &self,
+        reason: WaitReason,
+        at: &'static Location<'static>,
+        unlock: UnlockFn,
+        arg: *mut (),
+    ) {
         let g = self.g().get();
         g.set_wait(reason, at);
         if g.is_thread {
@@ -229,7 +251,9 @@ impl Rt {
     fn leave_slow(&self, m: &'static M) {
         let attention = m.attention.load(Ordering::Relaxed);
         let tired = attention & ATTN_PREEMPT != 0;
-        let unlucky = attention & ATTN_INJECT != 0 && m.p().is_some_and(|p| p.random() % sched().inject_every() == 0);
+        let unlucky = attention & ATTN_INJECT != 0
+            && m.p()
+                .is_some_and(|p| p.random() % sched().inject_every() == 0);
         if (tired || unlucky) && self.g.is_some() {
             m.attention.fetch_and(!ATTN_PREEMPT, Ordering::Relaxed);
             self.suspend(after_yield, ptr::null_mut());

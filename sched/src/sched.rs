@@ -12,7 +12,7 @@
 //! See `idle` for the protocol of waking. `stopping: store SeqCst` ⇄ `load SeqCst`: an M that parks its P in the idle list
 //! after the store sees it, or the stopper sees the P in the list, since both look under `lock`.
 
-use crate::g::G;
+use crate::g::{G, Regions};
 use crate::idle::IdleWord;
 use crate::m::M;
 use crate::p::{FreeList, P, Queued, Status};
@@ -63,8 +63,8 @@ pub(crate) struct Sched {
     pub(crate) next_goid: AtomicU64,
     /// Dead Gs for all.
     pub(crate) free: Mutex<FreeList>,
-    /// Every G that was ever made for goroutines.
-    chunks: Mutex<Vec<&'static [G]>>,
+    /// Where Gs for goroutines are made.
+    regions: Mutex<Regions>,
     /// Every M.
     pub(crate) all_ms: Mutex<Vec<&'static M>>,
     /// Goroutines spawned or ended by no P.
@@ -114,7 +114,7 @@ impl Sched {
             keeper_until: AtomicU64::new(u64::MAX),
             next_goid: AtomicU64::new(1),
             free: Mutex::new(FreeList::new()),
-            chunks: Mutex::new(Vec::new()),
+            regions: Mutex::new(Regions::new()),
             all_ms: Mutex::new(Vec::new()),
             live_elsewhere: std::sync::atomic::AtomicI64::new(0),
             inject_every,
@@ -266,7 +266,8 @@ impl Sched {
         match m {
             Some(m) => {
                 m.spinning.set(spinning);
-                m.next_p.store(ptr::from_ref(p).cast_mut(), Ordering::Release);
+                m.next_p
+                    .store(ptr::from_ref(p).cast_mut(), Ordering::Release);
                 // SAFETY: Ms are never freed.
                 unsafe { Note::wake(&raw const m.note) };
             }
@@ -277,11 +278,14 @@ impl Sched {
     fn new_m(&self, p: &'static P, spinning: bool) {
         let id = self.ms.fetch_add(1, Ordering::SeqCst);
         if id >= MAX_MS {
-            crate::throw("more than 10000 OS threads: too many goroutines block their threads at once");
+            crate::throw(
+                "more than 10000 OS threads: too many goroutines block their threads at once",
+            );
         }
         let m: &'static M = Box::leak(Box::new(M::new(id)));
         m.spinning.set(spinning);
-        m.next_p.store(ptr::from_ref(p).cast_mut(), Ordering::Release);
+        m.next_p
+            .store(ptr::from_ref(p).cast_mut(), Ordering::Release);
         if self.injects() {
             m.attention.store(crate::m::ATTN_INJECT, Ordering::Relaxed);
         }
@@ -297,7 +301,8 @@ impl Sched {
             self.idle_ms.fetch_add(1, Ordering::SeqCst);
         });
         loop {
-            let timeout = deadline.map(|d| Duration::from_nanos(d.saturating_sub(crate::clock::read_ns())));
+            let timeout =
+                deadline.map(|d| Duration::from_nanos(d.saturating_sub(crate::clock::read_ns())));
             m.note.sleep(timeout);
             // SAFETY: null or a P; Ps are never freed.
             if let Some(p) = unsafe { m.next_p.swap(ptr::null_mut(), Ordering::Acquire).as_ref() } {
@@ -355,7 +360,10 @@ impl Sched {
 
     /// When the next timer of any P is due; `u64::MAX` if there is none.
     pub(crate) fn next_timer(&self) -> u64 {
-        self.each_p().map(|p| p.timers.next_when()).min().unwrap_or(u64::MAX)
+        self.each_p()
+            .map(|p| p.timers.next_when())
+            .min()
+            .unwrap_or(u64::MAX)
     }
 
     /// Whether every M sleeps.
@@ -366,19 +374,22 @@ impl Sched {
 
     /// Makes `n` Gs.
     #[cold]
-    pub(crate) fn new_chunk(&self, n: usize) -> FreeList {
-        let chunk: &'static [G] = (0..n).map(|_| G::new(false)).collect::<Vec<G>>().leak();
-        self.chunks.lock().push(chunk);
+    pub(crate) fn new_gs(&self, n: usize) -> FreeList {
+        let mut regions = self.regions.lock();
         let mut list = FreeList::new();
-        chunk.iter().for_each(|g| list.push(g));
+        for _ in 0..n {
+            list.push(regions.make());
+        }
         list
     }
 
     /// Every goroutine alive, as of a moment during the call.
     pub(crate) fn all_gs(&self) -> Vec<&'static G> {
-        let chunks = self.chunks.lock();
-        let all = chunks.iter().flat_map(|chunk| chunk.iter());
-        all.filter(|g| g.state() != crate::g::State::Idle).collect()
+        let regions = self.regions.lock();
+        regions
+            .all()
+            .filter(|g| g.state() != crate::g::State::Idle)
+            .collect()
     }
 
     /// The number of Ms.

@@ -67,7 +67,11 @@ pub(crate) fn prepare_thread() {
     // SAFETY: a fresh mapping.
     let sp = unsafe { libc::mmap(ptr::null_mut(), ALT_STACK_BYTES, prot, flags, -1, 0) };
     if sp != libc::MAP_FAILED {
-        let alt = libc::stack_t { ss_sp: sp, ss_flags: 0, ss_size: ALT_STACK_BYTES };
+        let alt = libc::stack_t {
+            ss_sp: sp,
+            ss_flags: 0,
+            ss_size: ALT_STACK_BYTES,
+        };
         // SAFETY: the mapping lives as long as the thread, which never ends.
         unsafe { libc::sigaltstack(&alt, ptr::null_mut()) };
     }
@@ -82,9 +86,15 @@ pub(crate) fn preempt(m: &M) {
     unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), m.tid.get(), PREEMPT) };
 }
 
-extern "C" fn on_preempt(_signal: libc::c_int, _info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
+extern "C" fn on_preempt(
+    _signal: libc::c_int,
+    _info: *mut libc::siginfo_t,
+    _context: *mut libc::c_void,
+) {
     // SAFETY: null or this thread's M; Ms are never freed.
-    let Some(m) = (unsafe { rt::this_m().as_ref() }) else { return };
+    let Some(m) = (unsafe { rt::this_m().as_ref() }) else {
+        return;
+    };
     if m.depth() > 0 {
         m.attention.fetch_or(ATTN_PREEMPT, Ordering::Relaxed);
         return;
@@ -100,14 +110,20 @@ extern "C" fn on_preempt(_signal: libc::c_int, _info: *mut libc::siginfo_t, _con
     unsafe { *libc::__errno_location() = errno };
 }
 
-extern "C" fn on_fault(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+extern "C" fn on_fault(
+    signal: libc::c_int,
+    info: *mut libc::siginfo_t,
+    context: *mut libc::c_void,
+) {
     // SAFETY: the kernel passes a valid siginfo for a fault.
     let addr = unsafe { (*info).si_addr() } as usize;
     // SAFETY: null or the G of this thread's block.
     let g = unsafe { rt::current().as_ref() };
     if let Some(g) = g
         && let Some(slot) = stack::owner_of_guard(addr)
-        && g.stack.get().is_some_and(|own| own.slot.guard() == slot.guard())
+        && g.stack
+            .get()
+            .is_some_and(|own| own.slot.guard() == slot.guard())
     {
         report_overflow(g, slot.bytes());
     }
@@ -122,11 +138,21 @@ fn report_overflow(g: &G, bytes: usize) -> ! {
         None => ("", "", ""),
     };
     let id = decimal(g.id.get(), &mut number);
-    for part in ["\ngoroutine ", id, open, name, close, " has overflowed its stack of "] {
+    for part in [
+        "\ngoroutine ",
+        id,
+        open,
+        name,
+        close,
+        " has overflowed its stack of ",
+    ] {
         crate::sys::write_stderr(part.as_bytes());
     }
     let kib = decimal(bytes as u64 >> 10, &mut number);
-    for part in [kib, " KiB\nraddle: fatal: stack overflow; give it more by Builder::stack_size or RADDLE_STACK\n"] {
+    for part in [
+        kib,
+        " KiB\nraddle: fatal: stack overflow; give it more by Builder::stack_size or RADDLE_STACK\n",
+    ] {
         crate::sys::write_stderr(part.as_bytes());
     }
     // SAFETY: async-signal-safe; raises SIGABRT.
@@ -149,9 +175,13 @@ fn decimal(mut n: u64, buffer: &mut [u8; 20]) -> &str {
 
 /// Calls the handler that was there before; with none, the fault comes again and ends the process as the kernel does.
 fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    let before = BEFORE.get().map(|before| before[usize::from(signal == libc::SIGBUS)]);
+    let before = BEFORE
+        .get()
+        .map(|before| before[usize::from(signal == libc::SIGBUS)]);
     match before {
-        Some(action) if action.sa_sigaction != libc::SIG_DFL && action.sa_sigaction != libc::SIG_IGN => {
+        Some(action)
+            if action.sa_sigaction != libc::SIG_DFL && action.sa_sigaction != libc::SIG_IGN =>
+        {
             if action.sa_flags & libc::SA_SIGINFO != 0 {
                 type Handler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
                 // SAFETY: SA_SIGINFO says that it has this signature.
@@ -159,7 +189,8 @@ fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::
                 handler(signal, info, context);
             } else {
                 // SAFETY: without SA_SIGINFO it has this signature.
-                let handler: extern "C" fn(libc::c_int) = unsafe { std::mem::transmute(action.sa_sigaction) };
+                let handler: extern "C" fn(libc::c_int) =
+                    unsafe { std::mem::transmute(action.sa_sigaction) };
                 handler(signal);
             }
         }

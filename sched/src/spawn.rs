@@ -30,8 +30,8 @@ use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Gs are made in chunks of so many.
-const CHUNK: usize = 32;
+/// Dead or new Gs that a P takes at once.
+const BATCH: usize = 32;
 
 /// What a goroutine is given beside what it runs.
 #[derive(Clone, Debug)]
@@ -87,7 +87,10 @@ impl Rt {
         crate::boot::ensure();
         let s = sched();
         let p = self.m().and_then(M::p);
-        assert!(task.layout.size() <= DATA_BYTES && task.layout.align() <= 16, "a closure that is too large for a G");
+        assert!(
+            task.layout.size() <= DATA_BYTES && task.layout.align() <= 16,
+            "a closure that is too large for a G"
+        );
         let size = match options.stack_size {
             0 => DEFAULT_STACK.load(Ordering::Relaxed),
             size => size,
@@ -133,10 +136,7 @@ fn take_dead(s: &Sched, p: Option<&P>) -> &'static G {
         Some(p) => p.pop_free().unwrap_or_else(|| refill(s, p)),
         None => {
             let dead = s.free.lock().pop();
-            dead.unwrap_or_else(|| {
-                let mut chunk = s.new_chunk(1);
-                chunk.pop().expect("a chunk has a G")
-            })
+            dead.unwrap_or_else(|| s.new_gs(1).pop().expect("one was made"))
         }
     }
 }
@@ -144,9 +144,9 @@ fn take_dead(s: &Sched, p: Option<&P>) -> &'static G {
 /// Brings dead Gs from the global list, or new ones, to an empty local list.
 #[cold]
 fn refill(s: &Sched, p: &P) -> &'static G {
-    let mut batch = s.free.lock().take(CHUNK as u32);
+    let mut batch = s.free.lock().take(BATCH as u32);
     if batch.len == 0 {
-        batch = s.new_chunk(CHUNK);
+        batch = s.new_gs(BATCH);
     }
     let first = batch.pop().expect("a batch has a G");
     p.refill_free(batch);
@@ -203,7 +203,9 @@ impl Drop for AbortOnUnwind {
 /// The goroutine is off its stack for the last time.
 unsafe fn after_end(m: &'static M, g: &'static G, _arg: *mut ()) {
     let s = sched();
-    let Some(p) = m.p() else { crate::throw("a goroutine ended without a P") };
+    let Some(p) = m.p() else {
+        crate::throw("a goroutine ended without a P")
+    };
     if !g.locked_m.get().is_null() {
         unlock_thread(g, m);
     }
@@ -249,7 +251,10 @@ pub fn goroutine_exists(id: u64) -> bool {
 }
 
 fn find(id: u64) -> Option<&'static G> {
-    crate::sched::try_sched()?.all_gs().into_iter().find(|g| g.id.get() == id)
+    crate::sched::try_sched()?
+        .all_gs()
+        .into_iter()
+        .find(|g| g.id.get() == id)
 }
 
 /// The race context of the caller's P, if it has one. Reads only: for the detector, on any path.
@@ -262,7 +267,12 @@ pub fn current_proc_ctx() -> Option<ProcCtx> {
 /// The number of goroutines alive, as of a moment during the call.
 #[must_use]
 pub fn num_goroutines() -> usize {
-    let Some(s) = crate::sched::try_sched() else { return 0 };
-    let on_ps: i64 = (0..crate::MAX_PROCS).map_while(|i| s.p(i)).map(P::live).sum();
+    let Some(s) = crate::sched::try_sched() else {
+        return 0;
+    };
+    let on_ps: i64 = (0..crate::MAX_PROCS)
+        .map_while(|i| s.p(i))
+        .map(P::live)
+        .sum();
     usize::try_from(on_ps + s.live_elsewhere.load(Ordering::Relaxed)).unwrap_or(0)
 }

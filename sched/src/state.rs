@@ -80,7 +80,11 @@ impl StateWord {
 
     #[inline]
     fn change(&self, from: State, to: State) {
-        debug_assert_eq!(self.load(), from, "a goroutine in this state cannot become {to:?}");
+        debug_assert_eq!(
+            self.load(),
+            from,
+            "a goroutine in this state cannot become {to:?}"
+        );
         self.0.store(to as u32, Release);
     }
 
@@ -183,7 +187,11 @@ mod tests {
                 return false;
             }
             drop(waiting);
-            assert_eq!(self.state.load(), State::Waiting, "a waker met a goroutine on its stack");
+            assert_eq!(
+                self.state.load(),
+                State::Waiting,
+                "a waker met a goroutine on its stack"
+            );
             self.state.transition_to_ready();
             self.queue.store(1, Release);
             true

@@ -44,7 +44,9 @@ static ASLEEP: AtomicBool = AtomicBool::new(false);
 /// Sets what the debug flags ask for, before the thread starts.
 pub(crate) fn configure(no_preempt: bool, trace: Option<Duration>) {
     PREEMPT.store(!no_preempt, Ordering::Relaxed);
-    let interval = trace.map_or(u64::MAX, |t| u64::try_from(t.as_nanos()).unwrap_or(u64::MAX));
+    let interval = trace.map_or(u64::MAX, |t| {
+        u64::try_from(t.as_nanos()).unwrap_or(u64::MAX)
+    });
     TRACE_NS.store(interval, Ordering::Relaxed);
 }
 
@@ -86,7 +88,9 @@ pub(crate) fn run() -> ! {
     loop {
         let pause = match quiet {
             0..PATIENCE => SHORTEST,
-            n => SHORTEST.saturating_mul(1 << (n - PATIENCE).min(9)).min(LONGEST),
+            n => SHORTEST
+                .saturating_mul(1 << (n - PATIENCE).min(9))
+                .min(LONGEST),
         };
         NOTE.sleep(Some(pause));
         let now = clock::read_ns();
@@ -175,7 +179,8 @@ fn look_at_syscall(s: &Sched, p: &'static P, seen: &mut Seen, now: u64) -> bool 
         seen.syscall_since = now;
         return true;
     }
-    let needed = p.has_work() || !s.injector.is_empty() || (s.idle.idle() == 0 && s.idle.spinning() == 0);
+    let needed =
+        p.has_work() || !s.injector.is_empty() || (s.idle.idle() == 0 && s.idle.spinning() == 0);
     if !needed && now - seen.syscall_since < SLICE_NS {
         return false;
     }

@@ -35,13 +35,20 @@ static ALL: Mutex<Vec<&'static G>> = Mutex::new(Vec::new());
 /// The thread Gs that are parked now.
 pub(crate) fn all_parked() -> Vec<&'static G> {
     let all = ALL.lock();
-    all.iter().copied().filter(|g| g.state() == State::Waiting).collect()
+    all.iter()
+        .copied()
+        .filter(|g| g.state() == State::Waiting)
+        .collect()
 }
 
 /// The id of a G as reports show it: plain threads count from 1.
 pub(crate) fn shown_id(g: &G) -> u64 {
     let id = g.id.get();
-    if id >= FIRST_ID { id - FIRST_ID + 1 } else { id }
+    if id >= FIRST_ID {
+        id - FIRST_ID + 1
+    } else {
+        id
+    }
 }
 
 /// Gives the thread G back when its thread ends.

@@ -100,14 +100,16 @@ impl Timer {
             None => &s.p(0).expect("there is always a P").timers,
         };
         let first = heap.locked(|nodes| {
-            self.home.store(ptr::from_ref(heap).cast_mut(), Ordering::Release);
+            self.home
+                .store(ptr::from_ref(heap).cast_mut(), Ordering::Release);
             self.when.set(when_ns);
             self.period.set(period_ns);
             self.seq.set(seq);
             nodes.push(self);
             nodes.first_when() == when_ns && self.place.get() == 0
         });
-        let own_p_goes_on = m.is_some() && (s.idle.idle() == 0 || when_ns > clock::coarse_ns() + NEAR_NS);
+        let own_p_goes_on =
+            m.is_some() && (s.idle.idle() == 0 || when_ns > clock::coarse_ns() + NEAR_NS);
         if first && !own_p_goes_on && s.keeper_until.load(Ordering::SeqCst) > when_ns {
             s.wake_for_timer();
         }
@@ -155,7 +157,11 @@ unsafe impl Send for Heap {}
 
 impl Heap {
     pub(crate) const fn new() -> Heap {
-        Heap { next_when: AtomicU64::new(u64::MAX), lock: Lock::new(), nodes: UnsafeCell::new(Nodes(Vec::new())) }
+        Heap {
+            next_when: AtomicU64::new(u64::MAX),
+            lock: Lock::new(),
+            nodes: UnsafeCell::new(Nodes(Vec::new())),
+        }
     }
 
     /// When the first timer is due; `u64::MAX` if there is none.
@@ -207,7 +213,8 @@ impl Heap {
                 for entry in nodes.0.drain(..) {
                     // SAFETY: armed, so its owner keeps it.
                     let t = unsafe { &*entry.node };
-                    t.home.store(ptr::from_ref(to).cast_mut(), Ordering::Release);
+                    t.home
+                        .store(ptr::from_ref(to).cast_mut(), Ordering::Release);
                     target.push(t);
                 }
             });
@@ -238,7 +245,10 @@ impl Nodes {
 
     /// Amortised O(log n). The vector grows under the lock; it never shrinks.
     fn push(&mut self, t: &Timer) {
-        let entry = Entry { when: t.when.get(), node: t };
+        let entry = Entry {
+            when: t.when.get(),
+            node: t,
+        };
         self.0.push(entry);
         self.sift_up(self.0.len() - 1, entry);
     }
@@ -274,7 +284,9 @@ impl Nodes {
         loop {
             let first = place * ARITY + 1;
             let last = (first + ARITY).min(self.0.len());
-            let Some(child) = (first..last).min_by_key(|&i| self.0[i].when) else { break };
+            let Some(child) = (first..last).min_by_key(|&i| self.0[i].when) else {
+                break;
+            };
             if entry.when <= self.0[child].when {
                 break;
             }
@@ -336,7 +348,18 @@ pub fn sleep_until_ns(when_ns: u64) {
     let rt = crate::enter();
     let mut g = rt.g();
     let timer = Timer::new(wake, (&raw mut g).cast());
-    let mut sleep = Sleep { rt: &rt, timer: &timer, when_ns };
+    let mut sleep = Sleep {
+        rt: &rt,
+        timer: &timer,
+        when_ns,
+    };
     // SAFETY: `arm` makes exactly one timer fire, which is the one `ready`.
-    unsafe { rt.park(crate::WaitReason::Sleep, std::panic::Location::caller(), arm, (&raw mut sleep).cast()) };
+    unsafe {
+        rt.park(
+            crate::WaitReason::Sleep,
+            std::panic::Location::caller(),
+            arm,
+            (&raw mut sleep).cast(),
+        )
+    };
 }

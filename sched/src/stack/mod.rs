@@ -75,7 +75,10 @@ impl Slot {
 
     /// Returns the slot as one that has held a goroutine.
     pub(crate) fn used(self) -> Self {
-        Self { fresh: false, ..self }
+        Self {
+            fresh: false,
+            ..self
+        }
     }
 
     /// Returns the address of the guard page, the lowest of the slot.
@@ -105,7 +108,7 @@ impl Slot {
 pub struct StackStats {
     /// Slots in use or idle in a cache or pool: those ever given out and those prepared.
     pub slots_reserved: usize,
-    /// Slots given out by [`alloc`] and not put back.
+    /// Slots given out and not put back.
     pub slots_in_use: usize,
     /// Address space of all slabs, in bytes. Committed memory is far less.
     pub bytes_reserved: usize,
@@ -116,12 +119,7 @@ pub struct StackStats {
 /// # Errors
 /// Where `stack_size` is beyond 1 GiB, or address space or guard pages have run out.
 pub(crate) fn alloc(stack_size: usize) -> Result<Slot, StackError> {
-    let Some(class) = Class::for_bytes(stack_size) else {
-        return Err(StackError::TooLarge {
-            asked: stack_size,
-            max: class::MAX_BYTES,
-        });
-    };
+    let class = class_for(stack_size)?;
     let slot = POOLS[class.index()].alloc(class)?;
     IN_USE.fetch_add(1, Relaxed);
     Ok(slot)
@@ -133,6 +131,22 @@ pub(crate) fn alloc_warm(stack_size: usize, max: usize, mut each: impl FnMut(Slo
         let taken = POOLS[class.index()].alloc_warm(class, max, &mut each);
         IN_USE.fetch_add(taken, Relaxed);
     }
+}
+
+/// Takes a batch of slots of the class for `stack_size`, at least one: what [`alloc`] would give, and fresh ones that were
+/// prepared together with it.
+pub(crate) fn alloc_batch(stack_size: usize, mut each: impl FnMut(Slot)) -> Result<(), StackError> {
+    let class = class_for(stack_size)?;
+    let taken = POOLS[class.index()].alloc_fresh(class, &mut each)?;
+    IN_USE.fetch_add(taken, Relaxed);
+    Ok(())
+}
+
+fn class_for(stack_size: usize) -> Result<Class, StackError> {
+    Class::for_bytes(stack_size).ok_or(StackError::TooLarge {
+        asked: stack_size,
+        max: class::MAX_BYTES,
+    })
 }
 
 /// Puts slots of one class back into the global pool; the last becomes the newest.

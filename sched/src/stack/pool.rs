@@ -81,6 +81,19 @@ impl Pool {
         taken.map(|at| each(Slot::at(at, class, false))).count()
     }
 
+    /// Takes a batch of fresh slots, at least one.
+    pub(super) fn alloc_fresh(
+        &self,
+        class: Class,
+        each: &mut dyn FnMut(Slot),
+    ) -> Result<usize, StackError> {
+        each(self.alloc(class)?);
+        let mut lists = self.lists.lock();
+        let keep = lists.ready.len().saturating_sub(LARGEST_BATCH);
+        let taken = lists.ready.drain(keep..).rev();
+        Ok(1 + taken.map(|at| each(Slot::at(at, class, true))).count())
+    }
+
     /// Guards the slots of `range`, keeps them as ready, and takes one.
     fn prepare(&self, class: Class, range: Range<usize>) -> Result<Slot, StackError> {
         let mut guards = [0; LARGEST_BATCH];

@@ -196,7 +196,10 @@ pub(crate) unsafe fn run_dtors(block: Block) {
     // SAFETY: runs what the goroutine registered, once, on its own block.
     unsafe { (setup.glibc.call_dtors)() };
     // SAFETY: the probe found a flag of that type there.
-    let keyless = setup.template.specific_used.is_some_and(|at| unsafe { block.read::<u8>(at as isize) } == 0);
+    let keyless = setup
+        .template
+        .specific_used
+        .is_some_and(|at| unsafe { block.read::<u8>(at as isize) } == 0);
     if !keyless {
         // SAFETY: the block is active and no OS thread's own.
         unsafe { keys::run_dtors(&setup.glibc, block.address()) };

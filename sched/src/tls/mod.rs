@@ -64,9 +64,7 @@ mod setxid;
 mod switch;
 
 pub(crate) use block::Block;
-pub(crate) use life::{
-    create, describe_stack, destroy, find, reset, run_dtors,
-};
+pub(crate) use life::{create, describe_stack, destroy, find, reset, run_dtors};
 pub use switch::TlsMode;
 pub(crate) use switch::{enter, leave, mode, thread_block};
 
