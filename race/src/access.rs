@@ -280,6 +280,7 @@ pub fn malloc(addr: usize, size: usize, pc: Pc) {
     if size == 0 || !shadow::is_watched(addr) {
         return;
     }
+    report::forget(addr, size);
     sync::remove(addr, size);
     let me = current();
     let access = me.as_ref().and_then(|ctx| {
@@ -315,6 +316,7 @@ pub fn free(addr: usize, size: usize, pc: Pc) {
 /// The memory begins a new life that has nothing to do with the old (a recycled stack): no accesses, no sync objects.
 /// Costs by the pages that have any, not by `size`.
 pub fn clear_shadow(addr: usize, size: usize) {
+    report::forget(addr, size);
     sync::remove(addr, size);
     overwrite(addr, size, None);
 }

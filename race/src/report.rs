@@ -98,6 +98,28 @@ impl Seen {
     }
 }
 
+/// In a place whose address has a new life: matches nothing, and does not end a probe.
+const GONE: u64 = 1;
+
+/// The lowest and highest address in `ADDRESSES`. Widened under the report lock, before the address is inserted.
+static LOWEST: AtomicUsize = AtomicUsize::new(usize::MAX);
+static HIGHEST: AtomicUsize = AtomicUsize::new(0);
+
+/// The memory begins a new life: a race on it is another one, to be reported again.
+pub(crate) fn forget(addr: usize, size: usize) {
+    let end = addr.saturating_add(size);
+    if end <= LOWEST.load(Relaxed) || addr > HIGHEST.load(Relaxed) {
+        return; // the usual case
+    }
+    let range = (addr & !7) as u64..end as u64;
+    for place in &ADDRESSES.0 {
+        let key = place.load(Relaxed);
+        if range.contains(&key) {
+            let _ = place.compare_exchange(key, GONE, Relaxed, Relaxed);
+        }
+    }
+}
+
 static LOCK: SpinLock = SpinLock::new();
 static ADDRESSES: Seen = Seen([const { AtomicU64::new(0) }; SEEN]);
 static PAIRS: Seen = Seen([const { AtomicU64::new(0) }; SEEN]);
@@ -177,6 +199,8 @@ fn gather(c: &Ctx, access: Access, granule: usize, old: Cell, new: Cell) -> bool
     if is_suppressed(&report) {
         return false;
     }
+    LOWEST.fetch_min(granule, Relaxed);
+    HIGHEST.fetch_max(granule, Relaxed);
     ADDRESSES.insert(granule as u64);
     PAIRS.insert(pair);
     let index = COUNT.fetch_add(1, Relaxed);

@@ -192,7 +192,9 @@ impl<T> PacketPtr<T> {
                 .compare_exchange(RUNNING, STORED, Ordering::Release, Ordering::Acquire);
         if found == Err(DETACHED) {
             // SAFETY: DETACHED: the result is still the goroutine's, and was just written.
-            unsafe { (*place.get()).assume_init_drop() };
+            let place = unsafe { &mut *place.get() };
+            // SAFETY: as above.
+            unsafe { place.assume_init_drop() };
         }
     }
 
@@ -203,7 +205,9 @@ impl<T> PacketPtr<T> {
     /// The handle's owner calls it once, when the result is the handle's.
     unsafe fn take(&self) -> Result<T, JoinError> {
         // SAFETY: by the contract.
-        unsafe { (*self.get().result.get()).assume_init_read() }
+        let result = unsafe { &*self.get().result.get() };
+        // SAFETY: as above.
+        unsafe { result.assume_init_read() }
     }
 }
 
@@ -265,8 +269,12 @@ pub(crate) unsafe fn finish<T>(rt: &Rt, packet: *mut ()) {
         // SAFETY: the handle is gone: the packet is ours (invariant 2).
         DETACHED => unsafe { packet.free() },
         RUNNING | STORED => {}
-        // SAFETY: the waiter's own value, published when it could be made ready; the state names it no more.
-        g => unsafe { rt.ready(GRef::from_raw(g)) },
+        g => {
+            // SAFETY: what `publish` stored.
+            let g = unsafe { GRef::from_raw(g) };
+            // SAFETY: published when it could be made ready; the state names it no more.
+            unsafe { rt.ready(g) };
+        }
     }
 }
 

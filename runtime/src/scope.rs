@@ -129,7 +129,9 @@ impl Data {
     fn wait(&self, at: &'static Location<'static>) {
         unsafe fn unlock(lock: *mut ()) {
             // SAFETY: the lock that `wait` holds while it parks.
-            unsafe { (*lock.cast::<Lock>()).unlock() };
+            let lock = unsafe { &*lock.cast::<Lock>() };
+            // SAFETY: as above.
+            unsafe { lock.unlock() };
         }
         while self.running.load(Ordering::Acquire) != 0 {
             let rt = enter();

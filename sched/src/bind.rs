@@ -163,8 +163,10 @@ const BLOCKS_PER_ROOM: u32 = 340;
 /// that page faults take. (Larger requests, and more free memory, malloc gives straight back to the system.)
 #[cold]
 fn make_room() {
-    // SAFETY: no preconditions; null is fine to free.
-    unsafe { libc::free(std::hint::black_box(libc::malloc(ROOM_BYTES))) };
+    // SAFETY: no preconditions.
+    let room = std::hint::black_box(unsafe { libc::malloc(ROOM_BYTES) });
+    // SAFETY: from malloc, or null.
+    unsafe { libc::free(room) };
 }
 
 /// Whether a goroutine with a stack of `size` is bound when it is spawned.

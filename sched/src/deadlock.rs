@@ -103,11 +103,14 @@ fn describe(text: &mut String, g: &G) {
 
 /// A duration in the largest unit that leaves it above 1.
 fn age(ns: u64) -> String {
-    match ns {
-        0..1_000_000 => "0 ms".into(),
-        ..1_000_000_000 => format!("{} ms", ns / 1_000_000),
-        ..60_000_000_000 => format!("{} s", ns / 1_000_000_000),
-        _ => format!("{} min", ns / 60_000_000_000),
+    const MS: u64 = 1_000_000;
+    const SECOND: u64 = 1000 * MS;
+    if ns < SECOND {
+        format!("{} ms", ns / MS)
+    } else if ns < 60 * SECOND {
+        format!("{} s", ns / SECOND)
+    } else {
+        format!("{} min", ns / (60 * SECOND))
     }
 }
 

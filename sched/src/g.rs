@@ -74,11 +74,14 @@ pub(crate) struct G {
     /// The next G in a free list.
     pub(crate) link: AtomicPtr<G>,
     pub(crate) entry: Cell<Option<unsafe fn(*mut u8)>>,
-    pub(crate) fini: Cell<Option<(unsafe fn(&Rt, *mut ()), *mut ())>>,
+    pub(crate) fini: Cell<Option<Fini>>,
     pub(crate) name: Cell<Option<Arc<str>>>,
     pub(crate) created_at: Cell<Option<&'static Location<'static>>>,
     pub(crate) data: UnsafeCell<MaybeUninit<Data>>,
 }
+
+/// `Task::fini` with its argument.
+pub(crate) type Fini = (unsafe fn(&Rt, *mut ()), *mut ());
 
 /// Room for a closure.
 #[repr(C, align(16))]

@@ -153,7 +153,7 @@ fn execute(m: &'static M, g: &'static G, new_turn: bool) {
 pub(crate) fn switch_to(m: &M, g: &'static G) {
     let block = g.stack.get().expect("it was bound before").block;
     // SAFETY: `bind` has written the coroutine; a Running G belongs to this M.
-    let co: &mut Co = unsafe { (*g.co.get()).assume_init_mut() };
+    let co: &mut Co = unsafe { &mut *g.co.get().cast() };
     let thread_bound = tls::mode() == tls::TlsMode::Thread;
     if thread_bound {
         rt::set_current(g);

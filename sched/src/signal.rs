@@ -82,8 +82,10 @@ pub(crate) fn prepare_thread() {
 
 /// Asks the goroutine on `m` to give its P up.
 pub(crate) fn preempt(m: &M) {
-    // SAFETY: getpid and tgkill have no preconditions; Ms live as long as the process.
-    unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), m.tid.get(), PREEMPT) };
+    // SAFETY: no preconditions.
+    let pid = unsafe { libc::getpid() };
+    // SAFETY: no preconditions; the threads of Ms live as long as the process.
+    unsafe { libc::syscall(libc::SYS_tgkill, pid, m.tid.get(), PREEMPT) };
 }
 
 extern "C" fn on_preempt(
@@ -100,14 +102,16 @@ extern "C" fn on_preempt(
         return;
     }
     let Some(p) = m.p() else { return };
+    // SAFETY: no preconditions.
+    let errno_at = unsafe { libc::__errno_location() };
     // SAFETY: this thread's errno.
-    let errno = unsafe { *libc::__errno_location() };
+    let errno = unsafe { *errno_at };
     m.set_p(None);
     compiler_fence(Ordering::SeqCst);
     p.set_status(Status::HandOff);
     sysmon::poke();
     // SAFETY: as above.
-    unsafe { *libc::__errno_location() = errno };
+    unsafe { *errno_at = errno };
 }
 
 extern "C" fn on_fault(
@@ -116,7 +120,9 @@ extern "C" fn on_fault(
     context: *mut libc::c_void,
 ) {
     // SAFETY: the kernel passes a valid siginfo for a fault.
-    let addr = unsafe { (*info).si_addr() } as usize;
+    let info_ref = unsafe { &*info };
+    // SAFETY: a fault's siginfo has an address.
+    let addr = unsafe { info_ref.si_addr() } as usize;
     // SAFETY: null or the G of this thread's block.
     let g = unsafe { rt::current().as_ref() };
     if let Some(g) = g

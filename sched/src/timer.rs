@@ -194,8 +194,7 @@ impl Heap {
                 let (f, arg, seq) = (t.f, t.arg, t.seq.get());
                 let period = t.period.get();
                 nodes.remove(0);
-                if period > 0 {
-                    let missed = (now - t.when.get()) / period;
+                if let Some(missed) = (now - t.when.get()).checked_div(period) {
                     t.when.set(t.when.get() + period * (missed + 1));
                     nodes.push(t);
                 }
