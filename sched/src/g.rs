@@ -42,7 +42,7 @@ pub(crate) type Co = Coroutine<(), (), (), CoStack>;
 pub(crate) type AfterFn = unsafe fn(m: &'static M, g: &'static G, arg: *mut ());
 
 /// The largest closure that a G holds, in bytes; its alignment is at most 16.
-pub const DATA_BYTES: usize = 128;
+pub const DATA_BYTES: usize = 96;
 
 /// See the module's head.
 ///
@@ -204,72 +204,6 @@ impl G {
         let copy = name.clone();
         self.name.set(name);
         copy
-    }
-}
-
-/// The memory that Gs are made in: mapped piece by piece, never given back. Not malloc's, which would grow page by page, a
-/// system call each, under a program that starts a million goroutines.
-pub(crate) struct Regions {
-    full: Vec<&'static [G]>,
-    /// The region in use, and how many Gs it has.
-    now: NonNull<G>,
-    made: usize,
-}
-
-// SAFETY: the pointer is to memory that only this points to.
-unsafe impl Send for Regions {}
-
-/// The size of a region in Gs, and in bytes some 256 KiB.
-const REGION: usize = (256 << 10) / size_of::<G>();
-
-impl Regions {
-    pub(crate) const fn new() -> Regions {
-        Regions {
-            full: Vec::new(),
-            now: NonNull::dangling(),
-            made: REGION,
-        }
-    }
-
-    /// A new G.
-    pub(crate) fn make(&mut self) -> &'static G {
-        if self.made == REGION {
-            self.grow();
-        }
-        // SAFETY: below `REGION`, so inside the region.
-        let at = unsafe { self.now.add(self.made) };
-        // SAFETY: mapped for good, and not yet in use.
-        unsafe { at.write(G::new(false)) };
-        self.made += 1;
-        // SAFETY: just written, never freed.
-        unsafe { at.as_ref() }
-    }
-
-    #[cold]
-    fn grow(&mut self) {
-        let Ok(map) = memmap2::MmapMut::map_anon(REGION * size_of::<G>()) else {
-            crate::throw("out of memory for goroutines");
-        };
-        let start = std::mem::ManuallyDrop::new(map).as_mut_ptr();
-        if self.now != NonNull::dangling() {
-            // SAFETY: all of it was made.
-            self.full
-                .push(unsafe { std::slice::from_raw_parts(self.now.as_ptr(), REGION) });
-        }
-        self.now = NonNull::new(start.cast()).expect("a mapping is not at address 0");
-        self.made = 0;
-    }
-
-    /// Every G that was made.
-    pub(crate) fn all(&self) -> impl Iterator<Item = &'static G> {
-        let made = if self.now == NonNull::dangling() {
-            0
-        } else {
-            self.made
-        };
-        // SAFETY: so many were made.
-        let last = unsafe { std::slice::from_raw_parts(self.now.as_ptr(), made) };
-        self.full.iter().flat_map(|full| full.iter()).chain(last)
     }
 }
 

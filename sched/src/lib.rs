@@ -21,6 +21,7 @@ mod idle;
 mod m;
 mod p;
 mod proc;
+mod regions;
 mod resize;
 mod rt;
 mod sched;

@@ -298,7 +298,8 @@ unsafe fn after_yield_local(m: &'static M, g: &'static G, _arg: *mut ()) {
     }
 }
 
-/// Lets others run: the calling goroutine goes behind all that are ready on its P.
+/// Lets others run: the calling goroutine goes behind all that are ready on its P. If none is, and nothing else waits to be
+/// done, it returns at once.
 ///
 /// On a plain OS thread: [`std::thread::yield_now`].
 ///
@@ -308,7 +309,11 @@ unsafe fn after_yield_local(m: &'static M, g: &'static G, _arg: *mut ()) {
 pub fn yield_now() {
     let rt = enter();
     match rt.m() {
-        Some(_) => rt.suspend(after_yield_local, ptr::null_mut()),
+        Some(m) => {
+            if m.p().is_none_or(|p| sched().wants_turn(p)) {
+                rt.suspend(after_yield_local, ptr::null_mut());
+            }
+        }
         None => std::thread::yield_now(),
     }
 }

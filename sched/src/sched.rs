@@ -12,10 +12,11 @@
 //! See `idle` for the protocol of waking. `stopping: store SeqCst` ⇄ `load SeqCst`: an M that parks its P in the idle list
 //! after the store sees it, or the stopper sees the P in the list, since both look under `lock`.
 
-use crate::g::{G, Regions};
+use crate::g::G;
 use crate::idle::IdleWord;
 use crate::m::M;
 use crate::p::{FreeList, P, Queued, Status};
+use crate::regions::Regions;
 use crate::sys::{Lock, Note};
 use crossbeam_deque::Injector;
 use parking_lot::Mutex;
@@ -356,6 +357,15 @@ impl Sched {
     /// Whether any queue has work: the second look of a spinner that stops.
     pub(crate) fn any_work(&self) -> bool {
         !self.injector.is_empty() || self.each_p().any(P::has_work)
+    }
+
+    /// Whether anything would happen if the goroutine on `p` gave its turn up.
+    #[inline]
+    pub(crate) fn wants_turn(&self, p: &P) -> bool {
+        p.has_work()
+            || !self.injector.is_empty()
+            || p.timers.next_when() != u64::MAX
+            || self.stopping.load(Ordering::Relaxed)
     }
 
     /// When the next timer of any P is due; `u64::MAX` if there is none.

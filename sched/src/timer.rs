@@ -1,11 +1,12 @@
 //! Timers: a heap per P, run by whoever has the P, or by an idle M that finds them due.
 //!
-//! A timer is a node that its owner keeps at one address while it is armed; the heap holds pointers, and each node knows its
-//! place in the heap, so that stopping one is a sift, not a search, and leaves nothing behind.
+//! A timer is a node that its owner keeps at one address while it is armed. The heap gives it a number, by which it knows its
+//! place, so that stopping one is a sift, not a search, and leaves nothing behind. The places are kept in a table and not in
+//! the nodes: those lie on a hundred thousand sleepers' stacks, and a sift would fetch a cold line of each that it moves.
 //!
 //! # Invariants
 //!
-//! 1. A node is in the heap `home` at `place` exactly while `place` is not `NOWHERE`. Both change under that heap's lock.
+//! 1. A node is in the heap `home`, with `number`, exactly while `number` is not `NONE`. Both change under that heap's lock.
 //! 2. Callbacks run under the lock of the heap the timer was in. So when `stop` has had the lock, the callback is over or
 //!    will not come: its owner may free the node.
 //! 3. A node moves from heap to heap (`move_all`) with the world stopped, under both locks, the lower-numbered P's first.
@@ -39,7 +40,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 /// [`Lock`](crate::Lock)s and spawn; it must not park, nor start or stop timers.
 pub type TimerFn = unsafe fn(rt: &Rt, arg: *mut (), seq: usize);
 
-const NOWHERE: usize = usize::MAX;
+const NONE: u32 = u32::MAX;
 const ARITY: usize = 4;
 /// Deadlines nearer than this are worth waking an idle M for at once; sysmon looks after the others in time.
 const NEAR_NS: u64 = 20_000_000;
@@ -49,7 +50,7 @@ pub struct Timer {
     f: TimerFn,
     arg: *mut (),
     home: AtomicPtr<Heap>,
-    place: Cell<usize>,
+    number: Cell<u32>,
     when: Cell<u64>,
     period: Cell<u64>,
     seq: Cell<usize>,
@@ -74,7 +75,7 @@ impl Timer {
             f,
             arg,
             home: AtomicPtr::new(ptr::null_mut()),
-            place: Cell::new(NOWHERE),
+            number: Cell::new(NONE),
             when: Cell::new(0),
             period: Cell::new(0),
             seq: Cell::new(0),
@@ -106,7 +107,7 @@ impl Timer {
             self.period.set(period_ns);
             self.seq.set(seq);
             nodes.push(self);
-            nodes.first_when() == when_ns && self.place.get() == 0
+            nodes.first_when() == when_ns && nodes.is_first(self)
         });
         let own_p_goes_on =
             m.is_some() && (s.idle.idle() == 0 || when_ns > clock::coarse_ns() + NEAR_NS);
@@ -130,9 +131,9 @@ impl Timer {
                 if !ptr::eq(self.home.load(Ordering::Relaxed), home) {
                     return None;
                 }
-                let armed = self.place.get() != NOWHERE;
+                let armed = self.number.get() != NONE;
                 if armed {
-                    nodes.remove(self.place.get());
+                    nodes.remove(nodes.places[self.number.get() as usize] as usize);
                 }
                 Some(armed)
             });
@@ -160,7 +161,7 @@ impl Heap {
         Heap {
             next_when: AtomicU64::new(u64::MAX),
             lock: Lock::new(),
-            nodes: UnsafeCell::new(Nodes(Vec::new())),
+            nodes: UnsafeCell::new(Nodes::new()),
         }
     }
 
@@ -190,7 +191,7 @@ impl Heap {
         self.locked(|nodes| {
             while nodes.first_when() <= now {
                 // SAFETY: the first node of a heap that is not empty is armed, so its owner keeps it (invariant 1).
-                let t = unsafe { &*nodes.0[0].node };
+                let t = unsafe { &*nodes.first_node() };
                 let (f, arg, seq) = (t.f, t.arg, t.seq.get());
                 let period = t.period.get();
                 nodes.remove(0);
@@ -209,9 +210,10 @@ impl Heap {
     pub(crate) fn move_all(&self, to: &Heap) {
         to.locked(|target| {
             self.locked(|nodes| {
-                for entry in nodes.0.drain(..) {
+                while nodes.first_when() != u64::MAX {
                     // SAFETY: armed, so its owner keeps it.
-                    let t = unsafe { &*entry.node };
+                    let t = unsafe { &*nodes.first_node() };
+                    nodes.remove(0);
                     t.home
                         .store(ptr::from_ref(to).cast_mut(), Ordering::Release);
                     target.push(t);
@@ -221,43 +223,88 @@ impl Heap {
     }
 }
 
-/// A place in the heap: the key beside the pointer, so that a sift touches no other timer's memory.
+/// A place in the heap: the key beside the node's number.
 #[derive(Clone, Copy)]
 struct Entry {
     when: u64,
-    node: *const Timer,
+    number: u32,
 }
 
-/// The 4-ary heap itself.
-struct Nodes(Vec<Entry>);
+/// The 4-ary heap itself. The vectors grow under the lock, and never shrink.
+struct Nodes {
+    heap: Vec<Entry>,
+    /// By number: where the node is in `heap`. For a free number: the next free one.
+    places: Vec<u32>,
+    /// By number.
+    nodes: Vec<*const Timer>,
+    /// The first free number.
+    free: u32,
+}
 
 impl Nodes {
+    const fn new() -> Nodes {
+        Nodes {
+            heap: Vec::new(),
+            places: Vec::new(),
+            nodes: Vec::new(),
+            free: NONE,
+        }
+    }
+
     fn first_when(&self) -> u64 {
-        self.0.first().map_or(u64::MAX, |e| e.when)
+        self.heap.first().map_or(u64::MAX, |e| e.when)
     }
 
+    /// The node at the top of a heap that is not empty.
+    fn first_node(&self) -> *const Timer {
+        self.nodes[self.heap[0].number as usize]
+    }
+
+    fn is_first(&self, t: &Timer) -> bool {
+        self.heap
+            .first()
+            .is_some_and(|e| e.number == t.number.get())
+    }
+
+    #[inline]
     fn put(&mut self, place: usize, entry: Entry) {
-        self.0[place] = entry;
-        // SAFETY: every node in the heap is armed (invariant 1).
-        unsafe { &*entry.node }.place.set(place);
+        self.heap[place] = entry;
+        self.places[entry.number as usize] = place as u32;
     }
 
-    /// Amortised O(log n). The vector grows under the lock; it never shrinks.
+    /// Amortised O(log n).
     fn push(&mut self, t: &Timer) {
+        let number = self.take_number(t);
+        t.number.set(number);
         let entry = Entry {
             when: t.when.get(),
-            node: t,
+            number,
         };
-        self.0.push(entry);
-        self.sift_up(self.0.len() - 1, entry);
+        self.heap.push(entry);
+        self.sift_up(self.heap.len() - 1, entry);
+    }
+
+    fn take_number(&mut self, t: &Timer) -> u32 {
+        let number = self.free;
+        if number == NONE {
+            self.nodes.push(t);
+            self.places.push(NONE);
+            return (self.nodes.len() - 1) as u32;
+        }
+        self.free = self.places[number as usize];
+        self.nodes[number as usize] = t;
+        number
     }
 
     fn remove(&mut self, place: usize) {
-        let gone = self.0[place];
-        // SAFETY: every node in the heap is armed.
-        unsafe { &*gone.node }.place.set(NOWHERE);
-        let last = self.0.pop().expect("the heap has the node");
-        if place == self.0.len() {
+        let gone = self.heap[place];
+        let number = gone.number as usize;
+        // SAFETY: every node in the heap is armed, so its owner keeps it.
+        unsafe { &*self.nodes[number] }.number.set(NONE);
+        self.places[number] = self.free;
+        self.free = gone.number;
+        let last = self.heap.pop().expect("the heap has the node");
+        if place == self.heap.len() {
             return;
         }
         if last.when < gone.when {
@@ -270,10 +317,10 @@ impl Nodes {
     fn sift_up(&mut self, mut place: usize, entry: Entry) {
         while place > 0 {
             let parent = (place - 1) / ARITY;
-            if self.0[parent].when <= entry.when {
+            if self.heap[parent].when <= entry.when {
                 break;
             }
-            self.put(place, self.0[parent]);
+            self.put(place, self.heap[parent]);
             place = parent;
         }
         self.put(place, entry);
@@ -282,14 +329,14 @@ impl Nodes {
     fn sift_down(&mut self, mut place: usize, entry: Entry) {
         loop {
             let first = place * ARITY + 1;
-            let last = (first + ARITY).min(self.0.len());
-            let Some(child) = (first..last).min_by_key(|&i| self.0[i].when) else {
+            let last = (first + ARITY).min(self.heap.len());
+            let Some(child) = (first..last).min_by_key(|&i| self.heap[i].when) else {
                 break;
             };
-            if entry.when <= self.0[child].when {
+            if entry.when <= self.heap[child].when {
                 break;
             }
-            self.put(place, self.0[child]);
+            self.put(place, self.heap[child]);
             place = child;
         }
         self.put(place, entry);
@@ -361,4 +408,51 @@ pub fn sleep_until_ns(when_ns: u64) {
             (&raw mut sleep).cast(),
         )
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    unsafe fn nothing(_: &Rt, _: *mut (), _: usize) {}
+
+    /// Random pushes and removes against a sorted list.
+    #[test]
+    fn the_heap_agrees_with_a_sorted_list() {
+        let timers: Vec<Timer> = (0..200)
+            .map(|_| Timer::new(nothing, ptr::null_mut()))
+            .collect();
+        let mut nodes = Nodes::new();
+        let mut model: Vec<(u64, usize)> = Vec::new();
+        let mut x = 0x9e37_79b9_7f4a_7c15_u64;
+        for step in 0..20_000 {
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+            let i = (x % 200) as usize;
+            let t = &timers[i];
+            if t.number.get() == NONE {
+                t.when.set(x >> 50);
+                nodes.push(t);
+                model.push((t.when.get(), i));
+            } else {
+                nodes.remove(nodes.places[t.number.get() as usize] as usize);
+                model.retain(|&(_, j)| j != i);
+            }
+            let first = model
+                .iter()
+                .map(|&(when, _)| when)
+                .min()
+                .unwrap_or(u64::MAX);
+            assert_eq!(nodes.first_when(), first, "step {step}");
+            assert_eq!(nodes.heap.len(), model.len(), "step {step}");
+        }
+        let mut last = 0;
+        while nodes.first_when() != u64::MAX {
+            assert!(nodes.first_when() >= last);
+            last = nodes.first_when();
+            nodes.remove(0);
+        }
+        assert!(timers.iter().all(|t| t.number.get() == NONE));
+    }
 }
