@@ -176,6 +176,9 @@ where
     }
 }
 
+/// What a main goroutine has for a stack, as the main thread of a process usually has: programs are used to it. Address space.
+const MAIN_STACK_BYTES: usize = 8 << 20;
+
 /// Starts the goroutine of a `run`, with the name and, for the first in the process, the race context of a main goroutine.
 ///
 /// # Safety
@@ -192,7 +195,7 @@ where
 {
     let options = SpawnOptions {
         name: Some("main".into()),
-        stack_size: 0,
+        stack_size: MAIN_STACK_BYTES,
         at,
         race,
     };
