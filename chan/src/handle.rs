@@ -116,7 +116,6 @@ impl RawHandle {
         }
         let end = End(self.0);
         let chan = self.chan();
-        hooks::disconnects(chan);
         chan.disconnect();
         if side == Side::Recv {
             // SAFETY: closed above, and this was the last receiver.

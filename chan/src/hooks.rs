@@ -3,7 +3,8 @@
 //! | what happens | events |
 //! | --- | --- |
 //! | a send begins | read of the channel object |
-//! | close | write of the channel object, release of it |
+//! | close | write of the channel object |
+//! | the channel closes: by the first close, or by the end of a side | release_merge of the channel object, under the lock |
 //! | an operation finds the channel closed | acquire of the channel object |
 //! | an element goes into or comes out of slot i of a bounded buffer | release_acquire of the slot, by the side that runs, or by the parked side whose element it is |
 //! | the same with an unbounded buffer | release of the slot (send), acquire (receive): a receive never orders a later send |
@@ -13,10 +14,13 @@
 //!
 //! Values need no events of their own: a value is moved out of the sender's stack and into the receiver's, both
 //! places that no other goroutine can name while the call lasts, and what lies between is the runtime's memory.
+//!
+//! A thread's context, and the P whose caches the detector uses, are there only inside the runtime. The hooks of transfers are
+//! called under the channel's lock, hence inside; the others enter it themselves, out of line.
 
 use crate::core::Chan;
 use raddle_race as race;
-use raddle_sched::GRef;
+use raddle_sched::{GRef, enter};
 use std::panic::Location;
 use std::ptr;
 
@@ -30,32 +34,40 @@ fn meeting(chan: &Chan) -> usize {
     object(chan) + 8
 }
 
+/// Tells the detector something from inside the runtime. Calls nest.
+#[cold]
+#[inline(never)]
+fn inside(tell: impl FnOnce()) {
+    let _inside = enter();
+    tell();
+}
+
 /// Memory begins or ends its life as part of a channel: no accesses, no sync objects.
 #[inline(always)]
 pub(crate) fn new_life(start: *const u8, bytes: usize) {
     if race::enabled() && bytes != 0 {
-        race::clear_shadow(start.addr(), bytes);
+        inside(|| race::clear_shadow(start.addr(), bytes));
     }
 }
 
 #[inline(always)]
 pub(crate) fn send_begins(chan: &Chan, at: &'static Location<'static>) {
     if race::enabled() {
-        race::read(object(chan), 8, race::Pc::at(at));
+        inside(|| race::read(object(chan), 8, race::Pc::at(at)));
     }
 }
 
+/// `close` is called, also on a closed channel: which of two calls closes is chance if they are not ordered.
 #[inline(always)]
-pub(crate) fn closes(chan: &Chan, at: &'static Location<'static>) {
+pub(crate) fn close_begins(chan: &Chan, at: &'static Location<'static>) {
     if race::enabled() {
-        race::write(object(chan), 8, race::Pc::at(at));
-        race::release(object(chan));
+        inside(|| race::write(object(chan), 8, race::Pc::at(at)));
     }
 }
 
-/// The last handle of a side is gone: an end that the handle count orders, so not a write.
+/// The channel closes now, once in its life: whoever finds it closed is ordered after the caller. Under the lock.
 #[inline(always)]
-pub(crate) fn disconnects(chan: &Chan) {
+pub(crate) fn closes(chan: &Chan) {
     if race::enabled() {
         race::release_merge(object(chan));
     }
@@ -64,7 +76,7 @@ pub(crate) fn disconnects(chan: &Chan) {
 #[inline(always)]
 pub(crate) fn finds_closed(chan: &Chan) {
     if race::enabled() {
-        race::acquire(object(chan));
+        inside(|| race::acquire(object(chan)));
     }
 }
 
@@ -93,7 +105,7 @@ pub(crate) fn slot_filled(slot: *mut u8) {
 #[inline(always)]
 pub(crate) fn slot_emptied(slot: *mut u8) {
     if race::enabled() {
-        race::acquire(slot.addr());
+        inside(|| race::acquire(slot.addr()));
     }
 }
 
@@ -125,20 +137,20 @@ pub(crate) fn met(chan: &Chan, g: GRef) {
 #[inline(always)]
 pub(crate) fn clock_starts(chan: &Chan) {
     if race::enabled() {
-        race::release_merge(object(chan));
+        inside(|| race::release_merge(object(chan)));
     }
 }
 
 #[inline(always)]
 pub(crate) fn handle_dropped(count: usize) {
     if race::enabled() {
-        race::release_merge(count);
+        inside(|| race::release_merge(count));
     }
 }
 
 #[inline(always)]
 pub(crate) fn last_handle_dropped(count: usize) {
     if race::enabled() {
-        race::acquire(count);
+        inside(|| race::acquire(count));
     }
 }

@@ -34,6 +34,7 @@ use std::time::{Duration, Instant};
 /// ```
 pub struct Receiver<T> {
     raw: RawHandle,
+    /// Covariant in `T`: a receiver only gives `T`s out.
     _marker: PhantomData<T>,
 }
 
@@ -157,7 +158,9 @@ impl<T> Receiver<T> {
     ///
     /// # Blocking
     ///
-    /// Parks the goroutine; blocks a plain thread.
+    /// Parks the goroutine; blocks a plain thread. The limit ends the wait for a sender: when it meets a send of a `select` on a
+    /// channel of capacity zero, that has been chosen by this very call, it waits until the sending side has made its value,
+    /// however long that takes.
     ///
     /// # Happens-before
     ///
@@ -187,7 +190,9 @@ impl<T> Receiver<T> {
     ///
     /// # Blocking
     ///
-    /// Parks the goroutine; blocks a plain thread.
+    /// Parks the goroutine; blocks a plain thread. The limit ends the wait for a sender: when it meets a send of a `select` on a
+    /// channel of capacity zero, that has been chosen by this very call, it waits until the sending side has made its value,
+    /// however long that takes.
     ///
     /// # Happens-before
     ///

@@ -29,9 +29,23 @@ use std::time::{Duration, Instant};
 /// assert_eq!(r.recv().unwrap() + r.recv().unwrap(), 3);
 /// # t.join().unwrap();
 /// ```
+///
+/// A sender of references that live long does not take ones that live shorter, by whatever name it goes: they would be
+/// received when what they refer to is gone.
+///
+/// ```compile_fail,E0597
+/// let (s, r) = raddle_chan::unbounded::<&'static str>();
+/// {
+///     let text = String::from("short-lived");
+///     let narrowed: raddle_chan::Sender<&str> = s.clone();
+///     narrowed.send(&text).unwrap();
+/// }
+/// println!("{}", r.recv().unwrap());
+/// ```
 pub struct Sender<T> {
     raw: RawHandle,
-    _marker: PhantomData<T>,
+    /// Invariant in `T`: a sender takes `T`s in, and its receivers give them out.
+    _marker: PhantomData<*mut T>,
 }
 
 // SAFETY: a handle moves values of `T` between threads and counts itself atomically; it gives no `&T` to anybody.

@@ -9,6 +9,7 @@
 //!    [`GRef::try_claim`] is the only one that may write its outcome, touch its slot and ready its goroutine. The others
 //!    unlink the node and pass on. A waiter without it belongs to whoever unlinked it.
 //! 4. A waiter that was unlinked and won stays valid until its goroutine is made ready: that one is the winner's last touch.
+//!    Until then its `next` is the winner's, to remember it by ([`Taken`]).
 //!
 //! # Memory ordering
 //!
@@ -262,9 +263,92 @@ impl WaitQueue {
         None
     }
 
+    /// How many are in the queue.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds the channel's lock.
+    #[cfg(test)]
+    pub(crate) unsafe fn count(&self) -> usize {
+        let mut w: *const Waiter = self.head.load(Ordering::Relaxed);
+        let mut n = 0;
+        // SAFETY: linked nodes are valid under the lock, by invariant 2.
+        while let Some(waiter) = unsafe { w.as_ref() } {
+            w = waiter.next.get();
+            n += 1;
+        }
+        n
+    }
+
     /// Whether an observer may be in the queue.
     #[inline]
     pub(crate) fn has_observers(&self) -> bool {
         self.observers.get() != 0
+    }
+}
+
+/// Waiters that were taken out of their queues and won, to be made ready once the lock is free, in the order of their taking.
+///
+/// It holds any number of them and needs no memory: they are chained by their own `next`.
+#[derive(Debug, Default)]
+pub(crate) struct Taken<'a> {
+    head: Option<&'a Waiter>,
+    tail: Option<&'a Waiter>,
+}
+
+impl<'a> Taken<'a> {
+    /// Appends `w`, which the caller has taken out and won.
+    pub(crate) fn push(&mut self, w: &'a Waiter) {
+        w.next.set(ptr::null());
+        match self.tail.replace(w) {
+            Some(tail) => tail.next.set(w),
+            None => self.head = Some(w),
+        }
+    }
+}
+
+impl<'a> Iterator for Taken<'a> {
+    type Item = &'a Waiter;
+
+    /// Takes off the first one. It is not touched by the chain any more, so it can be made ready.
+    fn next(&mut self) -> Option<&'a Waiter> {
+        let w = self.head?;
+        // SAFETY: null, or the next one of the chain, which is valid until it is made ready (invariant 4).
+        self.head = unsafe { w.next.get().as_ref() };
+        if self.head.is_none() {
+            self.tail = None;
+        }
+        Some(w)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use raddle_sched::enter;
+
+    #[test]
+    fn the_taken_keep_their_order_and_leave_out_lost_claims() {
+        let rt = enter();
+        let g = rt.g();
+        g.claim_reset();
+        let queue = WaitQueue::new();
+        // One goroutine stands in for several; of its two waiters with a claim only one can be won.
+        let waiters =
+            [0, CLAIM, 0, CLAIM | OBSERVE, 0].map(|mode| Waiter::new(g, ptr::null_mut(), mode));
+        for w in &waiters {
+            // SAFETY: nobody else knows the queue.
+            unsafe { queue.push(w) };
+        }
+        let mut taken = Taken::default();
+        // SAFETY: as above.
+        while let Some(w) = unsafe { queue.take_any() } {
+            taken.push(w);
+        }
+        let got: Vec<*const Waiter> = taken.map(ptr::from_ref).collect();
+        let want: Vec<*const Waiter> = [0, 1, 2, 4].map(|i| ptr::from_ref(&waiters[i])).into();
+        assert_eq!(got, want);
+        assert!(queue.looks_empty() && !queue.has_observers());
+        assert!(!waiters.iter().any(|w| w.linked.get()));
     }
 }

@@ -143,6 +143,33 @@ fn handles_are_send_sync_and_small() {
 }
 
 #[test]
+fn selects_stay_where_they_are() {
+    /// Whether a type is `Send` and `Sync`: an inherent constant, where there is one, hides the trait's.
+    struct Is<T>(std::marker::PhantomData<T>);
+    trait Not {
+        const SEND: bool = false;
+        const SYNC: bool = false;
+    }
+    impl<T> Not for Is<T> {}
+    impl<T: Send> Is<T> {
+        const SEND: bool = true;
+    }
+    impl<T: Sync> Is<T> {
+        const SYNC: bool = true;
+    }
+    const {
+        assert!(Is::<u8>::SEND && Is::<u8>::SYNC);
+        // They could receive, and drop, a message whose type must not leave its thread.
+        assert!(!Is::<Select<'static>>::SEND && !Is::<Select<'static>>::SYNC);
+        assert!(!Is::<SelectedOperation<'static>>::SEND);
+        assert!(!Is::<SelectedOperation<'static>>::SYNC);
+        type Local = std::rc::Rc<u8>;
+        assert!(!Is::<Sender<Local>>::SEND && !Is::<Sender<Local>>::SYNC);
+        assert!(!Is::<Receiver<Local>>::SEND && !Is::<Receiver<Local>>::SYNC);
+    }
+}
+
+#[test]
 fn same_channel_is_told_apart() {
     let (s, r) = bounded::<u8>(1);
     let (s2, r2) = unbounded::<u8>();

@@ -304,6 +304,90 @@ fn unordered_send_and_close_race() {
     assert_eq!(n, 1);
 }
 
+fn a_second_close_takes_nothing_from_the_first() {
+    // One report: the two closes. The receiver is ordered after the one that closed.
+    let (s, r) = bounded::<u64>(1);
+    let (s2, word) = (s.clone(), Word::new());
+    let (closed, twice) = (Flag::default(), Flag::default());
+    let (closed2, twice2) = (closed.clone(), twice.clone());
+    let n = races(|crew| {
+        crew.go(move || {
+            word.write();
+            assert!(s.close());
+            closed.set();
+        });
+        crew.go(move || {
+            closed2.wait();
+            assert!(!s2.close());
+            twice.set();
+        });
+        crew.go(move || {
+            twice2.wait();
+            assert!(r.recv().is_err());
+            word.write();
+        });
+    });
+    assert_eq!(n, 1);
+}
+
+fn an_end_after_the_close_orders_nobody() {
+    // Dropping the last sender of a closed channel ends nothing: it is no edge to who finds the channel closed.
+    let (s, r) = bounded::<u64>(1);
+    let (s2, word) = (s.clone(), Word::new());
+    let (closed, dropped) = (Flag::default(), Flag::default());
+    let (closed2, dropped2) = (closed.clone(), dropped.clone());
+    let n = races(|crew| {
+        crew.go(move || {
+            assert!(s.close());
+            drop(s);
+            closed.set();
+        });
+        crew.go(move || {
+            closed2.wait();
+            word.write();
+            drop(s2);
+            dropped.set();
+        });
+        crew.go(move || {
+            dropped2.wait();
+            assert!(r.recv().is_err());
+            word.write();
+        });
+    });
+    assert_eq!(n, 1);
+}
+
+fn the_first_event_of_a_thread_counts() {
+    // A thread is made known to the detector by its first operation, whose own event must not be lost.
+    for first in 0..3 {
+        let (s, r) = bounded::<u64>(4);
+        let (s2, done) = (s.clone(), Flag::default());
+        let after = done.clone();
+        let n = races(|crew| {
+            crew.go(move || {
+                after.wait();
+                match first {
+                    0 | 1 => assert!(s2.close()),
+                    _ => assert!(s2.send(1).is_err()),
+                }
+            });
+            let thread = std::thread::spawn(move || {
+                match first {
+                    0 => s.send(1).unwrap(),
+                    1 => s
+                        .send_timeout(1, std::time::Duration::from_secs(60))
+                        .unwrap(),
+                    _ => assert!(s.close()),
+                }
+                done.set();
+            });
+            thread.join().unwrap();
+        });
+        drop(r);
+        assert_eq!(n, 1, "first event {first}");
+    }
+}
+
 fn ordered_send_and_close_do_not() {
     let (s, r) = bounded::<u64>(4);
     let (done_s, done_r) = bounded::<()>(0);
@@ -352,6 +436,9 @@ fn edges() {
     an_unbounded_receive_orders_no_later_send();
     an_end_orders_receivers();
     unordered_send_and_close_race();
+    a_second_close_takes_nothing_from_the_first();
+    an_end_after_the_close_orders_nobody();
+    the_first_event_of_a_thread_counts();
     ordered_send_and_close_do_not();
     dropped_handles_order_the_end();
 }

@@ -29,6 +29,24 @@ pub fn go_start(parent: Option<GoCtx>, goid: u64, pc: Pc) -> GoCtx {
     child
 }
 
+/// A new goroutine that no goroutine starts, such as a timer's: ordered after nothing until it acquires. Its id is 0 until it
+/// calls [`set_goid`]; `pc` is the place that stands for its start in reports.
+///
+/// # Happens-before
+/// None.
+pub fn go_start_orphan(pc: Pc) -> GoCtx {
+    let mut created = [Pc::NONE; CREATION_FRAMES];
+    created[0] = pc;
+    Ctx::create(0, 0, created)
+}
+
+/// The current goroutine's id, where it was not known at its start. To be called before its first access.
+pub fn set_goid(goid: u64) {
+    if let Some(c) = current() {
+        c.get().record().set_goid(goid);
+    }
+}
+
 /// The goroutine ended. Its history is kept for reports for a while; the context must not be used again.
 ///
 /// # Happens-before

@@ -94,8 +94,8 @@ pub use edges::{
     release_merge_g,
 };
 pub use goroutine::{
-    finalizer_goroutine, func_enter, func_exit, go_end, go_start, ignore_begin, ignore_end,
-    ignore_sync_begin, ignore_sync_end, thread_start,
+    finalizer_goroutine, func_enter, func_exit, go_end, go_start, go_start_orphan, ignore_begin,
+    ignore_end, ignore_sync_begin, ignore_sync_end, set_goid, thread_start,
 };
 pub use host::{EachFrame, Frame, Host, Object, WithName};
 pub use options::{Format, OptionError, Options};

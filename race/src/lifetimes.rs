@@ -1,7 +1,7 @@
 //! Tests of what begins and ends: heap blocks, goroutines, sync objects, stacks, P contexts.
 
 use crate::ctx::GoCtx;
-use crate::goroutine::{go_end, go_start};
+use crate::goroutine::{go_end, go_start, go_start_orphan, set_goid};
 use crate::testing::{self, fresh_memory, fresh_pc, on, take_races};
 use crate::{acquire, free, malloc, read, release, stats, write};
 
@@ -10,6 +10,30 @@ fn two() -> (testing::Detector, GoCtx, GoCtx) {
     let main = go_start(None, 1, fresh_pc());
     let other = on(main, || go_start(Some(main), 2, fresh_pc()));
     (detector, main, other)
+}
+
+#[test]
+fn an_orphan_is_ordered_after_what_it_acquires_only() {
+    let (_d, a, b) = two();
+    let (released, later, sync) = (fresh_memory(64), fresh_memory(64), fresh_memory(64));
+    on(a, || {
+        write(released, 8, fresh_pc());
+        release(sync);
+        write(later, 8, fresh_pc());
+    });
+    let orphan = go_start_orphan(fresh_pc());
+    on(orphan, || {
+        set_goid(7);
+        acquire(sync);
+        write(released, 8, fresh_pc());
+    });
+    assert_eq!(orphan.get().record().goid(), 7);
+    assert!(take_races().is_empty());
+    on(orphan, || write(later, 8, fresh_pc()));
+    assert_eq!(take_races(), [later]);
+    go_end(orphan);
+    go_end(a);
+    go_end(b);
 }
 
 #[test]

@@ -63,7 +63,8 @@ impl ProcCtx {
 
 impl Proc {
     fn enter(&self) -> Option<Entered<'_>> {
-        (!self.busy.swap(true, Acquire)).then_some(Entered(self))
+        // Lazily: a guard made for nothing would free what another holds when it is dropped.
+        (!self.busy.swap(true, Acquire)).then(|| Entered(self))
     }
 }
 
@@ -170,4 +171,21 @@ pub fn proc_destroy(p: ProcCtx) {
     }
     drop(entered);
     POOLS[Kind::Proc as usize].give(p.0.cast());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_finds_a_p_busy_leaves_it_busy() {
+        let p = proc_create();
+        let first = p.proc().enter();
+        assert!(first.is_some());
+        assert!(p.proc().enter().is_none());
+        assert!(p.proc().enter().is_none(), "the refused one freed the P");
+        drop(first);
+        assert!(p.proc().enter().is_some());
+        proc_destroy(p);
+    }
 }

@@ -77,6 +77,11 @@ impl Record {
         self.goid.load(Relaxed)
     }
 
+    /// The goroutine's id, by its own thread before anything of it can be reported.
+    pub(crate) fn set_goid(&self, goid: u64) {
+        self.goid.store(goid, Relaxed);
+    }
+
     /// The facts, if the record is still in its life number `serial`.
     pub(crate) fn identity(&self, serial: u64) -> Option<Identity> {
         if self.serial.load(Acquire) != serial {

@@ -9,10 +9,12 @@
 //! `atexit` handler closes the detector and, if races were found, turns the exit status into 66; so a `std::process::exit`
 //! anywhere counts them too.
 
-use crate::flags::{FlagError, Flags};
+use crate::flags::Flags;
+use crate::join::JoinError;
 use crate::{args, goroutine, panic, symbols};
 use raddle_race::{GoCtx, Options, ProcCtx};
 use raddle_sched::{BootOptions, WaitReason, enter};
+use std::fmt::Display;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::panic::{Location, resume_unwind};
 use std::process::{ExitCode, Termination};
@@ -41,7 +43,8 @@ fn boot() {
     let first_proc = flags.race.as_deref().map(start_race_mode);
     panic::install_hook();
     let debug = &flags.debug;
-    raddle_sched::boot(&BootOptions {
+    let plain = flags == Flags::default();
+    let ours = raddle_sched::boot(&BootOptions {
         procs: flags.procs.map_or(0, NonZeroUsize::get),
         thread_bound_tls: debug.no_tls,
         mprotect_guards: debug.no_guard_install,
@@ -52,9 +55,15 @@ fn boot() {
         stack_size: flags.stack_bytes.map_or(0, NonZeroUsize::get),
         first_proc,
     });
+    if !ours && !plain {
+        refuse(
+            &"a wait with a time-out, before raddle::run or #[raddle::main], has started the scheduler without the flags and \
+                 RADDLE_* variables; let the runtime be started first",
+        );
+    }
 }
 
-fn refuse(error: &FlagError) -> ! {
+fn refuse(error: &dyn Display) -> ! {
     eprintln!("raddle: {error}");
     process::exit(BAD_FLAG)
 }
@@ -69,6 +78,8 @@ fn start_race_mode(options: &str) -> ProcCtx {
     extern "C" fn at_exit() {
         let status = raddle_race::fini();
         if status != 0 {
+            // SAFETY: writes out what C code has buffered; Rust's own output is out by now.
+            unsafe { libc::fflush(ptr::null_mut()) };
             // SAFETY: the handlers that would have come after this one are left out, which is what changing the status takes.
             unsafe { libc::_exit(status) };
         }
@@ -85,7 +96,7 @@ fn start_race_mode(options: &str) -> ProcCtx {
 ///
 /// # Panics
 ///
-/// A panic of `f` goes on in the caller.
+/// A panic of `f` goes on in the caller. If `f` ends its goroutine by [`exit`](crate::exit), there is no result, and this panics.
 ///
 /// # Blocking
 ///
@@ -110,17 +121,24 @@ where
     F: FnOnce() -> T + Send,
     T: Send,
 {
+    match run_at(f, Location::caller()) {
+        Ok(value) => value,
+        Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
+        Err(error) => panic!("raddle::run has no result: {error}"),
+    }
+}
+
+fn run_at<F, T>(f: F, at: &'static Location<'static>) -> Result<T, JoinError>
+where
+    F: FnOnce() -> T + Send,
+    T: Send,
+{
     ensure();
-    let at = Location::caller();
     let main_ctx = MAIN_CTX.lock().unwrap_or_else(|e| e.into_inner()).take();
     // SAFETY: `join` comes before the end of all that is borrowed: nothing in between can unwind.
     let handle = unsafe { goroutine::spawn_main(f, main_ctx, at) };
     let handle = handle.unwrap_or_else(|error| panic!("cannot start the main goroutine: {error}"));
-    match handle.join_at(at) {
-        Ok(value) => value,
-        Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
-        Err(_) => wait_for_ever(at),
-    }
+    handle.join_at(at)
 }
 
 /// The main goroutine ended itself by `exit`: the others go on, until one ends the program or all wait.
@@ -136,7 +154,12 @@ fn wait_for_ever(at: &'static Location<'static>) -> ! {
 #[doc(hidden)]
 #[track_caller]
 pub fn rt_main<R: Termination>(main: impl FnOnce() -> R + Send) -> ExitCode {
-    run(|| main().report())
+    let at = Location::caller();
+    match run_at(|| main().report(), at) {
+        Ok(code) => code,
+        Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
+        Err(_) => wait_for_ever(at),
+    }
 }
 
 /// What `#[raddle::test]` expands to; 0 procs: as many as there are.
@@ -148,4 +171,32 @@ pub fn rt_test<R: Termination>(procs: usize, test: impl FnOnce() -> R + Send) ->
         raddle_sched::set_procs(procs);
     }
     run(|| test().report())
+}
+
+/// The number of Ps: how many goroutines run at once.
+///
+/// # Examples
+///
+/// ```
+/// assert!(raddle::procs() >= 1);
+/// ```
+#[must_use]
+pub fn procs() -> usize {
+    ensure();
+    raddle_sched::procs()
+}
+
+/// Sets the number of Ps while the program runs. Returns the number before.
+///
+/// # Panics
+///
+/// If `n` is 0 or above 1024.
+///
+/// # Blocking
+///
+/// Stops the world: takes the P from every goroutine for some tens of microseconds. Parks the caller meanwhile.
+#[track_caller]
+pub fn set_procs(n: usize) -> usize {
+    ensure();
+    raddle_sched::set_procs(n)
 }

@@ -1,6 +1,6 @@
 //! Starting goroutines, and what a goroutine can ask about itself.
 
-use crate::join::{ExitToken, JoinHandle, PacketPtr, finish};
+use crate::join::{ExitToken, JoinHandle, PacketPtr, finish, release};
 use raddle_race::GoCtx;
 use raddle_sched::{DATA_BYTES, SpawnOptions, StackError, Task, enter};
 use std::alloc::Layout;
@@ -17,7 +17,8 @@ use std::{fmt, io};
 ///
 /// # Panics
 ///
-/// If no stack can be had; [`Builder::spawn`] gives an error instead.
+/// If no stack can be had, as far as that is known now: a goroutine of the default size gets its stack at its first turn, and
+/// the process ends, saying so, if there is no address space left then. [`Builder::spawn`] gives an error instead of the panic.
 ///
 /// # Blocking
 ///
@@ -85,7 +86,7 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// No stack could be had.
+    /// No stack could be had (see [`go`] for one of the default size).
     ///
     /// # Happens-before
     ///
@@ -156,6 +157,7 @@ where
         data: (&raw const body).cast(),
         layout: Layout::new::<Body<F, T, L>>(),
         entry: Body::<F, T, L>::run,
+        release: release::<T>,
         fini: finish::<T>,
         fini_arg: packet.as_raw(),
     };

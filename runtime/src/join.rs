@@ -164,6 +164,10 @@ impl<T> PacketPtr<T> {
     ///
     /// The caller is the one that the state names.
     pub(crate) unsafe fn free(self) {
+        if race::enabled() {
+            // The next packet in this memory is of another goroutine.
+            race::clear_shadow(self.0.as_ptr() as usize, size_of::<Packet<T>>());
+        }
         // SAFETY: from `Box::leak`, freed once by the contract.
         drop(unsafe { Box::from_raw(self.0.as_ptr()) });
     }
@@ -181,6 +185,7 @@ impl<T> PacketPtr<T> {
         // SAFETY: the place is the goroutine's until STORED.
         unsafe { (*place.get()).write(result) };
         if race::enabled() {
+            // For a handle that is dropped from now on, and takes the result with it.
             race::release_merge(head.key());
         }
         if !std::mem::needs_drop::<T>() && ok {
@@ -256,6 +261,16 @@ impl Wait<'_> {
         // SAFETY: the goroutine was faster: nobody else knows of the waiter.
         unsafe { enter().ready(g) };
     }
+}
+
+/// The end of a goroutine in race mode: `Task::release`.
+///
+/// # Safety
+///
+/// As [`finish`], which comes after it.
+pub(crate) unsafe fn release<T>(packet: *mut ()) {
+    let packet = PacketPtr::<T>::from_raw(packet);
+    race::release_merge(packet.get().head.key());
 }
 
 /// The scheduler's side of a packet: `Task::fini`.

@@ -15,7 +15,7 @@ pub mod sync;
 pub mod time;
 
 pub use args::{Args, ArgsOs, args, args_os};
-pub use boot::run;
+pub use boot::{procs, run, set_procs};
 #[doc(hidden)]
 pub use boot::{rt_main, rt_test};
 pub use goroutine::{Builder, Goroutine, current, exit, go};
@@ -23,7 +23,5 @@ pub use join::{JoinError, JoinHandle};
 pub use raddle_chan as chan;
 pub use raddle_chan::{select, select_biased};
 pub use raddle_macros::{main, test};
-pub use raddle_sched::{
-    blocking, lock_os_thread, num_goroutines, procs, set_procs, unlock_os_thread, yield_now,
-};
+pub use raddle_sched::{blocking, lock_os_thread, num_goroutines, unlock_os_thread, yield_now};
 pub use scope::{Scope, ScopedJoinHandle, scope};

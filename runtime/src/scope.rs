@@ -51,10 +51,16 @@ struct Member(Arc<Data>);
 
 impl Last for Member {
     fn end(self, panicked: bool) {
-        let data = &self.0;
         if panicked {
-            data.panics.fetch_add(1, Ordering::Relaxed);
+            self.0.panics.fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+/// Also when the goroutine could not be started: the scope does not wait for it then.
+impl Drop for Member {
+    fn drop(&mut self) {
+        let data = &self.0;
         if race::enabled() {
             race::release_merge(Arc::as_ptr(data) as usize);
         }
@@ -69,6 +75,15 @@ impl Last for Member {
                 // SAFETY: taken out under the lock that its park gave back.
                 unsafe { rt.ready(owner) };
             }
+        }
+    }
+}
+
+/// The scope's memory may serve another, which has nothing to do with this one's goroutines.
+impl Drop for Data {
+    fn drop(&mut self) {
+        if race::enabled() {
+            race::clear_shadow(ptr::from_ref(self) as usize, size_of::<Data>());
         }
     }
 }

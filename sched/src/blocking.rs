@@ -60,7 +60,8 @@ fn blocking_erased(call: &mut dyn FnMut()) {
     assert!(m.depth() == 1, "a blocking call inside the runtime");
     let p = proc::enter_syscall(m, g);
     m.thread_g.race.set(g.race.get());
-    m.thread_g.thread_begins(g.id.get());
+    m.thread_g.thread_begins(g.id());
+    m.thread_g.set_name(g.own_name().map(Into::into));
     rt::set_current(&raw const m.thread_g);
     m.set_depth(0);
     struct Sendable<'a>(&'a mut dyn FnMut());
@@ -74,6 +75,7 @@ fn blocking_erased(call: &mut dyn FnMut()) {
     });
     m.set_depth(1);
     rt::set_current(g);
+    m.thread_g.set_name(None);
     m.thread_g.dies();
     if !proc::exit_syscall(m, g, p) {
         rt.suspend(after_yield, ptr::null_mut());

@@ -34,13 +34,18 @@ pub struct BootOptions {
 
 static BOOT: Once = Once::new();
 
-/// Starts the scheduler, if it has not been started: then `options` have no effect.
+/// Starts the scheduler, unless it has been started: then `options` have no effect. Returns whether it started it.
 ///
 /// # Blocking
 ///
 /// Blocks the thread until the scheduler has started.
-pub fn boot(options: &BootOptions) {
-    BOOT.call_once(|| start(options));
+pub fn boot(options: &BootOptions) -> bool {
+    let mut first = false;
+    BOOT.call_once(|| {
+        start(options);
+        first = true;
+    });
+    first
 }
 
 /// Whether the scheduler has been started.

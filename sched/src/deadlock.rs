@@ -33,11 +33,10 @@ pub(crate) fn check(s: &'static Sched) {
     }
     let gs = s.all_gs();
     let threads = thread::all_parked();
-    if gs.iter().any(|g| g.state() != State::Waiting) || gs.is_empty() && threads.is_empty() {
-        return;
-    }
-    // The first look may have met a wake-up half way.
-    if nothing_can_run(s) {
+    let all_wait =
+        gs.iter().all(|g| g.state() == State::Waiting) && !(gs.is_empty() && threads.is_empty());
+    // The first look may have met a wake-up half way: a thread that was made ready counts as parked until it runs.
+    if all_wait && threads.len() == thread::parked() as usize && nothing_can_run(s) {
         report(gs, threads);
     }
 }
@@ -57,12 +56,12 @@ fn threads_of_process() -> Option<usize> {
 }
 
 fn report(mut gs: Vec<&'static G>, threads: Vec<&'static G>) -> ! {
-    gs.sort_unstable_by_key(|g| g.id.get());
+    gs.sort_unstable_by_key(|g| g.id());
     let with_stacks = std::env::var_os("RUST_BACKTRACE").is_some_and(|v| v != "0");
     let mut text = String::from("raddle: fatal: all goroutines are asleep: deadlock\n");
     for g in gs.iter().chain(&threads) {
         describe(&mut text, g);
-        if with_stacks && !g.is_thread {
+        if with_stacks && !g.is_thread && g.state() == State::Waiting {
             let _ = writeln!(text, "{}", stack_of(g));
         }
     }

@@ -25,6 +25,7 @@ use crate::rt::{Rt, UnlockFn};
 use crate::stack::CoStack;
 pub(crate) use crate::state::State;
 use crate::state::StateWord;
+use crate::sys::Lock;
 use crate::wait::WaitReason;
 use corosensei::{Coroutine, Yielder};
 use raddle_race::GoCtx;
@@ -70,18 +71,27 @@ pub(crate) struct G {
     pub(crate) locked_m: Cell<*const M>,
     pub(crate) race: Cell<Option<GoCtx>>,
     pub(crate) stack: Cell<Option<Stack>>,
-    pub(crate) id: Cell<u64>,
+    id: AtomicU64,
     /// The next G in a free list.
     pub(crate) link: AtomicPtr<G>,
     pub(crate) entry: Cell<Option<unsafe fn(*mut u8)>>,
     pub(crate) fini: Cell<Option<Fini>>,
-    pub(crate) name: Cell<Option<Arc<str>>>,
+    pub(crate) release: Cell<Option<Release>>,
+    /// Guards `name`, which reports read while the goroutine runs. The owner alone changes it.
+    name_lock: Lock,
+    name: UnsafeCell<Option<Arc<str>>>,
     pub(crate) created_at: Cell<Option<&'static Location<'static>>>,
     pub(crate) data: UnsafeCell<MaybeUninit<Data>>,
 }
 
+/// `Task::release` with its argument.
+pub(crate) type Release = (unsafe fn(*mut ()), *mut ());
+
 /// `Task::fini` with its argument.
 pub(crate) type Fini = (unsafe fn(&Rt, *mut ()), *mut ());
+
+/// Six cache lines: a million goroutines that wait for their first turn are worth counting bytes.
+const _: () = assert!(size_of::<G>() == 384);
 
 /// Room for a closure.
 #[repr(C, align(16))]
@@ -95,7 +105,7 @@ unsafe impl Send for G {}
 impl std::fmt::Debug for G {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("G")
-            .field("id", &self.id.get())
+            .field("id", &self.id())
             .field("state", &self.state())
             .finish_non_exhaustive()
     }
@@ -122,11 +132,13 @@ impl G {
             locked_m: Cell::new(ptr::null()),
             race: Cell::new(None),
             stack: Cell::new(None),
-            id: Cell::new(0),
+            id: AtomicU64::new(0),
             link: AtomicPtr::new(ptr::null_mut()),
             entry: Cell::new(None),
             fini: Cell::new(None),
-            name: Cell::new(None),
+            release: Cell::new(None),
+            name_lock: Lock::new(),
+            name: UnsafeCell::new(None),
             created_at: Cell::new(None),
             data: UnsafeCell::new(MaybeUninit::uninit()),
         }
@@ -168,7 +180,7 @@ impl G {
 
     /// A thread G begins its life running.
     pub(crate) fn thread_begins(&self, id: u64) {
-        self.id.set(id);
+        self.set_id(id);
         self.state.transition_to_thread();
     }
 
@@ -198,12 +210,46 @@ impl G {
         )
     }
 
-    /// A copy of the name.
+    /// Its number.
+    #[inline]
+    pub(crate) fn id(&self) -> u64 {
+        self.id.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_id(&self, id: u64) {
+        self.id.store(id, Ordering::Relaxed);
+    }
+
+    /// A copy of the name. For anyone, at any time.
     pub(crate) fn name(&self) -> Option<Arc<str>> {
-        let name = self.name.take();
-        let copy = name.clone();
-        self.name.set(name);
-        copy
+        self.name_lock.lock();
+        // SAFETY: under the lock.
+        let name = unsafe { &*self.name.get() }.clone();
+        // SAFETY: taken above.
+        unsafe { self.name_lock.unlock() };
+        name
+    }
+
+    /// Gives it a name, or takes it away. By the owner.
+    #[inline]
+    pub(crate) fn set_name(&self, name: Option<Arc<str>>) {
+        // SAFETY: the owner alone writes.
+        let had = unsafe { &*self.name.get() }.is_some();
+        if !had && name.is_none() {
+            return; // nearly always
+        }
+        self.name_lock.lock();
+        // SAFETY: under the lock.
+        let old = std::mem::replace(unsafe { &mut *self.name.get() }, name);
+        // SAFETY: taken above.
+        unsafe { self.name_lock.unlock() };
+        drop(old);
+    }
+
+    /// The name, for the owner, in a signal handler: takes no lock.
+    pub(crate) fn own_name(&self) -> Option<&str> {
+        // SAFETY: the owner alone writes, and it is here.
+        unsafe { &*self.name.get() }.as_deref()
     }
 }
 
@@ -254,7 +300,7 @@ impl GRef {
     /// The goroutine's number. Threads that are not goroutines have numbers of their own.
     #[must_use]
     pub fn id(self) -> u64 {
-        self.get().id.get()
+        self.get().id()
     }
 
     /// Whether it is a goroutine and not a plain OS thread.

@@ -5,7 +5,7 @@
 //!
 //! - Making work ready wakes one M as a spinner, unless one spins already or no P is idle.
 //! - A spinner that finds work stops spinning; if it was the last, it wakes another, since where there was work there may be more.
-//! - A spinner that finds none gives its P up, stops spinning, and then *looks again*.
+//! - An M that finds none gives its P up, stops spinning if it did, and then *looks again*.
 //!
 //! # States
 //!
@@ -16,24 +16,26 @@
 //!
 //! # Memory ordering: why no wake-up is lost
 //!
-//! The submitter and the last spinner run mirrored recipes:
+//! The submitter and whoever gives a P up run mirrored recipes:
 //!
 //! ```text
-//!   submit                                 stop spinning
-//!     S1  push the work                      W1  idle Ps + 1             (give_up_p)
-//!     S2  fence SeqCst                       W2  spinning - 1, SeqCst    (stop_spin)
-//!     S3  load the word                      W3  fence SeqCst
+//!   submit                                 give up
+//!     S1  push the work                      W1  idle Ps + 1                     (give_up_p)
+//!     S2  fence SeqCst                       W2  spinning - 1, if it did spin    (stop_spin)
+//!     S3  load the word                      W3  fence SeqCst                    (stop_spin, look_again)
 //!     S4  idle and none spins: wake one      W4  look at every queue
 //! ```
 //!
 //! Of the two fences one comes first in the single order of SeqCst operations. If S2 does, W4 sees the work of S1. If W3
-//! does, S3 sees W1 and W2: a P is idle and this M no longer spins; either another one does, which will run W2 to W4 itself,
-//! later than S2, or S4 wakes one. So somebody looks at the queues after S1.
+//! does, S3 sees W1 and W2: a P is idle and this M does not spin. Then either S4 wakes one, or another M spins at S3, and is
+//! yet to stop. If it stops because it found nothing, its own W4 comes later than S2. If it stops because it found other
+//! work, it looks whether a P is idle and wakes a spinner for it. If it was only about to be woken, and there was no P for
+//! it after all (`wake_one`), the waker looks at the queues in its stead. So somebody looks after S1.
 //!
-//! An M that may not spin (enough do) gives its P up without W2 to W4. At that moment another M spins; that one's W4 is
-//! yet to come, and the argument is about it.
+//! The second look is owed by every M that gives its P up, not only by spinners: one that may not spin, since enough do,
+//! must not count on them. They may all find work just then.
 //!
-//! `tests::a_submitted_item_is_always_seen` checks this with loom.
+//! The loom models below check this.
 //!
 //! # Why not
 //!
@@ -117,6 +119,11 @@ impl IdleWord {
         fence(SeqCst); // pairs with the one in `needs_wake`
         debug_assert!(before >= SPIN);
         before / SPIN == 1
+    }
+
+    /// W3, for an M that did not spin.
+    pub(crate) fn look_again(&self) {
+        fence(SeqCst); // pairs with the one in `needs_wake`
     }
 
     /// W1: one more P is idle.
@@ -221,6 +228,65 @@ mod tests {
             let woken = wake(&word) + other.join().unwrap();
             assert_eq!(woken, 1);
             assert_eq!(word.spinning(), 1);
+        });
+    }
+
+    /// A spinner that finds other work is the one that a submitter and an M without a right to spin rely on.
+    #[test]
+    fn nobody_relies_on_a_spinner_that_finds_work() {
+        loom::model(|| {
+            let word = Arc::new(IdleWord::new());
+            let queue = Arc::new(Queue::new(0));
+            word.start_spin();
+            let finder = {
+                let (word, queue) = (word.clone(), queue.clone());
+                loom::thread::spawn(move || {
+                    // It found something else: stops, and wakes another if a P is idle.
+                    let last = word.stop_spin();
+                    last && word.needs_wake() && word.try_start_spin()
+                })
+            };
+            let submitter = {
+                let (word, queue) = (word.clone(), queue.clone());
+                loom::thread::spawn(move || {
+                    queue.store(1, Release);
+                    word.needs_wake() && word.try_start_spin()
+                })
+            };
+            // It may not spin: gives its P up, and looks again.
+            word.give_up_p();
+            word.look_again();
+            let seen = queue.load(Acquire) == 1;
+            let woken = finder.join().unwrap() | submitter.join().unwrap();
+            assert!(
+                seen || woken,
+                "the item is in the queue and nobody will look"
+            );
+        });
+    }
+
+    /// A waker that finds no P after all (the world is being stopped) looks for those who saw it as a spinner.
+    #[test]
+    fn nobody_relies_on_a_spinner_that_gets_no_p() {
+        loom::model(|| {
+            let word = Arc::new(IdleWord::new());
+            let queue = Arc::new(Queue::new(0));
+            word.give_up_p();
+            let waker = {
+                let (word, queue) = (word.clone(), queue.clone());
+                loom::thread::spawn(move || {
+                    word.needs_wake() && word.try_start_spin() && {
+                        word.stop_spin();
+                        queue.load(Acquire) == 1
+                    }
+                })
+            };
+            queue.store(1, Release);
+            let woke = word.needs_wake() && word.try_start_spin();
+            assert!(
+                waker.join().unwrap() || woke,
+                "the item is in the queue and nobody will look"
+            );
         });
     }
 }

@@ -7,7 +7,7 @@
 //! 3. `runnext`: what the last goroutine made ready, in the rest of its time slice.
 //! 4. The local queue, then the global one.
 //! 5. Other Ps, as a spinner: half of a queue, timers that are due, and at last a `runnext` that stays where it is.
-//! 6. Give the P up, look again if it was a spinner (`idle` says why), sleep: until the next timer, if no other M does that.
+//! 6. Give the P up, look again (`idle` says why), sleep: until the next timer, if no other M does that.
 //!
 //! # Invariants
 //!
@@ -312,14 +312,16 @@ fn go_idle(s: &'static Sched, m: &'static M, p: &'static P) {
     m.set_p(None);
     if m.spinning.replace(false) {
         s.idle.stop_spin();
-        if (s.any_work() || s.next_timer() <= clock::read_ns())
-            && let Some(p) = s.take_idle_p()
-        {
-            s.attach(m, p);
-            s.idle.start_spin();
-            m.spinning.set(true);
-            return;
-        }
+    } else {
+        s.idle.look_again();
+    }
+    if (s.any_work() || s.next_timer() <= clock::read_ns())
+        && let Some(p) = s.take_idle_p()
+    {
+        s.attach(m, p);
+        s.idle.start_spin();
+        m.spinning.set(true);
+        return;
     }
     let deadline = keep_timers(s);
     s.stop_m(m, deadline);

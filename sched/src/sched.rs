@@ -193,13 +193,15 @@ impl Sched {
 
     #[cold]
     pub(crate) fn wake_one(&self) {
-        if !self.idle.try_start_spin() {
-            return;
-        }
-        match self.take_idle_p() {
-            Some(p) => self.start_m(p, true),
-            None => {
-                self.idle.stop_spin();
+        while self.idle.try_start_spin() {
+            if let Some(p) = self.take_idle_p() {
+                self.start_m(p, true);
+                return;
+            }
+            // Others relied on the spinner that there will not be: look for them.
+            self.idle.stop_spin();
+            if !self.any_work() {
+                return;
             }
         }
     }

@@ -75,6 +75,16 @@ pub(crate) fn prepare_thread() {
         // SAFETY: the mapping lives as long as the thread, which never ends.
         unsafe { libc::sigaltstack(&alt, ptr::null_mut()) };
     }
+    // Its creator may have blocked signals, as programs do that wait for them on a thread of their own.
+    let mut ours = MaybeUninit::uninit();
+    // SAFETY: initialises the set.
+    unsafe { libc::sigemptyset(ours.as_mut_ptr()) };
+    for signal in [PREEMPT, libc::SIGSEGV, libc::SIGBUS] {
+        // SAFETY: initialised above; a valid signal.
+        unsafe { libc::sigaddset(ours.as_mut_ptr(), signal) };
+    }
+    // SAFETY: as above.
+    unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, ours.as_ptr(), ptr::null_mut()) };
     // The default slack of 50 us would add to every timer and nap.
     // SAFETY: sets a number of this thread.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
@@ -138,12 +148,11 @@ extern "C" fn on_fault(
 
 fn report_overflow(g: &G, bytes: usize) -> ! {
     let mut number = [0; 20];
-    let name = g.name.take();
-    let (open, name, close) = match &name {
-        Some(name) => (" \"", &**name, "\""),
+    let (open, name, close) = match g.own_name() {
+        Some(name) => (" \"", name, "\""),
         None => ("", "", ""),
     };
-    let id = decimal(g.id.get(), &mut number);
+    let id = decimal(g.id(), &mut number);
     for part in [
         "\ngoroutine ",
         id,

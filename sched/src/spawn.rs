@@ -59,6 +59,9 @@ pub struct Task {
     pub layout: Layout,
     /// Runs the closure, consuming it. Must not unwind.
     pub entry: unsafe fn(*mut u8),
+    /// On the goroutine's stack, in race mode, after its thread-local destructors, with `fini_arg`: the place to release what
+    /// the joiner acquires.
+    pub release: unsafe fn(*mut ()),
     /// Tells whoever waits that the goroutine is over.
     pub fini: unsafe fn(&Rt, *mut ()),
     /// Given to `fini`.
@@ -106,7 +109,10 @@ impl Rt {
         unsafe { ptr::copy_nonoverlapping(task.data, g.data.get().cast(), task.layout.size()) };
         g.entry.set(Some(task.entry));
         g.fini.set(Some((task.fini, task.fini_arg)));
-        g.name.set(options.name.clone());
+        if raddle_race::enabled() {
+            g.release.set(Some((task.release, task.fini_arg)));
+        }
+        g.set_name(options.name.clone());
         g.created_at.set(Some(options.at));
         g.rt_depth.set(1);
         let id = match p {
@@ -119,7 +125,7 @@ impl Rt {
                 s.next_goid.fetch_add(1, Ordering::Relaxed)
             }
         };
-        g.id.set(id);
+        g.set_id(id);
         if raddle_race::enabled() {
             let start = || raddle_race::go_start(raddle_race::current(), id, Pc::at(options.at));
             g.race.set(Some(options.race.unwrap_or_else(start)));
@@ -186,6 +192,12 @@ pub(crate) fn main_of(g: &'static G, yielder: &Yielder<(), ()>) {
     let block = g.stack.get().expect("it runs on it").block;
     // SAFETY: the active block is this goroutine's, which ends.
     unsafe { tls::run_dtors(block) };
+    if raddle_race::enabled()
+        && let Some((release, arg)) = g.release.take()
+    {
+        // SAFETY: the task's contract.
+        unsafe { release(arg) };
+    }
     let rt = crate::enter();
     // From here to the end nobody takes the P: the guard ends with the stack, on g0.
     std::mem::forget(rt);
@@ -209,7 +221,7 @@ unsafe fn after_end(m: &'static M, g: &'static G, _arg: *mut ()) {
     if !g.locked_m.get().is_null() {
         unlock_thread(g, m);
     }
-    g.name.set(None);
+    g.set_name(None);
     bind::unbind(g, p);
     let ctx = g.race.take();
     let fini = g.fini.take().expect("spawn sets it");
@@ -235,7 +247,7 @@ pub(crate) fn unlock_thread(g: &G, m: &M) {
 pub fn current_goroutine() -> Option<(u64, Option<Arc<str>>)> {
     // SAFETY: null or a G; Gs are never freed.
     let g = unsafe { rt::current().as_ref() }?;
-    (!g.is_thread).then(|| (g.id.get(), g.name()))
+    (!g.is_thread || crate::thread::stands_for_goroutine(g)).then(|| (g.id(), g.name()))
 }
 
 /// The name of goroutine `id`, if it is alive and has one. For reports: it looks at every goroutine.
@@ -254,7 +266,7 @@ fn find(id: u64) -> Option<&'static G> {
     crate::sched::try_sched()?
         .all_gs()
         .into_iter()
-        .find(|g| g.id.get() == id)
+        .find(|g| g.id() == id)
 }
 
 /// The race context of the caller's P, if it has one. Reads only: for the detector, on any path.

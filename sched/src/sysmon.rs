@@ -195,7 +195,15 @@ fn rest(s: &'static Sched) {
     ASLEEP.store(true, Ordering::SeqCst);
     if s.idle.idle() as usize == s.procs() {
         deadlock::check(s);
-        NOTE.sleep(Some(DOUBT));
+        if s.any_work() {
+            s.wake_if_needed(crate::sched::Wake::ForQueue);
+        }
+        // Somebody sleeps until the next timer; if for once nobody does, it is late, not lost.
+        let late = s
+            .next_timer()
+            .saturating_add(LATE_NS)
+            .saturating_sub(clock::read_ns());
+        NOTE.sleep(Some(DOUBT.min(Duration::from_nanos(late))));
     }
     ASLEEP.store(false, Ordering::SeqCst);
 }

@@ -21,10 +21,11 @@ const FIRST_ID: u64 = 1 << 48;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(FIRST_ID);
 static FREE: Mutex<FreeList> = Mutex::new(FreeList::new());
-/// Plain threads that are parked in the runtime now.
+/// Plain threads that are parked in the runtime, or were made ready and have not run yet.
 static PARKED: AtomicU32 = AtomicU32::new(0);
 
-/// The number of plain threads that are parked in the runtime.
+/// The number of plain threads that are parked in the runtime, or were made ready and have not run yet: then
+/// [`all_parked`] shows fewer.
 pub(crate) fn parked() -> u32 {
     PARKED.load(Ordering::SeqCst)
 }
@@ -41,9 +42,14 @@ pub(crate) fn all_parked() -> Vec<&'static G> {
         .collect()
 }
 
+/// Whether a thread G is that of an M in a blocking call: it has the number and the name of the goroutine that made it.
+pub(crate) fn stands_for_goroutine(g: &G) -> bool {
+    g.id() < FIRST_ID
+}
+
 /// The id of a G as reports show it: plain threads count from 1.
 pub(crate) fn shown_id(g: &G) -> u64 {
-    let id = g.id.get();
+    let id = g.id();
     if id >= FIRST_ID {
         id - FIRST_ID + 1
     } else {
@@ -101,17 +107,18 @@ pub(crate) fn thread_g() -> &'static G {
 /// As [`Rt::park`](crate::Rt::park); `g` is the calling thread's.
 pub(crate) unsafe fn park(g: &'static G, unlock: UnlockFn, arg: *mut ()) {
     g.waits();
-    // An M's own thread G is not counted: the M is busy, which is known.
-    let plain = g.id.get() >= FIRST_ID;
-    if plain {
-        PARKED.fetch_add(1, Ordering::SeqCst);
-        crate::sysmon::thread_parked();
-    }
     // As a goroutine does: it has no slot of the detector while it waits, and others act for it.
     let ctx = g.race.get();
     ctx.into_iter().for_each(raddle_race::switch_out);
     // SAFETY: by the contract.
     unsafe { unlock(arg) };
+    // Counted from here, when whatever will end the wait (a timer, say) is there to be seen. An M's own thread G is not
+    // counted: the M is busy, which is known.
+    let plain = g.id() >= FIRST_ID;
+    if plain {
+        PARKED.fetch_add(1, Ordering::SeqCst);
+        crate::sysmon::thread_parked();
+    }
     g.thread_blocks();
     ctx.into_iter().for_each(raddle_race::switch_in);
     if plain {

@@ -3,7 +3,7 @@
 use super::{Body, Chan};
 use crate::hooks;
 use crate::list::List;
-use crate::waiter::Outcome;
+use crate::waiter::{Outcome, Taken};
 use raddle_sched::enter;
 use std::panic::Location;
 use std::sync::atomic::Ordering;
@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 impl Chan {
     /// Closes the channel. Returns whether it was open.
     pub(crate) fn close(&self, at: &'static Location<'static>) -> bool {
-        hooks::closes(self, at);
+        hooks::close_begins(self, at);
         self.disconnect()
     }
 
@@ -21,25 +21,40 @@ impl Chan {
             return false;
         }
         let rt = enter();
+        let Some(waiters) = self.shut() else {
+            return false;
+        };
+        for w in waiters {
+            // SAFETY: taken off its list with its claim won.
+            unsafe { rt.ready(w.g()) };
+        }
+        true
+    }
+
+    /// Closes, and takes out all who wait, receivers first, the longest waiting first. None: it was closed already.
+    ///
+    /// They are many if many wait, so that only what must be done under the lock is done here: everyone else who wants the
+    /// channel waits meanwhile. The caller, who is inside the runtime, readies them.
+    fn shut(&self) -> Option<Taken<'_>> {
         self.lock();
         if self.closed.load(Ordering::Relaxed) {
             // SAFETY: locked above.
             unsafe { self.unlock() };
-            return false;
+            return None;
         }
+        hooks::closes(self);
         self.closed.store(true, Ordering::Release); // pairs with the hints
+        let mut taken = Taken::default();
         for queue in [&self.recvq, &self.sendq] {
-            // Under the lock, so that nothing but the queue is needed to remember them; closing is rare.
             // SAFETY: locked above.
             while let Some(w) = unsafe { queue.take_any() } {
                 w.finish(Outcome::Closed);
-                // SAFETY: taken off its list with its claim won.
-                unsafe { rt.ready(w.g()) };
+                taken.push(w);
             }
         }
         // SAFETY: locked above.
         unsafe { self.unlock() };
-        true
+        Some(taken)
     }
 
     /// Drops what is buffered: after the last receiver's end.
@@ -117,5 +132,52 @@ impl Chan {
             Body::List(list) => unsafe { list.free(&self.elem) },
             Body::Zero | Body::Clock(_) | Body::Never => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::elem::Elem;
+    use std::mem::MaybeUninit;
+
+    #[test]
+    fn waiters_are_woken_with_the_lock_free() {
+        let chan = Chan::new(Body::Zero, Elem::of::<u8>());
+        std::thread::scope(|scope| {
+            let parts = [(); 3].map(|()| {
+                scope.spawn(|| {
+                    let mut msg = MaybeUninit::<u8>::uninit();
+                    // SAFETY: room for one element.
+                    unsafe { chan.recv(msg.as_mut_ptr().cast(), Location::caller()) }
+                })
+            });
+            let mut waiting = 0;
+            while waiting < parts.len() {
+                std::thread::yield_now();
+                chan.lock();
+                // SAFETY: locked above.
+                waiting = unsafe { chan.recvq.count() };
+                // SAFETY: locked above.
+                unsafe { chan.unlock() };
+            }
+            let rt = enter();
+            let taken = chan.shut().expect("it was open");
+            // All three still wait, and another may use the channel.
+            assert!(!parts.iter().any(|part| part.is_finished()));
+            chan.lock();
+            assert!(chan.recvq.looks_empty() && chan.is_closed());
+            // SAFETY: locked above.
+            unsafe { chan.unlock() };
+            assert!(chan.shut().is_none());
+            for w in taken {
+                // SAFETY: taken off its list.
+                unsafe { rt.ready(w.g()) };
+            }
+            drop(rt);
+            for part in parts {
+                assert!(!part.join().expect("receiving does not panic"));
+            }
+        });
     }
 }

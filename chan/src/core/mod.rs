@@ -32,7 +32,8 @@
 //! # Blocking
 //!
 //! The lock blocks the OS thread for a few dozen instructions. Under it there is no allocation (an unbounded
-//! buffer that shrinks frees a block now and then), no code of the user's (drops run outside), no timer. Wake-ups come after it is released, but for observers and meetings, which are rare.
+//! buffer that shrinks frees a block now and then), no code of the user's (drops run outside), no timer. Wake-ups come after it is released, but for observers and meetings, which are rare. Only
+//! closing holds it for longer: for a few loads and stores for each who waits.
 //!
 //! # Parts
 //!

@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 /// is *ready* and try it. If several could be carried out one of them is chosen at random, by [`new_biased`](Select::new_biased) the
 /// first. An operation on a closed channel can be carried out: it fails.
 ///
-/// A list can be used many times, and changed in between.
+/// A list can be used many times, and changed in between. It stays on its thread or goroutine: it forgets the types of the
+/// messages, and so whether they may be received, or dropped, elsewhere.
 ///
 /// # Examples
 ///
@@ -49,11 +50,6 @@ pub struct Select<'a> {
     next_index: usize,
     biased: bool,
 }
-
-// SAFETY: between calls the cases hold channels, which may be shared, and stale waiters, which are not looked at.
-unsafe impl Send for Select<'_> {}
-// SAFETY: as above; everything that selects takes `&mut self`.
-unsafe impl Sync for Select<'_> {}
 
 impl<'a> Select<'a> {
     /// Makes an empty list.
@@ -269,7 +265,9 @@ impl<'a> Select<'a> {
     ///
     /// # Blocking
     ///
-    /// Parks the goroutine; blocks a plain thread.
+    /// Parks the goroutine; blocks a plain thread. The limit ends the wait for a peer: when a receive meets a send of another
+    /// `select` on a channel of capacity zero, that has been chosen by this very call, it waits until the sending side has made its
+    /// value, however long that takes.
     ///
     /// # Examples
     ///
@@ -300,7 +298,9 @@ impl<'a> Select<'a> {
     ///
     /// # Blocking
     ///
-    /// Parks the goroutine; blocks a plain thread.
+    /// Parks the goroutine; blocks a plain thread. The limit ends the wait for a peer: when a receive meets a send of another
+    /// `select` on a channel of capacity zero, that has been chosen by this very call, it waits until the sending side has made its
+    /// value, however long that takes.
     ///
     /// # Examples
     ///

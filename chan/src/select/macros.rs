@@ -21,7 +21,9 @@
 ///
 /// # Blocking
 ///
-/// Without `default` parks the goroutine, or blocks a plain thread, until an operation can be carried out.
+/// Without `default` parks the goroutine, or blocks a plain thread, until an operation can be carried out; with a `timeout`, until
+/// then at most. In any case, also with `default`: when a receive meets a send of another `select` on a channel of capacity zero, that
+/// has been chosen by this very call, it waits until the sending side has made its value, however long that takes.
 ///
 /// # Happens-before
 ///

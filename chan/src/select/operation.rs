@@ -20,6 +20,12 @@ use std::ptr;
 ///
 /// Dropping it uncompleted panics (unless the thread is panicking already): what was received is dropped, what was
 /// reserved for a send is given back.
+///
+/// # Leaks
+///
+/// Forgetting it ([`mem::forget`]) leaks what it holds: a received message is lost without being dropped. A send keeps its place
+/// in the buffer for ever, so the capacity is one less; on a channel of capacity zero the receiver that it was to meet waits for
+/// ever, even if the channel is closed.
 #[must_use = "complete the operation with `send` or `recv`; dropping it panics"]
 pub struct SelectedOperation<'a> {
     chan: &'a Chan,

@@ -55,12 +55,14 @@ fn spawn(job: Job) {
         job();
     }
     unsafe fn fini(_: &Rt, _: *mut ()) {}
+    unsafe fn release(_: *mut ()) {}
     let job = std::mem::ManuallyDrop::new(job);
     let task = Task {
         data: (&raw const job).cast(),
         layout: Layout::new::<Job>(),
         entry,
         fini,
+        release,
         fini_arg: std::ptr::null_mut(),
     };
     let options = SpawnOptions {

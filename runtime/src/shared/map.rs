@@ -39,7 +39,8 @@ const WRITING: usize = usize::MAX;
 /// # Panics
 ///
 /// Any use: "concurrent map writes" or "concurrent map read and map write", when another goroutine is inside the map.
-/// `Hash`, `Eq` and `Clone` of keys and values count as inside.
+/// Code of the user's that the map runs counts as inside: `Hash`, `Eq`, `Clone` and `Debug` of keys and values, the closure of
+/// [`update`](Map::update), and the destructor of a key that is dropped because the map has an equal one already.
 ///
 /// # Examples
 ///

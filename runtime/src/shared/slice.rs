@@ -155,14 +155,20 @@ impl<T: Value> Slice<T> {
     #[track_caller]
     pub fn slice(&self, range: impl RangeBounds<usize>) -> Slice<T> {
         let from = match range.start_bound() {
-            Bound::Included(&n) => n,
-            Bound::Excluded(&n) => n + 1,
-            Bound::Unbounded => 0,
+            Bound::Included(&n) => Some(n),
+            Bound::Excluded(&n) => n.checked_add(1),
+            Bound::Unbounded => Some(0),
         };
         let to = match range.end_bound() {
-            Bound::Included(&n) => n + 1,
-            Bound::Excluded(&n) => n,
-            Bound::Unbounded => self.len,
+            Bound::Included(&n) => n.checked_add(1),
+            Bound::Excluded(&n) => Some(n),
+            Bound::Unbounded => Some(self.len),
+        };
+        let (Some(from), Some(to)) = (from, to) else {
+            panic!(
+                "slice range up to usize::MAX and beyond is out of bounds of capacity {}",
+                self.cap
+            );
         };
         assert!(
             from <= to && to <= self.cap,
@@ -187,13 +193,19 @@ impl<T: Value> Slice<T> {
     }
 
     /// Appends `values`: behind the end if the capacity allows, else in a new array of at least twice the size.
+    ///
+    /// # Panics
+    ///
+    /// If there were more than `usize::MAX` elements, which can be of size 0 only.
     #[track_caller]
     pub fn append(&mut self, values: &[T])
     where
         T: Default,
     {
         let at = Location::caller();
-        let len = self.len + values.len();
+        // Only elements without a size can be so many.
+        let len = self.len.checked_add(values.len());
+        let len = len.expect("a slice cannot have more than usize::MAX elements");
         if len > self.cap {
             self.grow(len, at);
         }
@@ -210,9 +222,11 @@ impl<T: Value> Slice<T> {
     where
         T: Default,
     {
-        let mut elements = Vec::with_capacity(len.max(2 * self.cap));
+        // Not the vector's capacity, which is without bound if elements have no size.
+        let cap = len.max(self.cap.saturating_mul(2));
+        let mut elements = Vec::with_capacity(cap);
         self.copy_to(&mut elements, at);
-        elements.resize_with(elements.capacity(), T::default);
+        elements.resize_with(cap, T::default);
         let old_len = self.len;
         *self = Slice::from_vec(elements, at);
         self.len = old_len;

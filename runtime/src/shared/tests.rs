@@ -1,6 +1,7 @@
 //! Variables, slices and maps: Go's behaviour, and no more than panics under a race.
 
 use std::collections::HashMap;
+use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -120,7 +121,22 @@ fn slices_say_what_is_out_of_bounds() {
     #[expect(clippy::reversed_empty_ranges, reason = "the mistake under test")]
     let reversed = panic_text(|| _ = a.slice(2..1));
     assert!(reversed.contains("2..1"));
+    for beyond in [
+        panic_text(|| _ = a.slice(..=usize::MAX)),
+        panic_text(|| _ = a.slice((Bound::Excluded(usize::MAX), Bound::Unbounded))),
+    ] {
+        assert!(beyond.contains("out of bounds of capacity 3"), "{beyond}");
+    }
     assert!(panic_text(|| _ = Slice::<u8>::make(2, 1)).contains("capacity 1"));
+}
+
+#[test]
+fn slices_of_elements_without_a_size() {
+    let mut a = Slice::<()>::new();
+    a.append(&[(), ()]);
+    a.push(());
+    assert_eq!((a.len(), a.capacity()), (3, 4));
+    assert_eq!(a.to_vec(), [(); 3]);
 }
 
 #[test]

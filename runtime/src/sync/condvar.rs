@@ -284,6 +284,13 @@ impl Condvar {
     }
 }
 
+impl Drop for Condvar {
+    #[inline]
+    fn drop(&mut self) {
+        events::gone(events::addr(self), size_of::<Self>());
+    }
+}
+
 impl fmt::Debug for Condvar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Condvar").finish_non_exhaustive()

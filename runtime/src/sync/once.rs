@@ -17,7 +17,8 @@
 //!
 //! # Memory ordering
 //!
-//! `complete: Release on the word` ⇄ `is_completed: Acquire on the word`: what the code did is visible to every caller.
+//! `finish: Release on the word` ⇄ `is_completed, run: Acquire on the word`: what the code did is visible to every caller, and
+//! what a run that failed did to the next run.
 
 use std::fmt;
 use std::panic::Location;
@@ -40,7 +41,8 @@ const DONE: u32 = 4;
 ///
 /// **Blocking**: parks the goroutine while another runs the code; on a plain thread it blocks that thread.
 ///
-/// **Happens-before**: the end of the code happens before every call returns.
+/// **Happens-before**: the end of the code happens before every call returns; the end of a run that panics, before the next
+/// run.
 ///
 /// # Examples
 ///
@@ -127,13 +129,14 @@ impl Once {
                     {
                         continue;
                     }
+                    // A run that came to nothing may have been before.
+                    events::acquire(events::addr(self));
                     let mut finish = Finish {
                         once: self,
                         to: NEW,
                     };
                     if f() {
                         finish.to = DONE;
-                        events::release(events::addr(self));
                     }
                     return finish.to == DONE;
                 }
@@ -165,7 +168,7 @@ impl Once {
         queue.park(&rt, &w, WaitReason::OnceWait, at);
     }
 
-    /// Ends a run, and wakes everybody.
+    /// Ends a run, and wakes everybody. The detector has been told: the word's step may be the last touch.
     fn finish(&self, to: u32) {
         if self
             .word
@@ -201,7 +204,15 @@ struct Finish<'a> {
 
 impl Drop for Finish<'_> {
     fn drop(&mut self) {
+        events::release(events::addr(self.once));
         self.once.finish(self.to);
+    }
+}
+
+impl Drop for Once {
+    #[inline]
+    fn drop(&mut self) {
+        events::gone(events::addr(self), size_of::<Self>());
     }
 }
 

@@ -320,11 +320,6 @@ impl WakeList {
         }
     }
 
-    /// Whether nobody is on the list.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.head.is_null()
-    }
-
     /// Adds a waiter at the end.
     pub(crate) fn push(&mut self, taken: Taken) {
         taken.waiter().next.set(ptr::null());

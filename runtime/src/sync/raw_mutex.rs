@@ -297,3 +297,10 @@ impl RawMutex {
         }
     }
 }
+
+impl Drop for RawMutex {
+    #[inline]
+    fn drop(&mut self) {
+        events::gone(events::addr(self), size_of::<Self>());
+    }
+}

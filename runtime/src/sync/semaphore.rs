@@ -136,7 +136,11 @@ impl Semaphore {
                 "semaphore released too often: it would have more than Semaphore::MAX_PERMITS permits"
             );
             if word & QUEUED != 0 {
-                return self.release_queued(n);
+                if self.release_queued(n) {
+                    return;
+                }
+                word = self.word.load(Relaxed);
+                continue;
             }
             match self
                 .word
@@ -228,47 +232,59 @@ impl Semaphore {
         }
         // Those behind it may ask for less.
         let queue = self.queue.hold(rt);
-        self.serve(queue, 0).ready_all(rt);
+        if let Some(woken) = self.serve(queue, 0) {
+            woken.ready_all(rt);
+        }
         false
     }
 
+    /// As `serve`, and wakes who was served. False: nobody waits, or there are too many permits; the caller looks again.
     #[cold]
     #[inline(never)]
-    fn release_queued(&self, n: usize) {
+    fn release_queued(&self, n: usize) -> bool {
         let rt = enter();
         let queue = self.queue.hold(&rt);
-        self.serve(queue, n).ready_all(&rt);
+        let served = self.serve(queue, n);
+        served.map(|woken| woken.ready_all(&rt)).is_some()
     }
 
-    /// Adds `n` permits, and takes off the queue those at its front that have enough now. Gives the lock back.
+    /// Adds `n` permits, and takes off the queue those at its front that have enough now. Gives the lock back. None, and
+    /// nothing added, if nobody waits, or if there would be too many permits.
     ///
-    /// The last touch is the lock with waiters in the queue or in hand, or else the step that adds the permits.
-    fn serve(&self, queue: Held<'_, 1>, n: usize) -> WakeList {
-        let mut woken = WakeList::new();
+    /// Once they are added, the last touch is the lock with waiters in the queue or in hand: so where there are none it is
+    /// for the caller to add them, with the lock free.
+    fn serve(&self, queue: Held<'_, 1>, n: usize) -> Option<WakeList> {
         // Acquire: who is served is ordered, through this thread, after all whose permits it gets.
         let word = self.word.load(Acquire);
-        if word & QUEUED != 0 {
-            // While it is set the word changes under the lock only.
-            let mut free = word / ONE + n;
-            while let Some(front) = queue.front(0).filter(|w| w.want.get() <= free) {
-                free -= front.want.get();
-                if let Some(w) = queue.take_front(0, Outcome::Granted) {
-                    woken.push(w);
-                }
-            }
-            if !queue.is_empty(0) {
-                self.word.store((free * ONE) | QUEUED, Release);
-                return woken;
-            }
-            if !woken.is_empty() {
-                self.word.store(free * ONE, Release);
-                return woken;
-            }
-            self.word.store(word & !QUEUED, Release);
+        if word & QUEUED == 0 {
+            return None;
         }
-        drop(queue);
-        self.word.fetch_add(n * ONE, Release);
-        woken
+        // While it is set the word changes under the lock only.
+        let mut free = word / ONE + n;
+        if free > Self::MAX_PERMITS {
+            return None;
+        }
+        if queue.is_empty(0) {
+            self.word.store(word & !QUEUED, Release);
+            return None;
+        }
+        let mut woken = WakeList::new();
+        while let Some(front) = queue.front(0).filter(|w| w.want.get() <= free) {
+            free -= front.want.get();
+            if let Some(w) = queue.take_front(0, Outcome::Granted) {
+                woken.push(w);
+            }
+        }
+        let queued = if queue.is_empty(0) { 0 } else { QUEUED };
+        self.word.store((free * ONE) | queued, Release);
+        Some(woken)
+    }
+}
+
+impl Drop for Semaphore {
+    #[inline]
+    fn drop(&mut self) {
+        events::gone(events::addr(self), size_of::<Self>());
     }
 }
 
@@ -329,5 +345,26 @@ impl Drop for SemaphorePermit<'_> {
         if self.n != 0 {
             self.semaphore.release(self.n);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ONE, QUEUED, Relaxed, Semaphore};
+
+    /// Two releases that both saw room for one permit come to the lock.
+    #[test]
+    fn the_limit_holds_under_the_lock() {
+        let semaphore = Semaphore::new(Semaphore::MAX_PERMITS);
+        semaphore.word.fetch_or(QUEUED, Relaxed);
+        assert!(!semaphore.release_queued(1));
+        assert_eq!(semaphore.available_permits(), Semaphore::MAX_PERMITS);
+        semaphore.word.fetch_sub(ONE, Relaxed);
+        semaphore.release(1);
+        assert_eq!(
+            semaphore.word.load(Relaxed),
+            Semaphore::MAX_PERMITS * ONE,
+            "the mark that was left behind is gone"
+        );
     }
 }

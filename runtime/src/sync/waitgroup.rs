@@ -8,11 +8,18 @@
 //!
 //! 1. The number of waiters grows only under the queue's lock, in a step that sees the counter above 0, and the waiter is in the queue
 //!    before the lock is free. So who takes the counter to 0 and sees waiters finds them all in the queue.
-//! 2. While waiters are counted and the counter is 0, only the one who took it there may change the word: anything else is misuse.
+//! 2. While waiters are counted and the counter is 0, only the one who took it there changes the word: anything else is misuse, and
+//!    panics without a trace in the word. So nobody is left asleep by it.
+//! 3. The counter is never below 0, nor wraps: a change that would take it there is not made.
 //!
 //! # Memory ordering
 //!
 //! `done: AcqRel on the word` ⇄ `wait: Acquire on the word`, or by the queue's lock and `Rt::ready`.
+//!
+//! # Why not
+//!
+//! `fetch_add`, and repair after misuse: until the repair others would see a counter that never was, and wait for it. The
+//! loop costs the same where nobody else changes the word.
 //!
 //! # References
 //!
@@ -21,7 +28,7 @@
 use std::fmt;
 use std::panic::Location;
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use raddle_sched::{WaitReason, enter};
 
@@ -86,31 +93,35 @@ impl WaitGroup {
         if delta < 0 {
             events::release_merge(events::addr(self));
         }
-        let before = self.word.fetch_add((delta as u64) << 32, AcqRel);
-        let word = before.wrapping_add((delta as u64) << 32);
-        let (counter, waiters) = ((word >> 32) as i32, word & WAITERS);
-        if delta > 0 && before >> 32 == 0 {
-            // The first add must be ordered before the wait: it reads what the first waiter writes.
-            events::read(self.race_word(), 4, Location::caller());
-        }
-        if counter < 0 {
-            self.word.fetch_sub((delta as u64) << 32, Relaxed);
-            if delta > 0 {
+        let mut word = self.word.load(Relaxed);
+        let next = loop {
+            let next = match ((word >> 32) as i32).checked_add(delta) {
+                Some(counter) if counter >= 0 => ((counter as u64) << 32) | (word & WAITERS),
+                _ => out_of_range(delta),
+            };
+            if delta > 0 && word >> 32 == 0 && word != 0 {
+                self.first_add(Location::caller());
                 panic!(
-                    "wait group counter overflow: add({delta}) takes it above {}",
-                    i32::MAX
+                    "wait group misuse: add called while waits are being ended; add before wait, or wait until they return"
                 );
             }
-            panic!("negative wait group counter: more done than added");
+            match self.word.compare_exchange_weak(word, next, AcqRel, Relaxed) {
+                Ok(_) => break next,
+                Err(now) => word = now,
+            }
+        };
+        if delta > 0 && word >> 32 == 0 {
+            self.first_add(Location::caller());
         }
-        if waiters != 0 && delta > 0 && counter == delta {
-            panic!(
-                "wait group misuse: add called while waits are being ended; add before wait, or wait until they return"
-            );
+        if delta < 0 && next >> 32 == 0 && next != 0 {
+            self.end_waits();
         }
-        if counter == 0 && waiters != 0 {
-            self.end_waits(waiters);
-        }
+    }
+
+    /// The first add must be ordered before the wait: it reads what the first waiter writes.
+    #[inline]
+    fn first_add(&self, at: &'static Location<'static>) {
+        events::read(self.race_word(), 4, at);
     }
 
     /// Takes 1 off the counter; at 0 all waits return.
@@ -173,21 +184,11 @@ impl WaitGroup {
 
     #[cold]
     #[inline(never)]
-    #[track_caller]
-    fn end_waits(&self, waiters: u64) {
+    fn end_waits(&self) {
         let rt = enter();
         let queue = self.queue.hold(&rt);
-        // By invariant 2 nobody else changes the word now.
-        let untouched = self
-            .word
-            .compare_exchange(waiters, 0, AcqRel, Relaxed)
-            .is_ok();
-        if !untouched {
-            drop(queue);
-            panic!(
-                "wait group misuse: add called while waits are being ended; add before wait, or wait until they return"
-            );
-        }
+        // By invariant 2 nobody else changes the word now, and by 1 all that it counts are in the queue.
+        self.word.store(0, Release);
         let (woken, _) = queue.take_all(0, Outcome::Granted);
         drop(queue);
         woken.ready_all(&rt);
@@ -216,6 +217,18 @@ impl fmt::Debug for WaitGroup {
     }
 }
 
+#[cold]
+#[track_caller]
+fn out_of_range(delta: i32) -> ! {
+    if delta > 0 {
+        panic!(
+            "wait group counter overflow: add({delta}) takes it above {}",
+            i32::MAX
+        );
+    }
+    panic!("negative wait group counter: more done than added");
+}
+
 /// One of those a [`WaitGroup`] waits for: dropping it is [`WaitGroup::done`].
 #[derive(Debug)]
 #[must_use = "the token counts only while it lives"]
@@ -226,5 +239,31 @@ pub struct WaitGroupToken<'a> {
 impl Drop for WaitGroupToken<'_> {
     fn drop(&mut self) {
         self.group.done();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ONE, Relaxed, WaitGroup};
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    /// In the middle of ending waits, and otherwise.
+    #[test]
+    fn misuse_leaves_the_word_alone() {
+        let group = WaitGroup::new();
+        for (word, deltas) in [
+            (2, &[1, -1][..]),
+            (0, &[-1]),
+            (ONE + 1, &[-2, i32::MAX as isize, i32::MIN as isize]),
+        ] {
+            group.word.store(word, Relaxed);
+            for &delta in deltas {
+                assert!(catch_unwind(AssertUnwindSafe(|| group.add(delta))).is_err());
+                assert_eq!(group.word.load(Relaxed), word, "add({delta})");
+            }
+        }
+        group.word.store(2, Relaxed);
+        group.add(0);
+        assert_eq!(group.word.load(Relaxed), 2, "that is for who took it to 0");
     }
 }

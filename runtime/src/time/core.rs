@@ -13,7 +13,7 @@
 //! The timer's callback runs in the scheduler: it only spawns.
 //!
 //! In race mode starting releases on the core, in addition to earlier starts (one that has fired may not have run
-//! yet), and each run acquires.
+//! yet), and each run acquires. Its goroutine starts with nothing acquired: no code of the program starts it.
 //!
 //! # Why not
 //!
@@ -26,7 +26,8 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use raddle_chan::{Receiver, Sender, bounded, never};
-use raddle_sched::{Rt, SpawnOptions, Task, enter};
+use raddle_race::Pc;
+use raddle_sched::{Rt, SpawnOptions, Task, current_goroutine, enter};
 
 use crate::sync::{Mutex, OnceCell, deadline, events};
 
@@ -141,8 +142,7 @@ impl Core {
     fn act(&self, start: usize) {
         events::acquire(events::addr(self));
         match &self.action {
-            // The panic hook has told of a panic; there is nobody who joins.
-            Action::Call(f) => drop(catch_unwind(AssertUnwindSafe(f))),
+            Action::Call(f) => f(),
             Action::Send(channel) => {
                 let mut state = self.state.lock();
                 if state.start == start {
@@ -155,6 +155,12 @@ impl Core {
                 }
             }
         }
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        events::gone(events::addr(self), size_of::<Self>());
     }
 }
 
@@ -173,6 +179,7 @@ unsafe fn fire(rt: &Rt, core: *mut (), start: usize) {
         data: (&raw const firing).cast(),
         layout: Layout::new::<Firing>(),
         entry: run,
+        release: |_| {},
         fini: |_, _| {},
         fini_arg: ptr::null_mut(),
     };
@@ -187,7 +194,7 @@ unsafe fn fire(rt: &Rt, core: *mut (), start: usize) {
         name: None,
         stack_size: 0,
         at,
-        race: None,
+        race: raddle_race::enabled().then(|| raddle_race::go_start_orphan(Pc::at(at))),
     };
     // SAFETY: `run` takes the pointer and the count that goes with it.
     if let Err(error) = unsafe { rt.spawn(&task, &options) } {
@@ -203,5 +210,23 @@ unsafe fn run(firing: *mut u8) {
     let Firing { core, start } = unsafe { firing.cast::<Firing>().read() };
     // SAFETY: a count came with it.
     let core = unsafe { Arc::from_raw(core) };
-    core.act(start);
+    if raddle_race::enabled()
+        && let Some((id, _)) = current_goroutine()
+    {
+        let _inside = enter();
+        raddle_race::set_goid(id);
+    }
+    // What the function captured may go with the last count, and is the user's too.
+    survive(|| core.act(start));
+    survive(|| drop(core));
+}
+
+/// Runs code of the user. The panic hook has told of a panic; there is nobody who joins.
+fn survive(f: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(f))
+        && let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(payload)))
+    {
+        // Its destructor panicked; what that left behind might do the same for ever.
+        std::mem::forget(payload);
+    }
 }

@@ -83,6 +83,38 @@ fn a_panic_ends_its_goroutine_only() {
     rx.recv_timeout(LONG).expect("it runs again");
 }
 
+#[test]
+fn destructors_that_panic_end_their_goroutine_only() {
+    /// As a payload, and as something captured.
+    struct Bomb(mpsc::Sender<()>);
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            let _ = self.0.send(());
+            panic!("in a destructor");
+        }
+    }
+    let (tx, rx) = mpsc::channel();
+    let captured = Bomb(tx);
+    let alone = Arc::new(AtomicUsize::new(0));
+    let is_alone = alone.clone();
+    drop(after_func(Duration::ZERO, move || {
+        // The last count is to be the goroutine's.
+        while is_alone.load(SeqCst) == 0 {
+            crate::yield_now();
+        }
+        std::panic::panic_any(Bomb(captured.0.clone()));
+    }));
+    alone.store(1, SeqCst);
+    for _ in 0..2 {
+        rx.recv_timeout(LONG).expect("it is dropped");
+    }
+    // Both are behind us once the goroutine's last sender is.
+    assert_eq!(
+        rx.recv_timeout(LONG),
+        Err(mpsc::RecvTimeoutError::Disconnected)
+    );
+}
+
 /// Stops, resets and firings at once: each firing runs once, and the last one counts.
 #[test]
 fn resets_race_with_firing() {

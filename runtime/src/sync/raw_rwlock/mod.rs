@@ -251,3 +251,10 @@ impl RawRwLock {
                 .is_ok()
     }
 }
+
+impl Drop for RawRwLock {
+    #[inline]
+    fn drop(&mut self) {
+        events::gone(events::addr(self), size_of::<Self>());
+    }
+}

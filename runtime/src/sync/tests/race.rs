@@ -5,6 +5,7 @@
 //! forced by `std`'s atomics, which make no edge in a program that is not instrumented.
 
 use std::env;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic as unwatched;
@@ -14,12 +15,13 @@ use crate::sync::atomic::{AtomicU32, Ordering, fence};
 use crate::sync::{
     Barrier, Condvar, Lazy, Mutex, Once, OnceCell, RwLock, RwLockWriteGuard, Semaphore, WaitGroup,
 };
-use crate::time::{Duration, Timer, after_func};
+use crate::time::{Duration, Ticker, Timer, after_func};
 
 /// The memory that is raced for, a step that others wait for, and the primitives.
 #[derive(Default)]
 struct World {
     v: Var<u64>,
+    u: Var<u64>,
     step: unwatched::AtomicU32,
     mutex: Mutex<bool>,
     rwlock: RwLock<()>,
@@ -45,12 +47,48 @@ impl World {
 
 type Case = fn(&Arc<World>);
 
+/// Panics, and says nothing about it.
+fn fail_after(f: impl FnOnce()) {
+    f();
+    std::panic::resume_unwind(Box::new(()));
+}
+
 /// Runs both on goroutines of their own.
 fn two(w: &Arc<World>, a: fn(&World), b: fn(&World)) {
     let (w1, w2) = (w.clone(), w.clone());
     let (a, b) = (crate::go(move || a(&w1)), crate::go(move || b(&w2)));
     a.join().expect("no panic");
     b.join().expect("no panic");
+}
+
+/// Uses one after another, by two goroutines, that come to lie at the same address: the second has nothing of the first.
+fn in_one_place<T: Send + 'static>(w: &Arc<World>, make: fn() -> T, pass: fn(&T)) {
+    let place = Arc::new(std::sync::Mutex::new(None));
+    let use_it = move |w: &World, place: &std::sync::Mutex<Option<T>>| {
+        let mut place = place.lock().expect("no panic");
+        let it = place.insert(make());
+        let first = w.step.load(Ordering::SeqCst) == 0;
+        if first {
+            w.v.set(1);
+        }
+        pass(it);
+        if !first {
+            w.v.set(2);
+        }
+        *place = None;
+    };
+    let (w1, p1) = (w.clone(), place.clone());
+    let first = crate::go(move || {
+        use_it(&w1, &p1);
+        w1.reach(1);
+    });
+    let w2 = w.clone();
+    let second = crate::go(move || {
+        w2.after(1);
+        use_it(&w2, &place);
+    });
+    first.join().expect("no panic");
+    second.join().expect("no panic");
 }
 
 /// What makes no edge, and so leaves a race.
@@ -168,6 +206,55 @@ const RACY: &[(&str, Case)] = &[
         first.join().expect("no panic");
         second.join().expect("no panic");
     }),
+    ("a mutex in the place of another", |w| {
+        in_one_place(w, Mutex::<()>::default, |m| drop(m.lock()));
+    }),
+    ("a lock in the place of another, write", |w| {
+        in_one_place(w, RwLock::<()>::default, |l| drop(l.write()));
+    }),
+    ("a lock in the place of another, read and write", |w| {
+        in_one_place(w, RwLock::<()>::default, |l| {
+            drop(l.read());
+            drop(l.write());
+        });
+    }),
+    ("a once in the place of another", |w| {
+        in_one_place(w, Once::new, |o| o.call_once(|| {}));
+    }),
+    ("a semaphore in the place of another", |w| {
+        in_one_place(w, || Semaphore::new(1), |s| drop(s.acquire(1)));
+    }),
+    ("a wait group in the place of another", |w| {
+        in_one_place(w, WaitGroup::new, |g| {
+            g.add(1);
+            g.done();
+            g.wait();
+        });
+    }),
+    ("after_func and what its starter does next", |w| {
+        let other = w.clone();
+        let _timer = after_func(LONG_ENOUGH_TO_WRITE, move || {
+            other.v.set(1);
+            other.reach(1);
+        });
+        w.v.set(2);
+        w.after(1);
+    }),
+    ("a ticker and what its starter does next", |w| {
+        let ticker = Ticker::new(LONG_ENOUGH);
+        let (other, moments) = (w.clone(), ticker.c().clone());
+        let receiver = crate::go(move || {
+            other.after(1);
+            // The third one's goroutine started after the write at the latest.
+            for _ in 0..3 {
+                moments.recv().expect("open");
+            }
+            other.v.set(1);
+        });
+        w.v.set(2);
+        w.reach(1);
+        receiver.join().expect("no panic");
+    }),
     ("an append that shares its array", |_| {
         let slice = Slice::<u8>::make(0, 4);
         let (mut a, mut b) = (slice.clone(), slice);
@@ -276,6 +363,29 @@ const CLEAN: &[(&str, Case)] = &[
         };
         two(w, use_it, use_it);
     }),
+    ("a once whose first run fails", |w| {
+        two(
+            w,
+            |w| {
+                let run = || w.once.call_once(|| fail_after(|| w.v.set(1)));
+                assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
+                let failing = || {
+                    w.u.set(1);
+                    Err("not this time")
+                };
+                assert!(w.cell.get_or_try_init(failing).is_err());
+                w.reach(1);
+            },
+            |w| {
+                w.after(1);
+                w.once.call_once(|| w.v.set(2));
+                w.cell.get_or_init(|| {
+                    w.u.set(2);
+                    3
+                });
+            },
+        );
+    }),
     ("lazy", |_| {
         static V: Var<u8> = Var::new(0);
         static LAZY: Lazy<u8> = Lazy::new(|| {
@@ -370,6 +480,22 @@ const CLEAN: &[(&str, Case)] = &[
         w.group.wait();
         w.v.add(1);
     }),
+    ("after_func started anew by its own run", |w| {
+        w.v.set(1);
+        let timer = Arc::new(OnceCell::<Timer>::new());
+        let (other, again) = (w.clone(), timer.clone());
+        let first = after_func(LONG_ENOUGH, move || {
+            other.v.add(1);
+            if other.v.get() < 5 {
+                again.wait().reset(Duration::ZERO);
+            } else {
+                other.flag.store(1, Ordering::Release);
+            }
+        });
+        assert!(timer.set(first).is_ok());
+        super::until(|| w.flag.load(Ordering::Acquire) == 1);
+        w.v.get();
+    }),
     ("a timer's moment", |w| {
         w.v.set(1);
         let timer = Timer::new(LONG_ENOUGH);
@@ -439,6 +565,8 @@ const CLEAN: &[(&str, Case)] = &[
 ];
 
 const LONG_ENOUGH: Duration = Duration::from_millis(1);
+/// Time to write a variable in, before a timer fires.
+const LONG_ENOUGH_TO_WRITE: Duration = Duration::from_millis(30);
 const CASE: &str = "RADDLE_TEST_CASE";
 const RACES_FOUND: i32 = 66;
 

@@ -45,6 +45,36 @@ fn wait_group_misuse() {
     wg.wait();
 }
 
+/// Whatever the moment at which an add or a done too many comes, nobody is left asleep.
+#[test]
+fn misuse_leaves_nobody_asleep() {
+    for round in 0..1_000 {
+        let wg = Arc::new(WaitGroup::new());
+        wg.add(1);
+        let waiters: Vec<_> = (0..3)
+            .map(|_| {
+                let wg = wg.clone();
+                in_background(move || wg.wait())
+            })
+            .collect();
+        let other = wg.clone();
+        let done = in_background(move || other.done());
+        let misuse = std::panic::AssertUnwindSafe(&wg);
+        if round % 2 == 0 {
+            if std::panic::catch_unwind(|| misuse.add(1)).is_ok() {
+                wg.done();
+            }
+        } else if std::panic::catch_unwind(|| misuse.done()).is_ok() {
+            // It came first: the other one was too many.
+            assert!(done.try_join().is_none());
+            waiters.into_iter().for_each(Background::join);
+            continue;
+        }
+        done.join();
+        waiters.into_iter().for_each(Background::join);
+    }
+}
+
 /// The waiter's first action frees what the last `done` used.
 #[test]
 fn wait_group_race() {
@@ -98,6 +128,7 @@ super::on_goroutines! {
     wait_group
     wait_group_misuse
     wait_group_race
+    misuse_leaves_nobody_asleep
     every_waiter_returns
     tokens_count_while_they_live
 }
