@@ -57,31 +57,37 @@ fn fib(n: u32) -> u32 {
 
 /// All n alive at once, each parked on the same channel until it is closed.
 pub fn million(n: usize) -> Sample {
-    let begun = Arc::new(AtomicUsize::new(0));
-    let (all, all_begun) = chan::bounded::<()>(1);
-    let (gate, gate_opens) = chan::bounded::<()>(0);
-    let group = Arc::new(WaitGroup::new());
-    group.add(n as isize);
+    /// What they share, by one counted pointer each.
+    struct Crowd {
+        begun: AtomicUsize,
+        all_begun: chan::Sender<()>,
+        gate: chan::Receiver<()>,
+        group: WaitGroup,
+    }
+    let (all, all_begun) = chan::bounded(1);
+    let (gate, gate_opens) = chan::bounded(0);
+    let crowd = Arc::new(Crowd {
+        begun: AtomicUsize::new(0),
+        all_begun: all,
+        gate: gate_opens,
+        group: WaitGroup::new(),
+    });
+    crowd.group.add(n as isize);
     let meter = Meter::start();
     for _ in 0..n {
-        let (begun, all, gate_opens, member) = (
-            begun.clone(),
-            all.clone(),
-            gate_opens.clone(),
-            group.clone(),
-        );
+        let crowd = crowd.clone();
         raddle::go(move || {
-            if begun.fetch_add(1, Ordering::AcqRel) + 1 == n {
-                all.send(()).unwrap();
+            if crowd.begun.fetch_add(1, Ordering::AcqRel) + 1 == n {
+                crowd.all_begun.send(()).unwrap();
             }
-            gate_opens.recv().unwrap_err();
-            member.done();
+            crowd.gate.recv().unwrap_err();
+            crowd.group.done();
         });
     }
     all_begun.recv().unwrap();
     let started = meter.elapsed();
     gate.close();
-    group.wait();
+    crowd.group.wait();
     meter.stop().with_ms("started_ms", started).with_total()
 }
 
