@@ -112,7 +112,8 @@ impl Timer {
         let own_p_goes_on =
             m.is_some() && (s.idle.idle() == 0 || when_ns > clock::coarse_ns() + NEAR_NS);
         if first && !own_p_goes_on && s.keeper_until.load(Ordering::SeqCst) > when_ns {
-            s.wake_for_timer();
+            // A spinner that finds nothing due sleeps until the first timer.
+            s.wake_if_needed(Wake::ForQueue);
         }
         was
     }
@@ -340,14 +341,6 @@ impl Nodes {
             place = child;
         }
         self.put(place, entry);
-    }
-}
-
-impl crate::sched::Sched {
-    /// Gets an M to see a timer that is due before any sleeper wakes up.
-    #[cold]
-    fn wake_for_timer(&self) {
-        self.wake_if_needed(Wake::ForQueue);
     }
 }
 
