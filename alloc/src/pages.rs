@@ -37,6 +37,8 @@ const IDLE_NS: u64 = 1_000_000_000;
 const HUGE: usize = 32 << 20;
 /// What one [`scavenge`] gives back at most, in bytes: some milliseconds.
 const SCAVENGE_BYTES: usize = 16 << 20;
+/// And how many runs it looks at under the lock.
+const SCAVENGE_LOOKS: usize = 1024;
 
 pub(crate) static SPANS: Pool<Span> = Pool::new();
 static HEAP: Heap = Heap {
@@ -335,7 +337,8 @@ pub(crate) fn scavenge(now_ns: u64) -> bool {
     loop {
         let mut waiting = false;
         let run = HEAP.locked(|bins| {
-            let run = bins.lists.iter().rev().flat_map(List::iter).find(|run| {
+            let longest_first = bins.lists.iter().rev().flat_map(List::iter);
+            let run = longest_first.take(SCAVENGE_LOOKS).find(|run| {
                 let resident = !run.is_zero.load(Relaxed);
                 let due = now_ns.saturating_sub(run.idle_since.load(Relaxed)) >= IDLE_NS;
                 waiting |= resident && !due;
