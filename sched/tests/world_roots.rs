@@ -306,7 +306,9 @@ fn wait_for(keepers: usize) {
 #[inline(never)]
 fn start_with_number() {
     let kept = number(Place::NotBegun);
-    go(move || drop(black_box(kept)));
+    go(move || {
+        black_box(kept);
+    });
 }
 
 /// Has the test run with thread-locals that stay with the OS thread.

@@ -35,6 +35,7 @@ const PROGRAMS: &[Program] = &[
     ("main_thread_may_end", main_ends, is_success),
     ("fork_with_stops", fork_with_stops, is_success),
     ("system_goroutines_do_not_count", system, is_success),
+    ("kernel_threads_are_left_out", kernel_threads, is_success),
     ("stray_signals_do_nothing", stray_signals, is_success),
 ];
 
@@ -271,6 +272,26 @@ fn system() {
     while num_goroutines() > 0 {
         thread::yield_now();
     }
+}
+
+/// A thread that polls for an io_uring is listed as the process's, and takes no signal.
+fn kernel_threads() {
+    const SYS_IO_URING_SETUP: libc::c_long = 425;
+    const SETUP_SQPOLL: u32 = 2;
+    const IDLE_MS: u32 = 60_000;
+    boot(&BootOptions::default());
+    // `struct io_uring_params`: flags are its third word, the idle time its fifth.
+    let mut params = [0u32; 30];
+    params[2] = SETUP_SQPOLL;
+    params[4] = IDLE_MS;
+    // SAFETY: room for the parameters. Where the kernel refuses there is nothing to see.
+    unsafe { libc::syscall(SYS_IO_URING_SETUP, 8, params.as_mut_ptr()) };
+    on_collector(|world| {
+        for _ in 0..20 {
+            world.stop(&[]).expect("every thread can be stopped");
+            world.start();
+        }
+    });
 }
 
 /// The signal is the program's too: out-of-band data raises it. With no stop on, and on the stopper itself, it means nothing.
