@@ -11,9 +11,10 @@ mod common;
 use common::{Gate, go, go_with, on_collector};
 use raddle_sched::{BootOptions, boot, num_goroutines, world, yield_now};
 use std::cell::Cell;
+use std::ffi::CString;
 use std::hint::black_box;
 use std::process::{Command, ExitCode, Output, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::*};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use std::{env, mem, ptr, thread};
@@ -31,6 +32,7 @@ type Program = (&'static str, fn(), fn(&Output) -> bool);
 const PROGRAMS: &[Program] = &[
     ("deadlock_with_collector_threads", deadlock, is_deadlock),
     ("main_thread_is_shown", main_thread, is_success),
+    ("opened_library_is_shown", opened_library, is_success),
     ("unstoppable_thread_is_named", unstoppable, is_success),
     ("main_thread_may_end", main_ends, is_success),
     ("fork_with_stops", fork_with_stops, is_success),
@@ -131,29 +133,91 @@ fn number(n: u64) -> u64 {
     black_box(n).wrapping_mul(black_box(0x9e37_79b9_7f4a_7c15)) | 1
 }
 
-/// The main thread's block is not on its stack.
-fn main_thread() {
-    boot(&BootOptions::default());
-    LOCAL.with(|local| black_box(local).set(number(1)));
-    let kept = [Cell::new(0), Cell::new(number(2))];
-    black_box(&kept);
-    let found = on_collector(|world| {
-        let mut found = [false; 2];
+/// Which of the first numbers are in what the world shows.
+fn search<const N: usize>() -> [bool; N] {
+    on_collector(|world| {
+        let mut found = [false; N];
         world.stop(&[]).expect("every thread can be stopped");
         world.each_root(&mut |range| {
             let words = range.start.next_multiple_of(8)..range.end & !7;
             for at in words.step_by(8) {
                 // SAFETY: what is shown is mapped, and nobody runs.
                 let word = unsafe { (at as *const u64).read_volatile() };
-                found[0] |= word == number(1);
-                found[1] |= word == number(2);
+                for (i, found) in found.iter_mut().enumerate() {
+                    *found |= word == number(i as u64 + 1);
+                }
             }
         });
         world.start();
         found
-    });
+    })
+}
+
+/// The main thread's block is not on its stack.
+fn main_thread() {
+    boot(&BootOptions::default());
+    LOCAL.with(|local| black_box(local).set(number(1)));
+    let kept = [Cell::new(0), Cell::new(number(2))];
+    black_box(&kept);
+    let found = search();
     black_box(&kept);
     assert_eq!(found, [true; 2]);
+}
+
+/// A library that is opened late: its statics, and its thread-locals in old threads and old goroutines.
+fn opened_library() {
+    const SOURCE: &str = "
+        static __thread unsigned long local[1024];
+        static unsigned long fixed[1024];
+        unsigned long *local_at(void) { return &local[1000]; }
+        unsigned long *fixed_at(void) { return &fixed[1000]; }
+    ";
+    static OPENED: AtomicBool = AtomicBool::new(false);
+    static LOCAL_AT: AtomicUsize = AtomicUsize::new(0);
+    boot(&BootOptions::default());
+    let keep_local = |n| {
+        // SAFETY: the library has a function of that type at this address.
+        let local_at: extern "C" fn() -> *mut u64 =
+            unsafe { mem::transmute(LOCAL_AT.load(SeqCst)) };
+        // SAFETY: the calling thread's place.
+        unsafe { local_at().write(number(n)) };
+    };
+    go(move || {
+        while !OPENED.load(SeqCst) {
+            yield_now();
+        }
+        keep_local(3);
+        GATE.wait();
+    });
+    let dir = env!("CARGO_TARGET_TMPDIR");
+    let source = format!("{dir}/local.c");
+    let library = format!("{dir}/local.so");
+    std::fs::write(&source, SOURCE).expect("the directory is for that");
+    let built = Command::new("cc")
+        .args(["-shared", "-fPIC", "-O1", "-o", &library, &source])
+        .status();
+    assert!(built.expect("rustc links by it").success());
+    let path = CString::new(library).expect("no NUL in it");
+    // SAFETY: a C string; the library has no constructors.
+    let library = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW) };
+    assert!(!library.is_null());
+    // SAFETY: the library is open.
+    LOCAL_AT.store(
+        unsafe { libc::dlsym(library, c"local_at".as_ptr()) } as usize,
+        SeqCst,
+    );
+    // SAFETY: as above.
+    let fixed_at = unsafe { libc::dlsym(library, c"fixed_at".as_ptr()) };
+    // SAFETY: the library has a function of that type there.
+    let fixed_at: extern "C" fn() -> *mut u64 = unsafe { mem::transmute(fixed_at) };
+    // SAFETY: the library's place.
+    unsafe { fixed_at().write(number(1)) };
+    keep_local(2);
+    OPENED.store(true, SeqCst);
+    while GATE.waiting() == 0 {
+        thread::yield_now();
+    }
+    assert_eq!(search(), [true; 3]);
 }
 
 fn unstoppable() {
