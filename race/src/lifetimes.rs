@@ -162,8 +162,8 @@ fn a_block_made_again_without_a_free_replaces_the_old() {
     }
     assert_eq!(stats().sync_objects, before);
     on(b, || malloc(block, 32, fresh_pc()));
-    let (size, _, goid) = crate::sync::block_at(block).expect("a block");
-    assert_eq!((size, goid), (32, 2));
+    let record = crate::sync::block_at(block).expect("a block");
+    assert_eq!((record.size, record.goid), (32, 2));
     go_end(a);
     go_end(b);
 }

@@ -62,9 +62,7 @@ static HOST: Host = Host {
     goroutine_running: |id| id != 9,
     current_stack: |each| {
         if LINE.load(Relaxed) != 0 {
-            for pc in [SPAWN, REAL, CALLER] {
-                each(Pc::code(pc));
-            }
+            [SPAWN, REAL, CALLER].map(|pc| each(Pc::code(pc)));
         }
     },
     find_object: |addr| {
