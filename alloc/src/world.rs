@@ -1,28 +1,65 @@
-//! What a collector asks of the scheduler above it: to stop everything, to show where pointers may be, to let everything go on.
+//! What the collector asks of the scheduler above it: to stop everything, to show where pointers may be, to let everything go on.
 //!
 //! The scheduler implements it and hands it over at boot; a test implements it over a few vectors, and needs no scheduler.
 //!
 //! # Invariants
 //!
-//! 1. Between [`World::stop`] and [`World::start`] no code of the program runs but the caller's: every thread of the process is
-//!    stopped where it was, or blocks in a call that touches no memory of the heap.
-//! 2. The roots are complete: a pointer that is in none of them, nor in an object reachable from them, will never be used.
+//! 1. Between [`World::stop`] and [`World::start`] no code of the program runs but the collector's: every other thread of the process
+//!    stands still in a signal handler, outside the allocator's busy sections.
+//! 2. The roots are complete: a pointer that is in none of them, nor in a live manual object, nor in an object reachable from
+//!    them, will never be used.
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
 /// The world as the collector sees it.
 pub trait World: Sync {
-    /// Stops the program. Returns when every thread stands still.
+    /// Stops the program: all threads but the caller and `collectors`. Returns when every one stands still.
+    ///
+    /// # Errors
+    ///
+    /// A thread cannot be stopped; then all run on.
     ///
     /// # Blocking
     ///
-    /// Blocks the OS thread. One caller at a time; a second waits for the first's `start`.
-    fn stop(&self);
+    /// Blocks the OS thread. Only the collector calls it, from one thread.
+    fn stop(&self, collectors: &[i32]) -> Result<(), Unstoppable>;
 
     /// Shows each range of addresses that may hold pointers: registers and stacks of threads and goroutines, thread-local
-    /// blocks, statics. To be called with the world stopped.
+    /// blocks, statics. With the world stopped; must not allocate.
     fn each_root(&self, show: &mut dyn FnMut(Range<usize>));
 
     /// Lets the program go on.
     fn start(&self);
+
+    /// The calling thread was asked to stop while it was busy, and is not busy any more: stops until the world starts.
+    fn stop_self(&self);
+
+    /// How many threads may mark at once.
+    fn parallelism(&self) -> usize;
+
+    /// The calling thread is one of the collector's, and lives as long as the process.
+    fn thread_started(&self);
+}
+
+/// A thread that blocks the signal by which threads are stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unstoppable {
+    /// Its number, as the kernel has it.
+    pub tid: i32,
+}
+
+static WORLD: OnceLock<&'static dyn World> = OnceLock::new();
+
+/// Hands the world over: once, before the first goroutine runs. A second call has no effect.
+pub fn install_world(world: &'static dyn World) {
+    let _ = WORLD.set(world);
+    if raddle_race::enabled() {
+        crate::heap::watch();
+    }
+}
+
+/// The world, once it is there.
+pub(crate) fn get() -> Option<&'static dyn World> {
+    WORLD.get().copied()
 }

@@ -140,13 +140,13 @@ impl StateWord {
     /// Blocks the calling thread while the state is Waiting.
     pub(crate) fn block_while_waiting(&self) {
         while self.load() == State::Waiting {
-            crate::sys::futex::wait(futex_word(&self.0), State::Waiting as u32, None);
+            raddle_alloc::wait(futex_word(&self.0), State::Waiting as u32, None);
         }
     }
 
     /// Wakes the thread that blocks on a word which is no longer Waiting; the word may be another G's by now.
     pub(crate) fn wake_blocked(&self) {
-        crate::sys::futex::wake(futex_word(&self.0), 1);
+        raddle_alloc::wake(futex_word(&self.0), 1);
     }
 }
 

@@ -1,10 +1,9 @@
 //! The kernel's contract with the scheduler: waiting and waking by futex, and the monotonic clock.
 
-pub(crate) mod futex;
 pub(crate) mod thread;
 
-pub use futex::Lock;
-pub(crate) use futex::Note;
+pub use raddle_alloc::Lock;
+pub(crate) use raddle_alloc::Note;
 
 /// Nanoseconds on the monotonic clock, as every deadline of the scheduler is given.
 ///

@@ -43,7 +43,7 @@ const SPIN_FROM: u32 = 4;
 const SPIN_TO: u32 = 9;
 
 /// Sleeps while `*word == expected`, at most for `timeout`. Wake-ups may be spurious.
-pub(crate) fn wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) {
+pub fn wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) {
     let ts = timeout.map(|d| libc::timespec {
         tv_sec: libc::time_t::try_from(d.as_secs()).unwrap_or(libc::time_t::MAX),
         tv_nsec: i64::from(d.subsec_nanos()),
@@ -64,7 +64,7 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) {
 /// Wakes at most `n` threads that sleep on `word`.
 ///
 /// Takes a pointer: the word may be gone by the time the kernel looks at it, which is harmless.
-pub(crate) fn wake(word: *const AtomicU32, n: i32) {
+pub fn wake(word: *const AtomicU32, n: i32) {
     // SAFETY: the kernel uses the address of a private futex as a key only.
     unsafe {
         libc::syscall(
@@ -78,8 +78,9 @@ pub(crate) fn wake(word: *const AtomicU32, n: i32) {
 
 /// The lock of the runtime's short critical sections.
 ///
-/// It blocks the OS thread, never the goroutine, so it must be held for a few dozen instructions only, and only between
-/// [`enter`](crate::enter) and the end of its guard: a goroutine whose P is taken away with a lock held would stop all others.
+/// It blocks the OS thread, never the goroutine, so it must be held for a few dozen instructions only, and only where nobody
+/// takes the caller's P away or stops its thread: in the scheduler between `enter` and the end of its guard, in the allocator
+/// in a busy section. A holder that does not run would stop all others.
 #[derive(Debug, Default)]
 pub struct Lock {
     word: AtomicU32,
@@ -149,20 +150,22 @@ impl Lock {
 
 /// A wake-up for one sleeper, remembered if it comes first.
 #[derive(Debug, Default)]
-pub(crate) struct Note {
+pub struct Note {
     word: AtomicU32,
 }
 
 impl Note {
-    pub(crate) const fn new() -> Self {
+    /// A clear note.
+    #[must_use]
+    pub const fn new() -> Self {
         Self {
             word: AtomicU32::new(0),
         }
     }
 
     /// Sleeps until woken or until `timeout` has passed. Returns whether it was woken.
-    pub(crate) fn sleep(&self, timeout: Option<Duration>) -> bool {
-        let deadline = timeout.map(|d| super::now_ns().saturating_add(d.as_nanos() as u64));
+    pub fn sleep(&self, timeout: Option<Duration>) -> bool {
+        let deadline = timeout.map(|d| crate::now_ns().saturating_add(d.as_nanos() as u64));
         if self.word.swap(2, Ordering::Acquire) == 1 {
             self.word.store(0, Ordering::Relaxed);
             return true;
@@ -170,7 +173,7 @@ impl Note {
         loop {
             let left = match deadline {
                 None => None,
-                Some(deadline) => match deadline.saturating_sub(super::now_ns()) {
+                Some(deadline) => match deadline.saturating_sub(crate::now_ns()) {
                     0 => break,
                     left => Some(Duration::from_nanos(left)),
                 },
@@ -189,7 +192,7 @@ impl Note {
     /// # Safety
     ///
     /// `note` is valid until the swap; the woken thread may free it right after.
-    pub(crate) unsafe fn wake(note: *const Note) {
+    pub unsafe fn wake(note: *const Note) {
         // SAFETY: valid by the contract.
         let word = unsafe { &raw const (*note).word };
         // SAFETY: as above; the reference ends with the swap.

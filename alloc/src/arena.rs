@@ -1,0 +1,188 @@
+//! The arena: the addresses that the heap's objects lie at, and the table that finds the span of each.
+//!
+//! # Layout
+//!
+//! | from | to | what |
+//! | --- | --- | --- |
+//! | `0x0080_0000_0000` | + 2 GiB | the table: a pointer to the span for every page of the arena |
+//! | `0x0100_0000_0000` | `0x0300_0000_0000` | the arena: 2 TiB, in chunks of 4 MiB |
+//!
+//! Both are mapped as the heap grows: a chunk, and the 4 KiB of the table that serve it. Linux puts nothing there by itself
+//! (programs, mappings and stacks lie above 64 TiB, or below 4 GiB), and the detector's shadow begins at 4 TiB. Where something lies in
+//! the way all the same, the chunk is left out.
+//!
+//! # Invariants
+//!
+//! 1. For every page below `USED` the table's entry is mapped, and null or a span that was once there; spans' memory is never unmapped.
+//! 2. Chunks are never unmapped, only their pages given back to the kernel.
+//!
+//! # Memory ordering
+//!
+//! `grow: store Release USED` ⇄ `span_of: load Acquire`: the table behind it. `set: store Release` ⇄ `span_of: load Acquire`: the
+//! span's fields. An address that belongs to a live object was handed on by its owner, which orders more than that.
+//!
+//! # Why not
+//!
+//! *One reservation* for the whole arena (the plan, by memmap2): it would show as terabytes of virtual memory, count
+//! against `ulimit -v` and fail under strict overcommit; mapping at fixed addresses, which memmap2 cannot do, needs none.
+//! *A header in every chunk*: an interior address of an object of many chunks would not find it.
+//!
+//! # References
+//!
+//! Go `runtime/malloc.go`, arenas by address hints.
+
+use crate::class::{PAGE, PAGE_BITS};
+use crate::span::Span;
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::*};
+
+/// The lowest address of the arena.
+pub(crate) const START: usize = 0x0100_0000_0000;
+/// Its length at most, in bytes.
+const MAX_BYTES: usize = 0x0200_0000_0000;
+const TABLE: usize = 0x0080_0000_0000;
+/// What the arena grows by, in bytes: what a page of the table serves.
+pub(crate) const CHUNK: usize = 4 << 20;
+/// Pages of a chunk.
+pub(crate) const CHUNK_PAGES: usize = CHUNK / PAGE;
+const TABLE_PAGE: usize = CHUNK_PAGES * size_of::<usize>();
+
+/// Bytes of the arena below which chunks are mapped or left out for good.
+static USED: AtomicUsize = AtomicUsize::new(0);
+/// Bytes below `USED` that are not mapped because something else was.
+static HOLES: AtomicUsize = AtomicUsize::new(0);
+/// Bytes of the arena that the detector was told of.
+static ANNOUNCED: AtomicUsize = AtomicUsize::new(0);
+
+/// Bytes mapped so far.
+pub(crate) fn mapped_bytes() -> usize {
+    USED.load(Relaxed) - HOLES.load(Relaxed)
+}
+
+/// Pages below the end, holes included.
+pub(crate) fn pages() -> usize {
+    USED.load(Acquire) >> PAGE_BITS // pairs with grow
+}
+
+fn entry(page: usize) -> &'static AtomicPtr<Span> {
+    let at = TABLE + page * size_of::<usize>();
+    // SAFETY: callers pass a page below `USED`: mapped by invariant 1, zero or a pointer, for ever.
+    unsafe { &*ptr::with_exposed_provenance::<AtomicPtr<Span>>(at) }
+}
+
+/// The span that the page is part of.
+#[inline]
+pub(crate) fn span_of_page(page: usize) -> Option<&'static Span> {
+    // SAFETY: null or a span, by invariant 1.
+    unsafe { entry(page).load(Acquire).as_ref() } // pairs with set
+}
+
+/// The span around any address; `None` outside the heap.
+#[inline]
+pub(crate) fn span_of(addr: usize) -> Option<&'static Span> {
+    let offset = addr.wrapping_sub(START);
+    if offset >= USED.load(Acquire) {
+        return None; // pairs with grow
+    }
+    span_of_page(offset >> PAGE_BITS)
+}
+
+/// The number of the page at an address of the arena.
+pub(crate) fn page_at(addr: usize) -> usize {
+    (addr - START) >> PAGE_BITS
+}
+
+/// Enters a span for `n` pages from `page`.
+pub(crate) fn set(page: usize, n: usize, span: *const Span) {
+    for i in page..page + n {
+        entry(i).store(span.cast_mut(), Release); // pairs with span_of_page
+    }
+}
+
+/// Maps at least `bytes` more, as one piece. Returns its address and length. To be called under the page heap's lock.
+pub(crate) fn grow(bytes: usize) -> Option<(usize, usize)> {
+    let bytes = bytes.checked_next_multiple_of(CHUNK)?;
+    let mut at = USED.load(Relaxed);
+    loop {
+        if bytes > MAX_BYTES.saturating_sub(at) {
+            return None;
+        }
+        let tables = bytes / CHUNK * TABLE_PAGE;
+        let table = TABLE + at / CHUNK * TABLE_PAGE;
+        // An earlier try may have mapped some of the table, and left it for good.
+        for page in (table..table + tables).step_by(TABLE_PAGE) {
+            match map_at(page, TABLE_PAGE) {
+                Ok(()) => {}
+                Err(libc::EEXIST) if page < TABLE_MAPPED.load(Relaxed) => {}
+                Err(_) => return None,
+            }
+            TABLE_MAPPED.fetch_max(page + TABLE_PAGE, Relaxed);
+        }
+        match map_at(START + at, bytes) {
+            Ok(()) => {
+                USED.store(at + bytes, Release); // pairs with pages and span_of
+                return Some((START + at, bytes));
+            }
+            Err(libc::EEXIST) => {
+                // Something lies in the way: leave a chunk out.
+                HOLES.fetch_add(CHUNK, Relaxed);
+                at += CHUNK;
+                USED.store(at, Release);
+            }
+            Err(_) => return None,
+        }
+    }
+}
+
+/// The end of what is mapped of the table.
+static TABLE_MAPPED: AtomicUsize = AtomicUsize::new(TABLE);
+
+fn map_at(addr: usize, bytes: usize) -> Result<(), i32> {
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let flags =
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
+    let wanted = ptr::without_provenance_mut(addr);
+    // SAFETY: NOREPLACE refuses to touch what is mapped there.
+    let at = unsafe { libc::mmap(wanted, bytes, protection, flags, -1, 0) };
+    if at == libc::MAP_FAILED {
+        // SAFETY: this thread's errno.
+        return Err(unsafe { *libc::__errno_location() });
+    }
+    if at.addr() != addr {
+        // A kernel before 4.17 takes the address for a hint.
+        // SAFETY: mapped above, not used.
+        unsafe { libc::munmap(at, bytes) };
+        return Err(libc::EEXIST);
+    }
+    at.expose_provenance();
+    Ok(())
+}
+
+/// A pointer to an address of the arena.
+#[inline(always)]
+pub(crate) fn pointer(addr: usize) -> *mut u8 {
+    ptr::with_exposed_provenance_mut(addr)
+}
+
+/// Tells the detector of what the arena has grown by. Not to be called in a busy section.
+#[inline]
+pub(crate) fn announce() {
+    let used = USED.load(Acquire);
+    if raddle_race::enabled() && ANNOUNCED.load(Relaxed) < used {
+        announce_slow(used);
+    }
+}
+
+#[cold]
+fn announce_slow(used: usize) {
+    let from = ANNOUNCED.fetch_max(used, Relaxed);
+    if from < used {
+        raddle_race::map_shadow(START + from, used - from);
+    }
+}
+
+/// Gives the pages' memory back to the kernel: they read as zeros.
+pub(crate) fn release(addr: usize, bytes: usize) {
+    // SAFETY: whole pages of the arena that nobody uses.
+    unsafe { libc::madvise(pointer(addr).cast(), bytes, libc::MADV_DONTNEED) };
+}
