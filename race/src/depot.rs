@@ -50,7 +50,11 @@ fn word(index: usize) -> &'static AtomicU64 {
 }
 
 fn bucket_of(frames: &[Pc]) -> usize {
-    let mix = |hash: u64, pc: &Pc| (hash ^ pc.bits()).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    let mix = |hash: u64, pc: &Pc| {
+        (hash ^ pc.bits())
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_left(29)
+    };
     (frames.iter().fold(0, mix) >> 20) as usize % BUCKETS
 }
 
@@ -148,7 +152,11 @@ mod tests {
 
     #[test]
     fn threads_agree_on_the_entries() {
-        let all = || (0..2000).map(|i| intern(&stack(0x53_0000 + 64 * i, 3))).collect::<Vec<_>>();
+        let all = || {
+            (0..2000)
+                .map(|i| intern(&stack(0x53_0000 + 64 * i, 3)))
+                .collect::<Vec<_>>()
+        };
         let threads: Vec<_> = (0..4).map(|_| std::thread::spawn(all)).collect();
         let here = all();
         for thread in threads {

@@ -44,13 +44,7 @@ impl Stack {
         for word in shadow.iter().rev() {
             stack.push(Pc::from_bits(*word));
         }
-        (host().current_stack)(&mut |pc| {
-            if let Some(place) = stack.real.get_mut(stack.real_count) {
-                *place = pc;
-                stack.real_count += 1;
-            }
-            stack.real_count < FRAMES
-        });
+        stack.real_count = (host().current_stack)(&mut stack.real);
         stack
     }
 
@@ -129,7 +123,10 @@ fn is_plumbing(function: &str, crates: &[&str]) -> bool {
     let path = function.trim_start_matches(['<', '&', '[', '*']);
     let own = path.split_once("::").map_or(path, |(first, _)| first);
     let name = own.rsplit([' ', '<']).next().unwrap_or(own);
-    crates.contains(&name) || ["__rust_", "__rdl_", "__rg_"].iter().any(|p| own.contains(p))
+    crates.contains(&name)
+        || ["__rust_", "__rdl_", "__rg_"]
+            .iter()
+            .any(|p| own.contains(p))
 }
 
 /// Calls back with the frames of an allocation, without the plumbing on top: the program's line comes first. Where all is
@@ -237,6 +234,9 @@ mod tests {
         ] {
             assert!(!of(function), "{function}");
         }
-        assert!(!is_plumbing("raddle::sync::tests::x", &PLUMBING[..PLUMBING.len() - 1]));
+        assert!(!is_plumbing(
+            "raddle::sync::tests::x",
+            &PLUMBING[..PLUMBING.len() - 1]
+        ));
     }
 }

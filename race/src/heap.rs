@@ -92,40 +92,39 @@ struct Place {
 /// The place `pc` of an event of the heap, with its callers: those that `func_enter` announced; where none are and there is
 /// no place either (Rust's own allocation functions pass none), the thread's real ones.
 fn place_of(me: GoCtx, pc: Pc) -> Place {
-    let mut frames = [Pc::NONE; depot::FRAMES];
-    let mut count = 0;
-    let mut push = |pc: Pc| {
-        if let Some(place) = frames.get_mut(count) {
-            *place = pc;
-            count += 1;
-        }
-        count < depot::FRAMES
-    };
     let announced = me.get().stack.frames();
-    if pc.is_none() && announced.is_empty() {
+    if announced.is_empty() && !pc.is_none() {
+        return Place { whole: pc, own: pc };
+    }
+    let mut frames = [Pc::NONE; depot::FRAMES];
+    if announced.is_empty() {
         // What the host allocates meanwhile is nobody's: a walk never begins another.
         set_current(None);
-        (host().current_stack)(&mut push);
+        let count = (host().current_stack)(&mut frames);
         set_current(me);
         let whole = depot::intern(&frames[..count]);
         return Place { whole, own: whole };
     }
-    if announced.is_empty() {
-        return Place { whole: pc, own: pc };
-    }
     let callers = announced.iter().rev().map(|word| Pc::from_bits(*word));
-    for frame in Some(pc).filter(|pc| !pc.is_none()).into_iter().chain(callers) {
-        if !push(frame) {
-            break;
-        }
+    let known = Some(pc)
+        .filter(|pc| !pc.is_none())
+        .into_iter()
+        .chain(callers);
+    let mut count = 0;
+    for (place, pc) in frames.iter_mut().zip(known) {
+        *place = pc;
+        count += 1;
     }
-    Place { whole: depot::intern(&frames[..count]), own: pc }
+    Place {
+        whole: depot::intern(&frames[..count]),
+        own: pc,
+    }
 }
 
 /// A fresh heap block: as if the current goroutine wrote it, and nobody had touched the memory before.
 ///
 /// The stack and goroutine of the allocation are remembered for reports about the block: `pc` and what [`func_enter`]
-/// announced; without either, the calling thread's real stack, which costs about a microsecond.
+/// announced; without either, the calling thread's real stack.
 ///
 /// [`func_enter`]: crate::func_enter
 pub fn malloc(addr: usize, size: usize, pc: Pc) {

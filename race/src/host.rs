@@ -38,8 +38,6 @@ pub struct Object {
 
 /// What `symbolize_code` calls for each frame.
 pub type EachFrame<'a> = &'a mut dyn FnMut(Frame<'_>);
-/// What `current_stack` calls for each address; false: no more.
-pub type EachPc<'a> = &'a mut dyn FnMut(Pc) -> bool;
 /// What `goroutine_name` calls with the name.
 pub type WithName<'a> = &'a mut dyn FnMut(&str);
 
@@ -56,9 +54,10 @@ pub struct Host {
     pub goroutine_name: fn(id: u64, with: WithName<'_>),
     /// Whether goroutine `id` still exists; asked about the allocator of a block, whom the detector may have forgotten.
     pub goroutine_running: fn(id: u64) -> bool,
-    /// Calls back with the calling thread's real return addresses, innermost first, until the callback returns false. Also
-    /// inside an allocation or free of the program: it must not allocate, nor take a lock that an allocating thread may hold.
-    pub current_stack: fn(each: EachPc<'_>),
+    /// The calling thread's real return addresses, innermost first, as many as there is room for; returns how many. Also
+    /// called inside an allocation or free of the program: it must not allocate, nor take a lock that an allocating thread
+    /// may hold.
+    pub current_stack: fn(stack: &mut [Pc]) -> usize,
 }
 
 impl Host {
@@ -69,6 +68,6 @@ impl Host {
         find_object: |_| None,
         goroutine_name: |_, _| {},
         goroutine_running: |_| false,
-        current_stack: |_| {},
+        current_stack: |_| 0,
     };
 }

@@ -101,7 +101,7 @@ pub use goroutine::{
     ignore_end, ignore_sync_begin, ignore_sync_end, set_goid, thread_start,
 };
 pub use heap::{clear_shadow, free, malloc, map_shadow, swept};
-pub use host::{EachFrame, EachPc, Frame, Host, Object, WithName};
+pub use host::{EachFrame, Frame, Host, Object, WithName};
 pub use options::{Format, OptionError, Options};
 pub use pc::Pc;
 pub use proc::{ProcCtx, proc_create, proc_destroy};

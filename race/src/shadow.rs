@@ -233,7 +233,10 @@ pub(crate) fn fill(from: usize, to: usize, cell: Cell) {
         return;
     }
     // By invariant 3 plane A is all there is. Cell 1 becomes empty.
-    let (at, end) = (PLANE_A + (from & FOLD) * 2, PLANE_A + ((to - 8) & FOLD) * 2 + 16);
+    let (at, end) = (
+        PLANE_A + (from & FOLD) * 2,
+        PLANE_A + ((to - 8) & FOLD) * 2 + 16,
+    );
     // SAFETY: cells 0 and 1 of the granules, which are mapped (invariant 1) and 16-aligned. Each 16-byte store does what
     // two relaxed stores of the two atomic words would: x86-64 tears no aligned word of a vector store.
     unsafe {

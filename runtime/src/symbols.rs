@@ -1,21 +1,27 @@
 //! What the race detector asks of the rest of the program when it prints a report.
 
-use crate::goroutine::outermost_frame;
-use raddle_race::{EachPc, Frame, Host, Pc};
+use crate::walk;
+use raddle_race::{Frame, Host, Object};
 use std::ffi::c_void;
 
 /// The detector's view of the runtime.
 pub(crate) static HOST: Host = Host {
     current_proc: raddle_sched::current_proc_ctx,
     symbolize_code,
-    find_object: |_| None,
+    find_object: |addr| {
+        let object = raddle_alloc::find_object(addr)?;
+        Some(Object {
+            start: object.start,
+            size: object.size,
+        })
+    },
     goroutine_name: |id, with| {
         if let Some(name) = raddle_sched::goroutine_name(id) {
             with(&name);
         }
     },
     goroutine_running: raddle_sched::goroutine_exists,
-    current_stack,
+    current_stack: walk::current_stack,
 };
 
 unsafe extern "C" {
@@ -47,25 +53,4 @@ fn symbolize_code(pc: usize, each: &mut dyn FnMut(Frame<'_>)) {
             offset,
         });
     });
-}
-
-/// Bytes in which the code of `outermost_frame` surely ends: it is a call and little else.
-const OUTERMOST_BYTES: usize = 256;
-
-/// The caller's return addresses, innermost first, as far as the goroutine's own code goes.
-///
-/// Also called inside allocations, so it walks without the lock that `backtrace` takes by default, whose first use
-/// allocates. The walk itself takes no lock and no memory: it finds unwind tables through glibc's `_dl_find_object`.
-fn current_stack(each: EachPc<'_>) {
-    let end = outermost_frame as *const () as usize;
-    let mut walk = |frame: &backtrace::Frame| {
-        let ip = frame.ip() as usize;
-        // Looking a function's start up costs as much as the step of the walk: only where it may be the one.
-        if ip.wrapping_sub(end) < OUTERMOST_BYTES && frame.symbol_address() as usize == end {
-            return false;
-        }
-        each(Pc::code(ip))
-    };
-    // SAFETY: the lock is for platforms whose unwinder is no thread-safe one; libgcc's is.
-    unsafe { backtrace::trace_unsynchronized(&mut walk) };
 }
