@@ -126,6 +126,7 @@ where
         stack_size,
         at,
         race: None,
+        system: false,
     };
     // SAFETY: the caller's contract.
     unsafe { spawn_with(f, last, options) }
@@ -200,6 +201,7 @@ where
         stack_size: MAIN_STACK_BYTES,
         at,
         race,
+        system: false,
     };
     // SAFETY: the caller's contract.
     unsafe { spawn_with(f, (), options) }
