@@ -21,7 +21,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering::*};
 
-use crate::cell::{Cell, READ};
+use crate::cell::{ATOMIC, Cell, READ};
 use crate::ctx::Ctx;
 use crate::current::current;
 use crate::goroutine::{func_enter, func_exit};
@@ -206,6 +206,13 @@ pub fn read_range(addr: usize, size: usize, pc: Pc) {
 #[inline(never)]
 pub fn write_range(addr: usize, size: usize, pc: Pc) {
     event(addr, size, 0, pc);
+}
+
+/// The current goroutine reads any number of bytes at `addr`, among which there may be atomics, which others change
+/// meanwhile: a race with plain writes only.
+#[inline(never)]
+pub fn read_cells(addr: usize, size: usize, pc: Pc) {
+    event(addr, size, READ | ATOMIC, pc);
 }
 
 fn event_within(caller_pc: Pc, addr: usize, size: usize, flags: u64, pc: Pc) {

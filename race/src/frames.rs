@@ -124,7 +124,7 @@ fn is_plumbing(function: &str, crates: &[&str]) -> bool {
     let own = path.split_once("::").map_or(path, |(first, _)| first);
     let name = own.rsplit([' ', '<']).next().unwrap_or(own);
     crates.contains(&name)
-        || ["__rust_", "__rdl_", "__rg_"]
+        || ["__rust", "__rdl_", "__rg_"]
             .iter()
             .any(|p| own.contains(p))
 }
@@ -219,6 +219,7 @@ mod tests {
             "<T as core::convert::Into<U>>::into",
             "<&mut I as core::iter::traits::iterator::Iterator>::next",
             "__rust_alloc",
+            "__rustc::__rust_dealloc",
             "_RNvCs_7___rustc12___rust_alloc",
             "hashbrown::raw::RawTable<T,A>::reserve_rehash",
             "raddle::goroutine::spawn",

@@ -15,6 +15,7 @@ use crate::ctx::{Ctx, GoCtx};
 use crate::current::{current, set_current};
 use crate::shadow::{self, Granule};
 use crate::state::host;
+use crate::sync::Keep;
 use crate::{Pc, depot, pages, report, sync};
 
 /// New heap or data memory exists: maps its shadow.
@@ -132,7 +133,7 @@ pub fn malloc(addr: usize, size: usize, pc: Pc) {
         return;
     }
     report::forget(addr, size);
-    sync::remove(addr, size);
+    sync::remove(addr, size, Keep::Nothing);
     let Some(me) = current() else {
         return forget(addr, size, true);
     };
@@ -160,7 +161,7 @@ pub fn free(addr: usize, size: usize, pc: Pc) {
     let Some(me) = current() else {
         return swept(addr, size);
     };
-    sync::remove_but_block(addr, size);
+    sync::remove(addr, size, Keep::Dead(addr));
     let place = place_of(me, pc);
     let c = me.get();
     match c.template().filter(|_| c.watches_accesses()) {
@@ -178,14 +179,14 @@ pub fn free(addr: usize, size: usize, pc: Pc) {
 /// # Happens-before
 /// None is needed: nobody can reach the block.
 pub fn swept(addr: usize, size: usize) {
-    sync::remove(addr, size);
+    sync::remove(addr, size, Keep::Nothing);
     forget(addr, size, true);
 }
 
 /// The memory begins a new life that has nothing to do with the old (a recycled stack): no accesses, no sync objects.
-/// Costs by the pages that have any, not by `size`.
+/// Who allocated the block that it lies in stays known. Costs by the pages that have any, not by `size`.
 pub fn clear_shadow(addr: usize, size: usize) {
     report::forget(addr, size);
-    sync::remove(addr, size);
+    sync::remove(addr, size, Keep::Blocks);
     forget(addr, size, false);
 }

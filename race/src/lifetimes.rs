@@ -158,10 +158,13 @@ fn who_made_a_freed_block_is_known_until_its_memory_is_used_again() {
         release(block + 128);
         free(block + 128, 64, fresh_pc());
     });
+    assert_eq!(size_and_place(block + 128), Some((64, made)));
+    on(a, || malloc(block + 128, 64, other));
+    crate::clear_shadow(block + 128, 8);
     assert_eq!(
         size_and_place(block + 128),
-        None,
-        "has a sync object beside"
+        Some((64, other)),
+        "what was in it has ended"
     );
     swept(block - 16, 272);
     go_end(a);

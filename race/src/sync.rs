@@ -116,27 +116,24 @@ impl SyncObject {
         s
     }
 
-    /// Leaves the object's place vacant if its address is in the range.
-    fn vacate(&self, granule: usize, range: Range<usize>) {
+    /// Leaves the object's place vacant if its address is in the range, unless it is kept.
+    fn vacate(&self, granule: usize, range: Range<usize>, keep: Keep) {
         let _held = self.lock.lock();
         let addr = self.addr.load(Relaxed);
         let in_use = matches!(self.use_.load(Relaxed), SYNC | HEAP_BLOCK | DEAD_BLOCK);
-        if in_use && addr & !7 == granule && range.contains(&addr) {
-            self.use_.store(VACANT, Relaxed);
-            self.addr.store(granule, Relaxed);
-            // SAFETY: invariant 2.
-            unsafe { &mut *self.clock.get() }.release();
+        if !in_use || addr & !7 != granule || !range.contains(&addr) {
+            return;
         }
-    }
-
-    /// The block was freed; false when this is not its record.
-    fn bury(&self, addr: usize) -> bool {
-        let _held = self.lock.lock();
-        let is_its = self.is(addr, HEAP_BLOCK);
-        if is_its {
-            self.use_.store(DEAD_BLOCK, Relaxed);
+        if keep.keeps(self) {
+            if matches!(keep, Keep::Dead(_)) {
+                self.use_.store(DEAD_BLOCK, Relaxed);
+            }
+            return;
         }
-        is_its
+        self.use_.store(VACANT, Relaxed);
+        self.addr.store(granule, Relaxed);
+        // SAFETY: invariant 2.
+        unsafe { &mut *self.clock.get() }.release();
     }
 
     fn give(&'static self) {
@@ -250,9 +247,32 @@ pub(crate) fn block_at(addr: usize) -> Option<BlockRecord> {
     })
 }
 
+/// Which records outlive the sync objects around them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// None: the memory is nobody's.
+    Nothing,
+    /// Those of blocks: what goes lies in one.
+    Blocks,
+    /// That of the block that begins there, as a dead one's.
+    Dead(usize),
+}
+
+impl Keep {
+    fn keeps(self, object: &SyncObject) -> bool {
+        let is_block = matches!(object.use_.load(Relaxed), HEAP_BLOCK | DEAD_BLOCK);
+        match self {
+            Keep::Nothing => false,
+            Keep::Blocks => is_block,
+            Keep::Dead(addr) => object.is(addr, HEAP_BLOCK),
+        }
+    }
+}
+
 /// The memory is gone: its sync objects are freed. Of a granule that lies inside in part only the objects inside are;
-/// what shares it may be in use at this moment, so the chain stays, with their places vacant.
-pub(crate) fn remove(addr: usize, size: usize) {
+/// what shares it may be in use at this moment, so the chain stays, with their places vacant. So it does beside a record
+/// that is kept.
+pub(crate) fn remove(addr: usize, size: usize, keep: Keep) {
     let end = addr.saturating_add(size);
     pages::each_marked(addr, size, pages::SYNC, |part| {
         let mut granule = part.start;
@@ -261,22 +281,24 @@ pub(crate) fn remove(addr: usize, size: usize) {
                 granule += 64; // most of a large block
                 continue;
             }
-            remove_of(granule, addr..end);
+            remove_of(granule, addr..end, keep);
             granule += 8;
         }
     });
 }
 
 /// The objects of a granule go, if their addresses are in the range.
-fn remove_of(granule: usize, range: Range<usize>) {
+fn remove_of(granule: usize, range: Range<usize>, keep: Keep) {
     let meta = shadow::meta(granule);
-    if meta.load(Relaxed) == 0 {
+    let first = meta.load(Acquire);
+    if first == 0 {
         return;
     }
-    if granule < range.start || range.end < granule + 8 {
+    let is_cut = granule < range.start || range.end < granule + 8;
+    if is_cut || keep != Keep::Nothing && chain(first).any(|object| keep.keeps(object)) {
         let _making = making(granule).lock();
         for object in chain(meta.load(Acquire)) {
-            object.vacate(granule, range.clone());
+            object.vacate(granule, range.clone(), keep);
         }
         return;
     }
@@ -285,20 +307,4 @@ fn remove_of(granule: usize, range: Range<usize>) {
         handle = object.next.load(Acquire);
         object.give();
     }
-}
-
-/// As [`remove`]; but the record of the block that begins at `addr` stays, as a dead one's, when it has its granule for itself,
-/// as in a heap it nearly always has.
-pub(crate) fn remove_but_block(addr: usize, size: usize) {
-    if addr.is_multiple_of(8) && bury_alone(addr) {
-        remove(addr + 8, size.saturating_sub(8));
-    } else {
-        remove(addr, size);
-    }
-}
-
-/// Buries the block at `addr` if its first granule has the block's record and nothing else.
-fn bury_alone(addr: usize) -> bool {
-    let first = by_handle(shadow::meta(addr).load(Acquire));
-    first.is_some_and(|object| object.next.load(Acquire) == 0 && object.bury(addr))
 }

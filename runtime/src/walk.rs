@@ -58,12 +58,14 @@ struct Entry {
 }
 
 impl Entry {
-    const EMPTY: Entry = Entry {
-        version: AtomicU32::new(0),
-        count: AtomicU32::new(0),
-        start: AtomicUsize::new(0),
-        words: [const { [const { AtomicUsize::new(0) }; 2] }; SHORT],
-    };
+    const fn new() -> Entry {
+        Entry {
+            version: AtomicU32::new(0),
+            count: AtomicU32::new(0),
+            start: AtomicUsize::new(0),
+            words: [const { [const { AtomicUsize::new(0) }; 2] }; SHORT],
+        }
+    }
 
     /// The walk that began at `start`, if this entry is of one.
     fn recall(&self, start: usize, frames: &mut [Return; SHORT]) -> Option<usize> {
@@ -102,7 +104,7 @@ impl Entry {
     }
 }
 
-static WALKS: [Entry; ENTRIES] = [const { Entry::EMPTY }; ENTRIES];
+static WALKS: [Entry; ENTRIES] = [const { Entry::new() }; ENTRIES];
 
 /// The two entries that a walk from `start` may be in.
 fn entries(start: usize) -> [&'static Entry; 2] {
