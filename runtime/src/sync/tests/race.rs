@@ -587,9 +587,7 @@ const CLEAN: &[(&str, Case)] = &[
                 var.add(1);
                 let boxed = Box::new(var);
                 boxed.add(1);
-                let mut kept = Vec::with_capacity(1);
-                kept.push(*boxed);
-                kept.push(Var::new(7));
+                let kept: Vec<_> = [*boxed, Var::new(7)].into_iter().collect();
                 kept.iter().for_each(|var| var.add(1));
             }
         });
