@@ -44,6 +44,8 @@ pub struct SpawnOptions {
     pub at: &'static Location<'static>,
     /// Its race context, where it is not to be a child of the caller's: the main goroutine's.
     pub race: Option<GoCtx>,
+    /// It is the runtime's own: it counts neither among the goroutines alive nor for a deadlock, and no report lists it.
+    pub system: bool,
 }
 
 /// What a goroutine runs: the thin form that `go` and its kin make of a closure.
