@@ -107,10 +107,7 @@ fn run_destructor(header: NonNull<Header>) {
     if !finalize::begin_drop(object) {
         return;
     }
-    if let Some(me) = raddle_race::current() {
-        // Nothing reached the object: whatever was done with it is over.
-        raddle_race::finalizer_goroutine(me);
-    }
+    order_after_everything();
     let drop_values = object.drop;
     // SAFETY: by the step to DROPPED nobody else has the values; the function is the one for their type.
     let result = catch_unwind(AssertUnwindSafe(|| unsafe { drop_values(header.as_ptr()) }));
@@ -122,6 +119,15 @@ fn run_destructor(header: NonNull<Header>) {
         }
     }
     super::keep_alive(&header);
+}
+
+/// Nothing reached the object: whatever was done with it is over.
+fn order_after_everything() {
+    if raddle_race::enabled() {
+        let _inside = enter();
+        let me = raddle_race::current();
+        raddle_race::finalizer_goroutine(me.expect("a goroutine has a context in race mode"));
+    }
 }
 
 /// The panic hook has told what and where; this tells what it means.

@@ -133,7 +133,7 @@ mod tests {
         assert_eq!(Place::<Page>::OFFSET, 4096);
         assert_eq!(Place::<String>::ONE.size(), 32 + 24);
         assert_eq!(Place::<Page>::ONE.align(), 4096);
-        assert_eq!(Place::<Page>::ONE.size(), 8192);
+        assert_eq!(Place::<Page>::ONE.size(), 4097);
     }
 
     #[test]

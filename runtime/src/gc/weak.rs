@@ -17,10 +17,10 @@ use std::panic::Location;
 use std::ptr::{self, NonNull};
 
 use raddle_alloc::gc::{self, WeakCell};
-use raddle_race as race;
 
 use super::handle::Gc;
 use super::{background, finalize};
+use crate::sync::events;
 
 /// A pointer that does not keep its value alive. `Copy`, as [`Gc`] is.
 ///
@@ -90,9 +90,7 @@ impl<T> Weak<T> {
     /// Gives it its value, once.
     pub(super) fn set(self, gc: Gc<T>) {
         let Some(cell) = self.cell else { return };
-        if race::enabled() {
-            race::release(cell.addr().get());
-        }
+        events::release(cell.addr().get());
         // SAFETY: the cell lives as long as this handle; by invariant 1 it takes the address of a value.
         unsafe { gc::weak_set(cell.as_ptr(), gc.into_raw().as_ptr().cast()) };
     }
@@ -108,9 +106,7 @@ impl<T> Weak<T> {
         // SAFETY: the cell lives as long as this handle.
         let value = unsafe { gc::weak_get(cell.as_ptr()) };
         let value = NonNull::new(value)?.cast::<T>();
-        if race::enabled() {
-            race::acquire(cell.addr().get());
-        }
+        events::acquire(cell.addr().get());
         // SAFETY: by invariant 1 the address of a `T` in a collected object, and it is there.
         let there = unsafe { finalize::is_there(value) };
         // SAFETY: as above.
