@@ -25,7 +25,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering::*};
 
 /// The most items of a magazine.
-const ITEMS: usize = 64;
+const ITEMS: usize = 128;
 /// What a magazine holds at most, in bytes, if that is two objects or more.
 const BYTES: usize = 32 << 10;
 const KINDS: usize = 4;
@@ -135,11 +135,8 @@ impl Cache {
     #[cold]
     pub(crate) unsafe fn refill(&self, kind: Kind, class: usize) -> (Need, usize) {
         let capacity = usize::from(CAPACITY[class]);
-        // Half, so that a free that follows finds room; collected objects are not freed one by one.
-        let wanted = match kind {
-            Kind::Manual => capacity / 2,
-            _ => capacity,
-        };
+        // Half, so that a free that follows finds room.
+        let wanted = capacity / 2;
         // SAFETY: by the contract.
         let magazine = unsafe { self.magazine(kind, class) };
         debug_assert!(magazine.len == 0);
@@ -259,4 +256,4 @@ pub(crate) fn pool_lock() -> &'static Lock {
     CACHES.lock()
 }
 
-const _: () = assert!(size_of::<Cache>() <= 256 << 10);
+const _: () = assert!(size_of::<Cache>() <= 512 << 10);

@@ -91,8 +91,9 @@ impl Central {
     pub(crate) fn refill(&self, out: &mut [usize]) -> Refill {
         self.locked(|lists| {
             while let Some(span) = lists.partial.first() {
-                if let Some((word, bits)) = span.take(out.len()) {
-                    return Refill::Filled(addresses(span, word, bits, out));
+                let taken = span.take(out);
+                if taken > 0 {
+                    return Refill::Filled(taken);
                 }
                 lists.partial.remove(span);
                 lists.put_full(span);
@@ -198,17 +199,6 @@ impl Lists {
 
 fn of_same(span: &Span, kind: Kind, class: usize) -> bool {
     span.kind() == kind && span.class() == class
-}
-
-fn addresses(span: &Span, word: usize, mut bits: u64, out: &mut [usize]) -> usize {
-    let n = bits.count_ones() as usize;
-    let size = span.size();
-    for slot in out[..n].iter_mut().rev() {
-        let index = word * 64 + bits.trailing_zeros() as usize;
-        *slot = span.start() + index * size;
-        bits &= bits - 1;
-    }
-    n
 }
 
 /// Frees objects of a span, which the caller owns. To be called in a busy section.

@@ -19,7 +19,7 @@
 //!
 //! M. Masmano et al., "TLSF: a new dynamic memory allocator for real-time systems" (two-level segregated fit); Go `runtime/mheap.go`.
 
-use crate::arena::{self, CHUNK};
+use crate::arena;
 use crate::class::{self, LARGE, PAGE};
 use crate::futex::Lock;
 use crate::gc::Kind;
@@ -33,8 +33,12 @@ const BINS: usize = 256;
 const TRIES: usize = 8;
 /// Runs idle for so long are given back to the kernel.
 const IDLE_NS: u64 = 1_000_000_000;
+/// Objects of so many bytes are as if mapped on their own: too much to keep, their memory goes back at once.
+const HUGE: usize = 32 << 20;
 /// What one [`scavenge`] gives back at most, in bytes: some milliseconds.
 const SCAVENGE_BYTES: usize = 16 << 20;
+/// And how many runs it looks at under the lock.
+const SCAVENGE_LOOKS: usize = 1024;
 
 pub(crate) static SPANS: Pool<Span> = Pool::new();
 static HEAP: Heap = Heap {
@@ -273,9 +277,8 @@ pub(crate) fn give(span: &'static Span, now_ns: u64) {
     let bytes = span.pages() * PAGE;
     IN_USE.fetch_sub(bytes, Relaxed);
     arena::set(span.first_page(), span.pages(), std::ptr::null());
-    let huge = bytes >= CHUNK;
+    let huge = bytes >= HUGE;
     if huge {
-        // A mapping of its own, as it were: too much to keep for later.
         arena::release(span.start(), bytes);
     }
     span.is_zero.store(huge, Relaxed);
@@ -334,7 +337,8 @@ pub(crate) fn scavenge(now_ns: u64) -> bool {
     loop {
         let mut waiting = false;
         let run = HEAP.locked(|bins| {
-            let run = bins.lists.iter().rev().flat_map(List::iter).find(|run| {
+            let longest_first = bins.lists.iter().rev().flat_map(List::iter);
+            let run = longest_first.take(SCAVENGE_LOOKS).find(|run| {
                 let resident = !run.is_zero.load(Relaxed);
                 let due = now_ns.saturating_sub(run.idle_since.load(Relaxed)) >= IDLE_NS;
                 waiting |= resident && !due;

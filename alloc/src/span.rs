@@ -220,22 +220,30 @@ impl Span {
             .any(|word| word.load(SeqCst) != 0)
     }
 
-    /// Takes free objects, at most `max`, of one word: its number and their bits. None: it has none. Under the central lock.
-    pub(crate) fn take(&self, max: usize) -> Option<(usize, u64)> {
+    /// Takes free objects of one word, as many as `out` has room for: writes their addresses, the lowest last. Returns how
+    /// many; 0: the span has none. Under the central lock.
+    pub(crate) fn take(&self, out: &mut [usize]) -> usize {
         let words = self.words();
         let hint = self.hint.load(Relaxed) as usize;
-        let word = (0..words)
+        let Some(word) = (0..words)
             .map(|i| (hint + i) % words)
-            .find(|&word| self.free[word].load(Relaxed) != 0)?;
+            .find(|&word| self.free[word].load(Relaxed) != 0)
+        else {
+            return 0;
+        };
         self.hint.store(word as u32, Relaxed);
         // Only we clear bits (invariant 2), so those seen stay set.
-        let mut bits = self.free[word].load(Relaxed);
-        while bits.count_ones() as usize > max {
-            bits &= !(1 << (63 - bits.leading_zeros()));
+        let free = self.free[word].load(Relaxed);
+        let n = (free.count_ones() as usize).min(out.len());
+        let (start, size) = (self.address_of(word * 64), self.size());
+        let mut left = free;
+        for place in out[..n].iter_mut().rev() {
+            *place = start + left.trailing_zeros() as usize * size;
+            left &= left - 1;
         }
-        self.free_count.fetch_sub(bits.count_ones(), Relaxed);
-        self.free[word].fetch_and(!bits, AcqRel); // with give: the objects' memory
-        Some((word, bits))
+        self.free_count.fetch_sub(n as u32, Relaxed);
+        self.free[word].fetch_and(!(free ^ left), AcqRel); // with give: the objects' memory
+        n
     }
 
     /// Marks the object. True if it was not marked.

@@ -61,7 +61,11 @@ impl Filled {
     }
 
     fn check(&self) {
-        assert!(self.bytes().iter().all(|b| *b == self.with), "{:?}", self.layout);
+        assert!(
+            self.bytes().iter().all(|b| *b == self.with),
+            "{:?}",
+            self.layout
+        );
     }
 
     fn resize(&mut self, size: usize) {
@@ -177,7 +181,10 @@ fn what_was_freed_is_used_again() {
         if round == 5 {
             peak = in_use;
         }
-        assert!(round <= 5 || in_use < peak * 2 + (16 << 20), "{peak} {in_use}");
+        assert!(
+            round <= 5 || in_use < peak * 2 + (16 << 20),
+            "{peak} {in_use}"
+        );
     }
 }
 
