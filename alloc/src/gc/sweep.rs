@@ -22,7 +22,7 @@
 
 use super::object::{COLLECTED, Kind};
 use super::{config, stats};
-use crate::class::{LARGE, PAGE};
+use crate::class::LARGE;
 use crate::futex;
 use crate::span::{Span, WORDS};
 use crate::thread::{busy, this_thread};
@@ -138,7 +138,6 @@ fn bury(span: &Span, index: usize) {
         raddle_race::clear_shadow(start, size);
     }
     if config::poisons() {
-        let size = if span.is_large() { size.min(PAGE) } else { size };
         // SAFETY: dead: nobody uses it, and its span is ours.
         unsafe { arena::pointer(start).write_bytes(config::POISON, size) };
     }
