@@ -61,7 +61,10 @@ fn check_list(mut node: *mut usize) {
     while !node.is_null() {
         // SAFETY: reached from a list that is kept.
         let (next, tag, words) = unsafe { (node.read(), node.add(1).read(), node.add(2).read()) };
-        assert!((3..50_000).contains(&words), "a live object was overwritten");
+        assert!(
+            (3..50_000).contains(&words),
+            "a live object was overwritten"
+        );
         // SAFETY: as above.
         let end = unsafe { node.add(words - 1).read() };
         assert!(end == tag || words == 3);
@@ -108,7 +111,11 @@ fn a_memory_limit_is_kept_or_refused() {
     let refused = gc::set_memory_limit(Some(20 << 20)).unwrap_err();
     assert_eq!(refused.limit, 20 << 20);
     assert!(refused.live >= 40 << 20);
-    assert!(refused.to_string().contains("a memory limit of 20971520 bytes"));
+    assert!(
+        refused
+            .to_string()
+            .contains("a memory limit of 20971520 bytes")
+    );
     assert_eq!(gc::set_memory_limit(Some(60 << 20)), Ok(None));
     let mut most = 0;
     for _ in 0..100_000 {

@@ -159,7 +159,13 @@ fn enter(world: &dyn World) {
     let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: a place for the set.
     unsafe { libc::sigfillset(all.as_mut_ptr()) };
-    for fault in [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT] {
+    for fault in [
+        libc::SIGSEGV,
+        libc::SIGBUS,
+        libc::SIGILL,
+        libc::SIGFPE,
+        libc::SIGABRT,
+    ] {
         // SAFETY: the set was filled above.
         unsafe { libc::sigdelset(all.as_mut_ptr(), fault) };
     }

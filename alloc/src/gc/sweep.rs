@@ -35,7 +35,9 @@ static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 /// Marking is over: all collected spans are to be swept. With the world stopped.
 pub(super) fn begin() {
-    let spans: usize = central::collected().map(|central| central.all_unswept()).sum();
+    let spans: usize = central::collected()
+        .map(|central| central.all_unswept())
+        .sum();
     LEFT.store(u32::try_from(spans).unwrap_or(u32::MAX), Release);
 }
 
@@ -150,4 +152,7 @@ fn each_bit(mut bits: u64, mut f: impl FnMut(usize)) {
     }
 }
 
-const _: () = assert!(Kind::Manual as usize == 0, "collected kinds follow the manual one");
+const _: () = assert!(
+    Kind::Manual as usize == 0,
+    "collected kinds follow the manual one"
+);

@@ -6,7 +6,9 @@
 
 use raddle_alloc::gc;
 use raddle_alloc::gc::Kind;
-use raddle_alloc::{Object, Unstoppable, World, find_object, install_world, try_this_thread, wait, wake};
+use raddle_alloc::{
+    Object, Unstoppable, World, find_object, install_world, try_this_thread, wait, wake,
+};
 use raddle_race::Pc;
 use std::alloc::Layout;
 use std::cell::Cell;
@@ -166,7 +168,8 @@ fn each_task(mut f: impl FnMut(i32)) {
             let len = usize::from(u16::from_le_bytes([bytes[at + 16], bytes[at + 17]]));
             let name = bytes[at + 19..at + len].iter().take_while(|b| **b != 0);
             let tid = name.fold(Some(0), |n: Option<i32>, b| {
-                b.is_ascii_digit().then(|| Some(n? * 10 + i32::from(b - b'0')))?
+                b.is_ascii_digit()
+                    .then(|| Some(n? * 10 + i32::from(b - b'0')))?
             });
             tid.filter(|&tid| tid > 0).into_iter().for_each(&mut f);
             at += len;
