@@ -189,6 +189,8 @@ pub(crate) fn bind(g: &'static G, p: Option<&P>, size: usize) -> Result<(), Stac
     // SAFETY: the G is ours; its last coroutine is done and needs no drop.
     unsafe { (*g.co.get()).write(co) };
     g.stack.set(Some(stack));
+    g.parked.bound(stack.top);
+    g.heap_slot.set(None);
     // The block names the thread of whoever ran on it last.
     g.last_m.set(std::ptr::null());
     Ok(())
@@ -204,6 +206,7 @@ pub(crate) fn bind_late(g: &'static G, p: &P) {
 
 /// The goroutine is over: its stack is made ready for the next.
 pub(crate) fn unbind(g: &G, p: &P) {
+    g.parked.unbound();
     let stack = g.stack.take().expect("a goroutine that ran has a stack");
     // SAFETY: nobody runs on the block any more.
     unsafe { tls::reset(stack.block) };

@@ -68,6 +68,7 @@ fn blocking_erased(call: &mut dyn FnMut()) {
     // SAFETY: the parent stack belongs to the same OS thread, and the closure does not get at the yielder.
     unsafe impl Send for Sendable<'_> {}
     let call = Sendable(call);
+    g.parked.leaves();
     // SAFETY: the coroutine runs on this stack, so its yielder lives.
     unsafe { &*g.yielder.get() }.on_parent_stack(move || {
         let Sendable(call) = { call };

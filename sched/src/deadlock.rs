@@ -3,7 +3,8 @@
 //! # When it is certain
 //!
 //! Every M sleeps for want of work, no timer is armed, every queue is empty, every other thread of the process is known
-//! (sysmon, and plain threads that are parked in the runtime), and somebody waits. A thread that we do not know might still
+//! (sysmon, the collector's threads, and plain threads that are parked in the runtime), and somebody waits. Goroutines of the runtime itself
+//! do not count. A collection may end in a finalizer that wakes somebody, so none may have been since the last look. A thread that we do not know might still
 //! send or close something: then there is no report, and sysmon looks again from time to time.
 //!
 //! # The stacks
@@ -15,20 +16,25 @@ use crate::g::{G, State};
 use crate::m::M;
 use crate::proc::switch_to;
 use crate::sched::Sched;
-use crate::{clock, thread, tls};
+use crate::{clock, stop, thread};
 use std::backtrace::Backtrace;
 use std::fmt::Write;
 use std::sync::Mutex;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The documented exit status.
 const EXIT_STATUS: i32 = 2;
 
 static STACK: Mutex<Option<Backtrace>> = Mutex::new(None);
 
+/// Collections as of the last look.
+static COLLECTIONS: AtomicU32 = AtomicU32::new(0);
+
 /// Ends the program if it is certain that nothing can ever run again.
 pub(crate) fn check(s: &'static Sched) {
-    if !nothing_can_run(s) {
+    // The hooks that follow a collection run with the world started: they are done by the next look.
+    let collections = stop::generation();
+    if COLLECTIONS.swap(collections, Ordering::Relaxed) != collections || !nothing_can_run(s) {
         return;
     }
     let gs = s.all_gs();
@@ -42,7 +48,7 @@ pub(crate) fn check(s: &'static Sched) {
 }
 
 fn nothing_can_run(s: &Sched) -> bool {
-    let known = s.ms() + 1 + thread::parked();
+    let known = s.ms() + 1 + thread::parked() + stop::collectors();
     s.idle.idle() as usize == s.procs()
         && s.idle.spinning() == 0
         && s.all_ms_sleep()
@@ -116,9 +122,7 @@ fn age(ns: u64) -> String {
 /// Resumes a parked goroutine for as long as it takes to walk its stack.
 fn stack_of(g: &'static G) -> Backtrace {
     let m: &'static M = Box::leak(Box::new(M::new(u32::MAX)));
-    m.block.set(tls::thread_block());
-    // SAFETY: gettid has no preconditions.
-    m.tid.set(unsafe { libc::gettid() });
+    m.begin_on_this_thread();
     g.dump.set(true);
     m.in_rt.store(g.rt_depth.get(), Ordering::Relaxed);
     switch_to(m, g);

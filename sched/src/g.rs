@@ -21,6 +21,7 @@
 
 use crate::bind::Stack;
 use crate::m::M;
+use crate::parked::Parked;
 use crate::rt::{Rt, UnlockFn};
 use crate::stack::CoStack;
 pub(crate) use crate::state::State;
@@ -28,6 +29,7 @@ use crate::state::StateWord;
 use crate::sys::Lock;
 use crate::wait::WaitReason;
 use corosensei::{Coroutine, Yielder};
+use raddle_alloc::ThreadSlot;
 use raddle_race::GoCtx;
 use std::cell::{Cell, UnsafeCell};
 use std::mem::MaybeUninit;
@@ -60,6 +62,8 @@ pub(crate) struct G {
     pub(crate) rt_depth: Cell<u32>,
     wait_reason: Cell<WaitReason>,
     pub(crate) is_thread: bool,
+    /// It is the runtime's own: neither counted nor listed.
+    pub(crate) system: Cell<bool>,
     /// Set by the deadlock report: the goroutine prints where it is and suspends again.
     pub(crate) dump: Cell<bool>,
     pub(crate) after: Cell<Option<(AfterFn, *mut ())>>,
@@ -68,6 +72,10 @@ pub(crate) struct G {
     wait_at: Cell<Option<&'static Location<'static>>>,
     wait_since: AtomicU64,
     pub(crate) co: UnsafeCell<MaybeUninit<Co>>,
+    /// Where its stack begins while nobody runs on it, for the collector: see [`Parked`].
+    pub(crate) parked: Parked,
+    /// Where its thread-local block names the heap's record of the thread: set at its first step.
+    pub(crate) heap_slot: Cell<Option<ThreadSlot>>,
     pub(crate) locked_m: Cell<*const M>,
     pub(crate) race: Cell<Option<GoCtx>>,
     pub(crate) stack: Cell<Option<Stack>>,
@@ -122,6 +130,7 @@ impl G {
             rt_depth: Cell::new(1),
             wait_reason: Cell::new(WaitReason::None),
             is_thread,
+            system: Cell::new(false),
             dump: Cell::new(false),
             after: Cell::new(None),
             yielder: Cell::new(ptr::null()),
@@ -129,6 +138,8 @@ impl G {
             wait_at: Cell::new(None),
             wait_since: AtomicU64::new(0),
             co: UnsafeCell::new(MaybeUninit::uninit()),
+            parked: Parked::new(),
+            heap_slot: Cell::new(None),
             locked_m: Cell::new(ptr::null()),
             race: Cell::new(None),
             stack: Cell::new(None),

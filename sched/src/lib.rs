@@ -2,8 +2,8 @@
 //!
 //! In reading order: `state`, `g` (goroutines), `m` (threads), `p` (the right to run), `idle` (the protocol that
 //! loses no wake-up), `sched` (what they share), `proc` (the loop), `rt` (into and out of the runtime, park and ready),
-//! `spawn` and `bind` (life and death of a goroutine, and its stack), `timer`, `blocking`, `resize` (stop the world, `set_procs`), `sysmon`, `signal`
-//! (hogs and stack overflow), `thread` (plain threads as users), `deadlock`, `boot`; below them `stack`, `tls`, `arch`, `sys`.
+//! `spawn` and `bind` (life and death of a goroutine, and its stack), `timer`, `blocking`, `resize` (all Ps taken, `set_procs`), `stop` and `parked` (all threads stopped, for the collector), `sysmon`, `signal`
+//! (stops, hogs and stack overflow), `thread` (plain threads as users), `deadlock`, `boot`; below them `stack`, `tls`, `arch`, `sys`.
 //!
 //! The floors above use [`enter`], [`Rt::park`], [`Rt::ready`], [`Timer`], [`Lock`] and [`Rt::spawn`].
 
@@ -20,6 +20,7 @@ mod g;
 mod idle;
 mod m;
 mod p;
+mod parked;
 mod proc;
 mod regions;
 mod resize;
@@ -29,6 +30,7 @@ mod signal;
 mod spawn;
 mod stack;
 mod state;
+mod stop;
 mod sync;
 pub mod sys;
 mod sysmon;
@@ -48,6 +50,7 @@ pub use spawn::{
     num_goroutines,
 };
 pub use stack::{StackError, StackStats, stats as stack_stats};
+pub use stop::world;
 pub use sys::{Lock, now_ns};
 pub use timer::{Timer, TimerFn, sleep_ns, sleep_until_ns};
 pub use tls::TlsMode;

@@ -13,15 +13,16 @@
 //! # Memory ordering
 //!
 //! `in_rt`, `attention` and `p` are shared with a signal handler on the same thread: plain loads and stores (Relaxed) with
-//! compiler fences. Other threads read `p` and `g` for reports and set `attention` as a hint only.
+//! compiler fences. `preempt: store Release` ⇄ `swap Acquire` in the handler. Other threads read `p` and `g` for reports and set `attention` as a hint only.
 
 use crate::g::G;
 use crate::p::P;
 use crate::sys::Note;
 use crate::tls;
+use raddle_alloc::Thread;
 use std::cell::Cell;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering, compiler_fence};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering, compiler_fence};
 
 /// The goroutine ran too long: its P is given up on the way out of the runtime.
 pub(crate) const ATTN_PREEMPT: u32 = 1;
@@ -37,7 +38,11 @@ pub(crate) struct M {
     pub(crate) attention: AtomicU32,
     pub(crate) p: AtomicPtr<P>,
     pub(crate) id: u32,
-    pub(crate) tid: Cell<i32>,
+    pub(crate) tid: AtomicI32,
+    /// The heap's record of this thread. Set by the thread itself, before it runs anything.
+    pub(crate) heap: Cell<Option<&'static Thread>>,
+    /// Somebody wants its P: the signal that is on its way says so.
+    pub(crate) preempt: AtomicBool,
     /// This thread's own thread control block.
     pub(crate) block: Cell<tls::Block>,
     pub(crate) spinning: Cell<bool>,
@@ -72,7 +77,9 @@ impl M {
             attention: AtomicU32::new(0),
             p: AtomicPtr::new(ptr::null_mut()),
             id,
-            tid: Cell::new(0),
+            tid: AtomicI32::new(0),
+            heap: Cell::new(None),
+            preempt: AtomicBool::new(false),
             block: Cell::new(tls::Block::NONE),
             spinning: Cell::new(false),
             next_p: AtomicPtr::new(ptr::null_mut()),
@@ -96,10 +103,35 @@ impl M {
         self.p().expect("an M runs scheduler code without a P")
     }
 
+    /// Gives it a P, or takes it away, and with it the P's cache of the heap. On the M's own thread, outside the allocator;
+    /// the signal handler is.
     #[inline]
     pub(crate) fn set_p(&self, p: Option<&'static P>) {
+        let cache = p.and_then(|p| p.heap.get());
+        // SAFETY: by the contract above; the P is this M's from here on, or no longer.
+        unsafe { self.must_heap().use_cache(cache) };
         let p = p.map_or(ptr::null_mut(), |p| ptr::from_ref(p).cast_mut());
         self.p.store(p, Ordering::Relaxed);
+    }
+
+    /// The M that runs `g`, the caller.
+    pub(crate) fn of(g: &G) -> &'static M {
+        // SAFETY: set while an M owns the stack; Ms are never freed.
+        unsafe { g.m.get().as_ref() }.expect("a running goroutine has an M")
+    }
+
+    /// The heap's record of this thread.
+    #[inline]
+    pub(crate) fn must_heap(&self) -> &'static Thread {
+        self.heap.get().expect("an M's thread has begun")
+    }
+
+    /// Enters the calling thread as the one that this M is.
+    pub(crate) fn begin_on_this_thread(&self) {
+        self.block.set(tls::thread_block());
+        // SAFETY: gettid has no preconditions.
+        self.tid.store(unsafe { libc::gettid() }, Ordering::Relaxed);
+        self.heap.set(Some(raddle_alloc::this_thread()));
     }
 
     #[inline]

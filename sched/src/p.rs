@@ -26,6 +26,7 @@ use crate::bind::Cache;
 use crate::g::G;
 use crate::timer::Heap;
 use crossbeam_deque::{Stealer, Worker};
+use raddle_alloc::CacheRef;
 use raddle_race::ProcCtx;
 use std::cell::Cell;
 use std::ptr;
@@ -73,6 +74,8 @@ pub(crate) struct P {
     ids: Cell<(u64, u64)>,
     rng: Cell<u32>,
     pub(crate) race: Cell<Option<ProcCtx>>,
+    /// Its cache of the heap, while it takes part.
+    pub(crate) heap: Cell<Option<CacheRef>>,
 }
 
 // SAFETY: the owner-only fields are guarded by the status (invariant 1), the others are atomics.
@@ -116,6 +119,7 @@ impl P {
             ids: Cell::new((0, 0)),
             rng: Cell::new((seed ^ id.wrapping_mul(0x9e37_79b9)) | 1),
             race: Cell::new(None),
+            heap: Cell::new(None),
         }
     }
 

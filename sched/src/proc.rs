@@ -35,9 +35,7 @@ const NAP_ROUNDS: u32 = 20;
 /// The life of an M.
 pub(crate) fn m_main(m: &'static M) -> ! {
     rt::set_this_m(m);
-    m.block.set(tls::thread_block());
-    // SAFETY: gettid has no preconditions.
-    m.tid.set(unsafe { libc::gettid() });
+    m.begin_on_this_thread();
     crate::signal::prepare_thread();
     // SAFETY: null or a P; Ps are never freed.
     if let Some(p) = unsafe { m.next_p.swap(ptr::null_mut(), Ordering::Acquire).as_ref() } {
@@ -160,8 +158,12 @@ pub(crate) fn switch_to(m: &M, g: &'static G) {
         raddle_race::set_current(g.race.get());
     }
     let moved = !ptr::eq(g.last_m.replace(m), m);
+    if moved && let Some(slot) = g.heap_slot.get() {
+        // SAFETY: the goroutine's own block, which runs on this thread from here.
+        unsafe { slot.set(m.must_heap()) };
+    }
     // SAFETY: the block is the goroutine's own, which runs from here.
-    unsafe { tls::enter(block, m.tid.get(), moved) };
+    unsafe { tls::enter(block, m.tid.load(Ordering::Relaxed), moved) };
     co.resume(());
     // SAFETY: back on this M's stack.
     unsafe { tls::leave(m.block.get()) };
@@ -305,11 +307,13 @@ fn run_due_timers(owner: &P, m: &'static M) {
 
 /// Gives the P up, looks again, and sleeps.
 fn go_idle(s: &'static Sched, m: &'static M, p: &'static P) {
+    // First, since from then on another M may have the P.
+    m.set_p(None);
     if !s.give_up_p(p, true) {
         // Work came, or the world stops: the P is still ours.
+        m.set_p(Some(p));
         return;
     }
-    m.set_p(None);
     if m.spinning.replace(false) {
         s.idle.stop_spin();
     } else {

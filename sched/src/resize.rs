@@ -11,7 +11,7 @@
 //! # Invariants
 //!
 //! 1. One stopper at a time (`STOPPER`).
-//! 2. `resize` is the one place where a P's race context is made and destroyed; it runs with all Ps Stopped.
+//! 2. `resize` is the one place where a P's race context and its cache of the heap are made and destroyed; it runs with all Ps Stopped.
 //!
 //! # References
 //!
@@ -110,6 +110,7 @@ pub(crate) fn resize(s: &'static Sched, n: usize, mut first: Option<ProcCtx>) {
             p.race
                 .set(Some(first.take().unwrap_or_else(raddle_race::proc_create)));
         }
+        p.heap.set(Some(raddle_alloc::cache_create()));
         p.set_status(Status::Stopped);
     }
     for i in n..before {
@@ -125,6 +126,10 @@ pub(crate) fn resize(s: &'static Sched, n: usize, mut first: Option<ProcCtx>) {
         unsafe { p.stacks.drain() };
         if let Some(ctx) = p.race.take() {
             raddle_race::proc_destroy(ctx);
+        }
+        if let Some(cache) = p.heap.take() {
+            // SAFETY: the P is stopped: whoever had it uses the cache of another, or its thread's own.
+            unsafe { raddle_alloc::cache_destroy(cache) };
         }
         p.set_status(Status::Dead);
     }

@@ -226,6 +226,7 @@ impl Rt {
         g.rt_depth.set(m.depth());
         g.after.set(Some((after, arg)));
         loop {
+            g.parked.leaves();
             // SAFETY: the coroutine runs on this stack, so its yielder lives.
             unsafe { &*g.yielder.get() }.suspend(());
             if !g.dump.get() {

@@ -19,7 +19,7 @@ use crate::p::{FreeList, P, Queued, Status};
 use crate::regions::Regions;
 use crate::sys::{Lock, Note};
 use crossbeam_deque::Injector;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::cell::UnsafeCell;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
@@ -384,6 +384,11 @@ impl Sched {
         asleep == self.ms.load(Ordering::SeqCst)
     }
 
+    /// Where Gs lie, kept as it is.
+    pub(crate) fn regions(&self) -> MutexGuard<'_, Regions> {
+        self.regions.lock()
+    }
+
     /// Makes `n` Gs.
     #[cold]
     pub(crate) fn new_gs(&self, n: usize) -> FreeList {
@@ -395,12 +400,12 @@ impl Sched {
         list
     }
 
-    /// Every goroutine alive, as of a moment during the call.
+    /// Every goroutine alive but the runtime's own, as of a moment during the call.
     pub(crate) fn all_gs(&self) -> Vec<&'static G> {
         let regions = self.regions.lock();
         regions
             .all()
-            .filter(|g| g.state() != crate::g::State::Idle)
+            .filter(|g| g.state() != crate::g::State::Idle && !g.system.get())
             .collect()
     }
 

@@ -1,11 +1,16 @@
-//! Signals: breaking up hogs, and reporting stack overflow.
+//! Signals: stopping threads, breaking up hogs, and reporting stack overflow.
+//!
+//! # The world
+//!
+//! SIGURG also stops a thread when the collector stops the world: `stop` says how. Since signals of one kind merge, the handler
+//! looks for both reasons.
 //!
 //! # Hogs
 //!
 //! sysmon (and a stopper of the world) sends SIGURG to the M of a goroutine that ran too long. The handler, on that very
 //! thread, knows whether the goroutine is inside the runtime:
 //!
-//! - outside (`M::in_rt` is 0): it takes the P off the M, marks it HandOff, and wakes sysmon, which finds it a new M. The
+//! - outside, and outside the allocator too (`M::in_rt` is 0, its heap record is not busy): it takes the P off the M, marks it HandOff, and wakes sysmon, which finds it a new M. The
 //!   goroutine runs on without a P and queues for one at its next runtime call.
 //! - inside: it sets `attention`; on its way out the goroutine yields.
 //!
@@ -27,7 +32,8 @@
 use crate::g::G;
 use crate::m::{ATTN_PREEMPT, M};
 use crate::p::Status;
-use crate::{rt, stack, sysmon};
+use crate::{rt, stack, stop, sysmon};
+use raddle_alloc::Thread;
 use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::OnceLock;
@@ -44,7 +50,7 @@ pub(crate) fn install() {
     let segv = set_handler(libc::SIGSEGV, on_fault as *const () as usize);
     let bus = set_handler(libc::SIGBUS, on_fault as *const () as usize);
     BEFORE.get_or_init(|| [segv, bus]);
-    set_handler(PREEMPT, on_preempt as *const () as usize);
+    set_handler(PREEMPT, on_urgent as *const () as usize);
 }
 
 fn set_handler(signal: libc::c_int, handler: usize) -> libc::sigaction {
@@ -54,6 +60,10 @@ fn set_handler(signal: libc::c_int, handler: usize) -> libc::sigaction {
     action.sa_sigaction = handler;
     // Restart: the program's system calls do not notice. The alternate stack: the goroutine's may be too small, or full.
     action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
+    if signal == PREEMPT {
+        // While the world is stopped no handler of the program runs, either.
+        action.sa_mask = all_but_faults();
+    }
     // SAFETY: both point to sigactions, and the handler has the signature that SA_SIGINFO asks for.
     unsafe { libc::sigaction(signal, &action, before.as_mut_ptr()) };
     // SAFETY: zeroed, and filled by the call.
@@ -75,53 +85,111 @@ pub(crate) fn prepare_thread() {
         // SAFETY: the mapping lives as long as the thread, which never ends.
         unsafe { libc::sigaltstack(&alt, ptr::null_mut()) };
     }
-    // Its creator may have blocked signals, as programs do that wait for them on a thread of their own.
-    let mut ours = MaybeUninit::uninit();
-    // SAFETY: initialises the set.
-    unsafe { libc::sigemptyset(ours.as_mut_ptr()) };
-    for signal in [PREEMPT, libc::SIGSEGV, libc::SIGBUS] {
-        // SAFETY: initialised above; a valid signal.
-        unsafe { libc::sigaddset(ours.as_mut_ptr(), signal) };
-    }
-    // SAFETY: as above.
-    unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, ours.as_ptr(), ptr::null_mut()) };
+    unblock();
     // The default slack of 50 us would add to every timer and nap.
     // SAFETY: sets a number of this thread.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
 }
 
-/// Asks the goroutine on `m` to give its P up.
-pub(crate) fn preempt(m: &M) {
-    // SAFETY: no preconditions.
-    let pid = unsafe { libc::getpid() };
-    // SAFETY: no preconditions; the threads of Ms live as long as the process.
-    unsafe { libc::syscall(libc::SYS_tgkill, pid, m.tid.get(), PREEMPT) };
+/// Lets our signals come to the calling thread. Its creator may have blocked them, as programs do that wait for signals on a
+/// thread of their own.
+pub(crate) fn unblock() {
+    let mut ours = empty();
+    for signal in [PREEMPT, libc::SIGSEGV, libc::SIGBUS] {
+        // SAFETY: an initialised set; a valid signal.
+        unsafe { libc::sigaddset(&mut ours, signal) };
+    }
+    // SAFETY: an initialised set.
+    unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, &ours, ptr::null_mut()) };
 }
 
-extern "C" fn on_preempt(
+fn empty() -> libc::sigset_t {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: initialises the set.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    // SAFETY: initialised.
+    unsafe { set.assume_init() }
+}
+
+/// All signals but those that an instruction raises, and glibc's own.
+fn all_but_faults() -> libc::sigset_t {
+    let mut set = empty();
+    // SAFETY: an initialised set.
+    unsafe { libc::sigfillset(&mut set) };
+    for signal in [
+        libc::SIGSEGV,
+        libc::SIGBUS,
+        libc::SIGILL,
+        libc::SIGFPE,
+        libc::SIGTRAP,
+    ] {
+        // SAFETY: as above; a valid signal.
+        unsafe { libc::sigdelset(&mut set, signal) };
+    }
+    set
+}
+
+/// Blocks all signals but faults on the calling thread. Returns what was blocked before.
+pub(crate) fn block_all() -> libc::sigset_t {
+    let mut before = empty();
+    // SAFETY: both are initialised sets.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &all_but_faults(), &mut before) };
+    before
+}
+
+/// Undoes [`block_all`].
+pub(crate) fn block_only(set: &libc::sigset_t) {
+    // SAFETY: an initialised set.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, set, ptr::null_mut()) };
+}
+
+/// Asks the goroutine on `m` to give its P up.
+pub(crate) fn preempt(m: &M) {
+    m.preempt.store(true, Ordering::Release); // pairs with the handler
+    send(m.tid.load(Ordering::Relaxed));
+}
+
+/// Sends the signal to a thread of this process. False: there is no such thread.
+pub(crate) fn send(tid: i32) -> bool {
+    // SAFETY: no preconditions.
+    let pid = unsafe { libc::getpid() };
+    // SAFETY: no preconditions.
+    unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, PREEMPT) == 0 }
+}
+
+/// What the signal means is not in it: the world may be stopped, somebody may want this M's P, both, or, for one that was late or
+/// is the program's own, neither.
+extern "C" fn on_urgent(
     _signal: libc::c_int,
     _info: *mut libc::siginfo_t,
-    _context: *mut libc::c_void,
+    context: *mut libc::c_void,
 ) {
-    // SAFETY: null or this thread's M; Ms are never freed.
-    let Some(m) = (unsafe { rt::this_m().as_ref() }) else {
-        return;
-    };
-    if m.depth() > 0 {
-        m.attention.fetch_or(ATTN_PREEMPT, Ordering::Relaxed);
-        return;
-    }
-    let Some(p) = m.p() else { return };
     // SAFETY: no preconditions.
     let errno_at = unsafe { libc::__errno_location() };
     // SAFETY: this thread's errno.
     let errno = unsafe { *errno_at };
+    stop::arrive(context.cast());
+    // SAFETY: null or this thread's M; Ms are never freed.
+    if let Some(m) = unsafe { rt::this_m().as_ref() }
+        && m.preempt.swap(false, Ordering::Acquire)
+    {
+        give_p_up(m);
+    }
+    // SAFETY: as above.
+    unsafe { *errno_at = errno };
+}
+
+fn give_p_up(m: &M) {
+    // Inside the allocator it uses the P's cache.
+    if m.depth() > 0 || m.heap.get().is_some_and(Thread::is_busy) {
+        m.attention.fetch_or(ATTN_PREEMPT, Ordering::Relaxed);
+        return;
+    }
+    let Some(p) = m.p() else { return };
     m.set_p(None);
     compiler_fence(Ordering::SeqCst);
     p.set_status(Status::HandOff);
     sysmon::poke();
-    // SAFETY: as above.
-    unsafe { *errno_at = errno };
 }
 
 extern "C" fn on_fault(
@@ -175,7 +243,7 @@ fn report_overflow(g: &G, bytes: usize) -> ! {
 }
 
 /// `n` in decimal, in `buffer`. Allocates nothing.
-fn decimal(mut n: u64, buffer: &mut [u8; 20]) -> &str {
+pub(crate) fn decimal(mut n: u64, buffer: &mut [u8; 20]) -> &str {
     let mut at = buffer.len();
     loop {
         at -= 1;

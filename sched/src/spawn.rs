@@ -28,7 +28,7 @@ use std::alloc::Layout;
 use std::panic::Location;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, compiler_fence};
 
 /// Dead or new Gs that a P takes at once.
 const BATCH: usize = 32;
@@ -44,6 +44,8 @@ pub struct SpawnOptions {
     pub at: &'static Location<'static>,
     /// Its race context, where it is not to be a child of the caller's: the main goroutine's.
     pub race: Option<GoCtx>,
+    /// It is the runtime's own: it counts neither among the goroutines alive nor for a deadlock, and no report lists it.
+    pub system: bool,
 }
 
 /// What a goroutine runs: the thin form that `go` and its kin make of a closure.
@@ -105,9 +107,12 @@ impl Rt {
             give_back(s, p, g);
             return Err(error);
         }
+        // Before the data: the collector looks at that of a G with an entry.
+        g.entry.set(Some(task.entry));
+        compiler_fence(Ordering::SeqCst);
         // SAFETY: the G is Idle and ours, the data is the caller's to move, and it fits.
         unsafe { ptr::copy_nonoverlapping(task.data, g.data.get().cast(), task.layout.size()) };
-        g.entry.set(Some(task.entry));
+        g.system.set(options.system);
         g.fini.set(Some((task.fini, task.fini_arg)));
         if raddle_race::enabled() {
             g.release.set(Some((task.release, task.fini_arg)));
@@ -117,11 +122,12 @@ impl Rt {
         g.rt_depth.set(1);
         let id = match p {
             Some(p) => {
-                p.add_live(1);
+                p.add_live(i64::from(!options.system));
                 p.next_id(|n| s.next_goid.fetch_add(n, Ordering::Relaxed))
             }
             None => {
-                s.live_elsewhere.fetch_add(1, Ordering::Relaxed);
+                s.live_elsewhere
+                    .fetch_add(i64::from(!options.system), Ordering::Relaxed);
                 s.next_goid.fetch_add(1, Ordering::Relaxed)
             }
         };
@@ -178,6 +184,12 @@ fn give_back(s: &Sched, p: Option<&P>, g: &'static G) {
 pub(crate) fn main_of(g: &'static G, yielder: &Yielder<(), ()>) {
     g.yielder.set(yielder);
     rt::set_current(g);
+    if tls::mode() != tls::TlsMode::Thread {
+        let slot = raddle_alloc::thread_slot();
+        // SAFETY: this block's, which runs here.
+        unsafe { slot.set(M::of(g).must_heap()) };
+        g.heap_slot.set(Some(slot));
+    }
     if raddle_race::enabled() {
         raddle_race::set_current(g.race.get());
     }
@@ -226,7 +238,7 @@ unsafe fn after_end(m: &'static M, g: &'static G, _arg: *mut ()) {
     let ctx = g.race.take();
     let fini = g.fini.take().expect("spawn sets it");
     g.dies();
-    p.add_live(-1);
+    p.add_live(-i64::from(!g.system.get()));
     give_back(s, Some(p), g);
     // SAFETY: the task's contract.
     unsafe { (fini.0)(&Rt::on_g0(m), fini.1) };
@@ -276,7 +288,7 @@ pub fn current_proc_ctx() -> Option<ProcCtx> {
     unsafe { rt::this_m().as_ref() }?.p()?.race.get()
 }
 
-/// The number of goroutines alive, as of a moment during the call.
+/// The number of goroutines alive, the runtime's own not counted, as of a moment during the call.
 #[must_use]
 pub fn num_goroutines() -> usize {
     let Some(s) = crate::sched::try_sched() else {

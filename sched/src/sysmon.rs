@@ -1,7 +1,7 @@
 //! sysmon: one thread without a P that looks after the others.
 //!
 //! It takes Ps back from Ms that block, breaks up hogs, finds Ms for Ps that signal handlers left, sees to late timers, gives
-//! idle stacks' memory back, and notices when nothing can ever run again. It looks every 20 us while there is something to
+//! idle memory of stacks and of the heap back, and notices when nothing can ever run again. It looks every 20 us while there is something to
 //! do, and less and less often, down to every 10 ms, while there is not. While every P is idle it sleeps.
 //!
 //! # Invariants
@@ -32,6 +32,8 @@ const LATE_NS: u64 = 1_000_000;
 const TRIM_NS: u64 = 2_000_000_000;
 const TRIM_KEEP: usize = 1024;
 const TRIM_MAX: usize = 4096;
+/// How often the heap may give idle pages back.
+const SCAVENGE_NS: u64 = 100_000_000;
 /// How long it sleeps at most when everything is idle but it cannot know whether that is for ever.
 const DOUBT: Duration = Duration::from_millis(250);
 
@@ -80,11 +82,12 @@ struct Seen {
 }
 
 pub(crate) fn run() -> ! {
+    signal::unblock();
     let s = sched();
     let mut seen = vec![Seen::default(); crate::MAX_PROCS];
     let mut quiet = 0;
     let started = clock::read_ns();
-    let (mut trimmed, mut traced) = (started, started);
+    let (mut trimmed, mut traced, mut scavenged) = (started, started, started);
     loop {
         let pause = match quiet {
             0..PATIENCE => SHORTEST,
@@ -102,6 +105,11 @@ pub(crate) fn run() -> ! {
         if now - trimmed > TRIM_NS {
             crate::bind::trim_idle_stacks(TRIM_KEEP, TRIM_MAX);
             trimmed = now;
+        }
+        // At rest too: `rest` ends four times a second, and so no sooner for this.
+        if now - scavenged > SCAVENGE_NS {
+            raddle_alloc::scavenge(now);
+            scavenged = now;
         }
         if now - traced > TRACE_NS.load(Ordering::Relaxed) {
             trace(s, now - started);

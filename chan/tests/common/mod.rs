@@ -70,6 +70,7 @@ fn spawn(job: Job) {
         stack_size: 0,
         race: None,
         at: Location::caller(),
+        system: false,
     };
     // SAFETY: the task is as described; the job is not used here any more.
     unsafe { enter().spawn(&task, &options) }.expect("there is room for a goroutine");

@@ -195,6 +195,7 @@ unsafe fn fire(rt: &Rt, core: *mut (), start: usize) {
         stack_size: 0,
         at,
         race: raddle_race::enabled().then(|| raddle_race::go_start_orphan(Pc::at(at))),
+        system: false,
     };
     // SAFETY: `run` takes the pointer and the count that goes with it.
     if let Err(error) = unsafe { rt.spawn(&task, &options) } {

@@ -2,6 +2,7 @@
 //!
 //! One file per processor, chosen here; nothing else in the crate names a register.
 //! The contract of such a file:
+//! - `stack_pointer()` returns an address at or below every live word of the caller's frame;
 //! - `thread_pointer()` returns the thread pointer that is active at that very instruction;
 //! - `set_thread_pointer(tp)` sets it without a system call;
 //! - `set_thread_pointer_by_kernel(tp)` sets it by one, and always works;
@@ -11,7 +12,8 @@
 mod x86_64;
 #[cfg(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu"))]
 pub(crate) use x86_64::{
-    can_set_thread_pointer, set_thread_pointer, set_thread_pointer_by_kernel, thread_pointer,
+    can_set_thread_pointer, set_thread_pointer, set_thread_pointer_by_kernel, stack_pointer,
+    thread_pointer,
 };
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu")))]

@@ -1,13 +1,24 @@
-//! The thread pointer of x86-64: the base of the FS segment.
+//! The thread pointer of x86-64, the base of the FS segment, and the stack pointer.
 //!
 //! # Why not
-//! Neither function is `pure` or `nomem` to the compiler: a goroutine switch changes the
+//! No function of the thread pointer is `pure` or `nomem` to the compiler: a goroutine switch changes the
 //! answer, so a read must stay where it is written, and no memory access may move over a write.
 
 use std::arch::asm;
 
 /// Bit of `AT_HWCAP2` by which the kernel allows `rdfsbase` and `wrfsbase` in user mode.
 const HWCAP2_FSGSBASE: libc::c_ulong = 1 << 1;
+
+/// Returns the stack pointer of the function that this is inlined into.
+#[inline(always)]
+pub(crate) fn stack_pointer() -> usize {
+    let sp: usize;
+    // SAFETY: reads a register.
+    unsafe {
+        asm!("mov {}, rsp", out(reg) sp, options(nomem, nostack, preserves_flags));
+    }
+    sp
+}
 
 /// Returns the thread pointer of the running code.
 ///

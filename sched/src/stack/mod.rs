@@ -173,10 +173,14 @@ pub(crate) fn trim(keep: usize, max: usize, mut strip: impl FnMut(Slot)) {
 
 /// Returns the slot whose guard page `addr` lies in. Async-signal-safe.
 pub(crate) fn owner_of_guard(addr: usize) -> Option<Slot> {
+    slot_of(addr).filter(|slot| addr - slot.guard() < PAGE_BYTES)
+}
+
+/// Returns the slot that `addr` lies in. Async-signal-safe.
+pub(crate) fn slot_of(addr: usize) -> Option<Slot> {
     let slab = slab::slab_of(addr)?;
-    let offset = addr - slab.range.start;
-    let into_slot = offset % slab.class.bytes();
-    (into_slot < PAGE_BYTES).then(|| Slot::at(addr - into_slot, slab.class, false))
+    let into_slot = (addr - slab.range.start) % slab.class.bytes();
+    Some(Slot::at(addr - into_slot, slab.class, false))
 }
 
 /// Returns whether `addr` lies in any slot. Async-signal-safe.

@@ -74,7 +74,7 @@ pub(crate) unsafe fn find(mem_top: usize) -> (Block, usize) {
 }
 
 /// Returns the thread pointer of a block below `mem_top`.
-fn block_addr(glibc: &Glibc, mem_top: usize) -> usize {
+pub(super) fn block_addr(glibc: &Glibc, mem_top: usize) -> usize {
     (mem_top - glibc.tcb_bytes - OUR_BYTES) & !(block_align(glibc) - 1)
 }
 

@@ -2,7 +2,7 @@
 //! thread, whichever OS thread runs it.
 //!
 //! In reading order: `switch` (the hot part), `block` (a block as memory), `life` (make, reset,
-//! destroy), `image` (static storage of the loaded modules), `glibc` and `probe` (what the
+//! destroy), `view` (for the collector), `image` (static storage of the loaded modules), `glibc` and `probe` (what the
 //! installed glibc wants), `keys` (destructors), `husk` (what outlives a destroyed block),
 //! `setxid`.
 //!
@@ -62,11 +62,13 @@ mod life;
 mod probe;
 mod setxid;
 mod switch;
+mod view;
 
 pub(crate) use block::Block;
 pub(crate) use life::{create, describe_stack, destroy, find, reset, run_dtors};
 pub use switch::TlsMode;
 pub(crate) use switch::{enter, leave, mode, thread_block};
+pub(crate) use view::{Layout, at_top, layout, own};
 
 use crate::arch;
 use glibc::Glibc;

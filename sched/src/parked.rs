@@ -1,0 +1,171 @@
+//! Where a goroutine's stack begins while nobody runs on it: what the collector must know of one that is parked.
+//!
+//! corosensei keeps the stack pointer of a suspended coroutine to itself. So whoever is about to leave a goroutine's stack
+//! notes its own stack pointer first; what the switch itself pushes lies at most [`MARGIN`] below.
+//!
+//! # Why no moment is left out
+//!
+//! The collector looks with the world stopped. A goroutine on whose slot a stopped thread stands is live from that thread's
+//! stack pointer up, whatever is noted here. Else no thread is on its stack, and the note is right, since it is written at
+//! each step that leads there:
+//!
+//! | step | the note, when nobody stands on the stack |
+//! | --- | --- |
+//! | bound, and not yet entered | `FRESH`: nothing is on the stack, what it will run is in the G |
+//! | `suspend`, until the switch in of the next turn is done | of the suspension: nothing changes the stack meanwhile |
+//! | `blocking`, while `f` runs on the M's stack | of the step to that stack |
+//! | it has returned, until `unbind` | an old one, or `FRESH`: its frames are gone, and what is shown too much is mapped memory |
+//! | unbound | none |
+//!
+//! A note that is written while the goroutine is still on its stack changes nothing until it has left.
+//!
+//! # Invariants
+//!
+//! 1. Written by the owner of the stack, read with the world stopped. It is one word: a thread that is stopped on its way leaves
+//!    the old note or the new one.
+
+use std::cell::Cell;
+
+/// What lies below the noted stack pointer: the frames of corosensei's `suspend` and `on_parent_stack`, with the registers
+/// they save. `tests` measures it; a build without optimisation needs the most.
+pub(crate) const MARGIN: usize = if cfg!(debug_assertions) { 1024 } else { 256 };
+
+/// The goroutine has been bound, and not suspended since. Stack pointers are even.
+const FRESH: usize = 1;
+
+/// See the module's head.
+#[derive(Debug)]
+pub(crate) struct Parked(Cell<usize>);
+
+/// What is noted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Note {
+    /// It has no stack.
+    Unbound,
+    /// It has not left its stack yet; the stack's top.
+    Fresh(usize),
+    /// The stack pointer when it left its stack.
+    Left(usize),
+}
+
+impl Parked {
+    pub(crate) const fn new() -> Parked {
+        Parked(Cell::new(0))
+    }
+
+    /// It gets a stack.
+    pub(crate) fn bound(&self, top: usize) {
+        self.0.set((top & !15) | FRESH);
+    }
+
+    /// Its stack is taken away.
+    pub(crate) fn unbound(&self) {
+        self.0.set(0);
+    }
+
+    /// The caller, on the goroutine's stack, leaves it next, from this very frame.
+    #[inline(always)]
+    pub(crate) fn leaves(&self) {
+        self.0.set(crate::arch::stack_pointer());
+    }
+
+    pub(crate) fn note(&self) -> Note {
+        match self.0.get() {
+            0 => Note::Unbound,
+            top if top & FRESH != 0 => Note::Fresh(top & !FRESH),
+            sp => Note::Left(sp),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MARGIN, Note, Parked};
+    use crate::stack::{self, CoStack};
+    use corosensei::{Coroutine, Yielder};
+
+    const PAINT: u8 = 0xa5;
+    const PAINTED: usize = 16 << 10;
+
+    /// The lowest painted byte that `step`, on a fresh stack, changed below what it noted; as a depth.
+    fn depth(step: fn(&Yielder<(), ()>, &Parked)) -> usize {
+        let slot = stack::alloc(stack::DEFAULT_BYTES).expect("a slot");
+        let top = slot.top() - 4096;
+        // SAFETY: the slot is ours and nobody is on it.
+        let stack = unsafe { CoStack::new(&slot, top) };
+        let parked = std::rc::Rc::new(Parked::new());
+        let noted = parked.clone();
+        let mut co: Coroutine<(), (), (), CoStack> =
+            Coroutine::with_stack(stack, move |yielder: &Yielder<(), ()>, ()| {
+                yielder.suspend(());
+                step(yielder, &noted);
+            });
+        co.resume(());
+        // It stands in the first `suspend`; what is painted lies below it, with room for that frame.
+        let paint = top - PAINTED..top - 2048;
+        for at in paint.clone() {
+            // SAFETY: the slot's own memory, below all that is on it.
+            unsafe { (at as *mut u8).write_volatile(PAINT) };
+        }
+        co.resume(());
+        let Note::Left(sp) = parked.note() else {
+            panic!("nothing was noted");
+        };
+        let changed = paint
+            .clone()
+            .find(|at| {
+                // SAFETY: as above.
+                unsafe { (*at as *const u8).read_volatile() != PAINT }
+            })
+            .expect("the step goes deep enough");
+        while !co.done() {
+            co.resume(());
+        }
+        // The slot is not given back: it has no block.
+        sp.saturating_sub(changed)
+    }
+
+    /// Frames above the step, so that it happens in the painted part.
+    #[inline(never)]
+    fn deep(yielder: &Yielder<(), ()>, parked: &Parked, then: fn(&Yielder<(), ()>, &Parked)) {
+        let pad = [1u8; 4096];
+        std::hint::black_box(&pad);
+        then(yielder, parked);
+        std::hint::black_box(&pad);
+    }
+
+    #[test]
+    fn a_switch_stays_within_the_margin() {
+        #[inline(never)]
+        fn suspend(yielder: &Yielder<(), ()>, parked: &Parked) {
+            parked.leaves();
+            yielder.suspend(());
+        }
+        let depth = depth(|yielder, parked| deep(yielder, parked, suspend));
+        assert!(depth <= MARGIN, "suspend goes {depth} bytes deep");
+    }
+
+    #[test]
+    fn a_step_to_the_parent_stack_stays_within_the_margin() {
+        #[inline(never)]
+        fn step(yielder: &Yielder<(), ()>, parked: &Parked) {
+            parked.leaves();
+            yielder.on_parent_stack(|| ());
+            yielder.suspend(());
+        }
+        let depth = depth(|yielder, parked| deep(yielder, parked, step));
+        assert!(depth <= MARGIN, "the step goes {depth} bytes deep");
+    }
+
+    #[test]
+    fn notes_are_told_apart() {
+        let parked = Parked::new();
+        assert_eq!(parked.note(), Note::Unbound);
+        parked.bound(0x1008);
+        assert_eq!(parked.note(), Note::Fresh(0x1000));
+        parked.leaves();
+        assert!(matches!(parked.note(), Note::Left(_)));
+        parked.unbound();
+        assert_eq!(parked.note(), Note::Unbound);
+    }
+}

@@ -1,0 +1,242 @@
+//! Stopping every thread of the process for the collector, and showing it where pointers may be: [`World`] for the scheduler.
+//!
+//! In reading order: `halt` (how a thread stands still), `stopper` (how all are brought to), `tasks` (which there are), `modules`
+//! (statics), `roots`; `buf` is what they note things in.
+//!
+//! # Order of a stop
+//!
+//! 1. Take what a stopped thread must not hold and we use: `ONE`, which keeps a second stopper and `fork` away, the list of Gs, and
+//!    the linker's lock. Open the files. Nothing is allocated from here to the start.
+//! 2. Signal all threads until every one stands still in its handler.
+//! 3. Note the modules.
+//!
+//! # Invariants
+//!
+//! 1. `NOTES` is used by whoever holds `ONE`, which goes from `stop` to `start` with the caller.
+//! 2. Between `stop` and `start` the caller takes no signal: it would stop itself. Nor do the collector's other threads, ever.
+//!
+//! # Locks
+//!
+//! In rank order: `ONE`, the list of Gs, the linker's. Whoever waits for a collection must hold none of the last two, and must let
+//! its P be taken away, so not be inside the runtime or busy.
+//!
+//! # fork
+//!
+//! No stop is on while a thread forks, so the child is born with the world running, and the list of Gs free. It has only the
+//! thread that forked. A stop in the child works and finds that thread; goroutines that ran on others when it was born are as
+//! they stood there, and will not run. What keeps them alive is kept.
+//!
+//! # Why not
+//!
+//! - *Locking out `set_procs`*: nothing here looks at the Ps, and whoever holds that lock waits for Ps of goroutines that may wait
+//!   for this collection.
+//! - *A flag that threads poll*: foreign code does not.
+//! - *`membarrier`, `ptrace`*: the first does not stop, the second needs another process.
+//!
+//! # References
+//!
+//! Go `runtime/signal_unix.go` (the signal, and why this one); bdwgc `pthread_stop_world.c`.
+
+mod buf;
+mod halt;
+mod modules;
+mod roots;
+mod stopper;
+mod tasks;
+
+pub(crate) use halt::{arrive, generation};
+
+use crate::regions::Regions;
+use crate::sched::sched;
+use crate::sys::Lock;
+use crate::{signal, tls};
+use buf::Buf;
+use halt::Stopped;
+use modules::Modules;
+use parking_lot::MutexGuard;
+use raddle_alloc::{Unstoppable, World};
+use roots::{Fixed, Roots};
+use std::cell::UnsafeCell;
+use std::ops::Range;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use tasks::Tasks;
+
+static ONE: Lock = Lock::new();
+static WORLD: Threads = Threads(UnsafeCell::new(Notes {
+    stopped: Buf::new(),
+    listed: Buf::new(),
+    sps: Buf::new(),
+    modules: Modules::new(),
+    now: None,
+    forking: None,
+}));
+static FIXED: OnceLock<(Fixed, usize)> = OnceLock::new();
+/// The collector's threads.
+static COLLECTORS: AtomicU32 = AtomicU32::new(0);
+
+/// All threads of the process, with their goroutines.
+struct Threads(UnsafeCell<Notes>);
+
+// SAFETY: by invariant 1 one thread at a time looks inside.
+unsafe impl Sync for Threads {}
+
+/// What a stop notes.
+struct Notes {
+    stopped: Buf<Stopped>,
+    listed: Buf<i32>,
+    sps: Buf<usize>,
+    modules: Modules,
+    now: Option<Now>,
+    /// The list of Gs, while a thread forks.
+    forking: Option<MutexGuard<'static, Regions>>,
+}
+
+/// What lives from stop to start.
+struct Now {
+    tasks: Tasks,
+    layout: tls::Layout,
+    regions: MutexGuard<'static, Regions>,
+    /// The signals that the caller blocked before.
+    blocked: libc::sigset_t,
+}
+
+/// The world, for the collector.
+///
+/// It may be driven without one, as tests do.
+#[must_use]
+pub fn world() -> &'static dyn World {
+    crate::boot::ensure();
+    &WORLD
+}
+
+/// Hands the world to the collector, at boot.
+pub(crate) fn install() {
+    unsafe extern "C" {
+        /// The stack pointer with which the process began.
+        static __libc_stack_end: usize;
+    }
+    // SAFETY: the dynamic linker set it before the program began.
+    let main_top = unsafe { __libc_stack_end };
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    FIXED.get_or_init(|| (Fixed { main_top }, cpus));
+    // SAFETY: the functions have the type asked for.
+    unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork)) };
+    raddle_alloc::install_world(&WORLD);
+}
+
+/// The number of the collector's threads.
+pub(crate) fn collectors() -> u32 {
+    COLLECTORS.load(Relaxed)
+}
+
+extern "C" fn before_fork() {
+    ONE.lock();
+    // SAFETY: invariant 1.
+    unsafe { &mut *WORLD.0.get() }.forking = Some(sched().regions());
+}
+
+extern "C" fn after_fork() {
+    // SAFETY: invariant 1.
+    unsafe { &mut *WORLD.0.get() }.forking = None;
+    // SAFETY: `before_fork` took it.
+    unsafe { ONE.unlock() };
+}
+
+impl World for Threads {
+    fn stop(&self, collectors: &[i32]) -> Result<(), Unstoppable> {
+        ONE.lock();
+        // SAFETY: invariant 1.
+        let notes = unsafe { &mut *self.0.get() };
+        notes.stop(collectors).map_err(|tid| {
+            // SAFETY: taken above.
+            unsafe { ONE.unlock() };
+            Unstoppable { tid }
+        })
+    }
+
+    fn each_root(&self, show: &mut dyn FnMut(Range<usize>)) {
+        // SAFETY: invariant 1: the caller has stopped the world.
+        let notes = unsafe { &*self.0.get() };
+        let (Some(now), Some((fixed, _))) = (&notes.now, FIXED.get()) else {
+            return;
+        };
+        let roots = Roots {
+            layout: now.layout,
+            fixed: *fixed,
+            modules: &notes.modules,
+            tasks: &now.tasks,
+            stopped: &notes.stopped,
+            sps: &notes.sps,
+            // SAFETY: no preconditions.
+            pid: unsafe { libc::getpid() },
+        };
+        roots.each(now.regions.all(), show);
+    }
+
+    fn start(&self) {
+        // SAFETY: invariant 1.
+        let now = unsafe { &mut *self.0.get() }.now.take();
+        halt::end();
+        let blocked = now.map(|now| now.blocked);
+        // SAFETY: `stop` took it.
+        unsafe { ONE.unlock() };
+        if let Some(blocked) = blocked {
+            signal::block_only(&blocked);
+        }
+    }
+
+    fn stop_self(&self) {
+        if halt::is_on() {
+            // SAFETY: no preconditions.
+            signal::send(unsafe { libc::gettid() });
+        }
+    }
+
+    fn parallelism(&self) -> usize {
+        let cpus = FIXED.get().map_or(1, |(_, cpus)| *cpus);
+        sched().procs().min(cpus)
+    }
+
+    fn thread_started(&self) {
+        signal::block_all();
+        COLLECTORS.fetch_add(1, Relaxed);
+    }
+}
+
+impl Notes {
+    /// Err: the thread that does not come, or 0 if the threads cannot be listed.
+    fn stop(&mut self, collectors: &[i32]) -> Result<(), i32> {
+        let tasks = Tasks::open().ok_or(0)?;
+        let layout = tls::layout();
+        let regions = sched().regions();
+        let blocked = signal::block_all();
+        // SAFETY: no preconditions.
+        let caller = unsafe { libc::gettid() };
+        let Notes {
+            stopped,
+            listed,
+            sps,
+            modules,
+            now,
+            ..
+        } = self;
+        let mut result = Err(0);
+        modules.look_after(&mut || {
+            result = stopper::stop_all(&tasks, caller, collectors, stopped, listed);
+            result.is_ok()
+        });
+        if result.is_err() {
+            signal::block_only(&blocked);
+            return result;
+        }
+        roots::sort_sps(stopped, sps);
+        *now = Some(Now {
+            tasks,
+            layout,
+            regions,
+            blocked,
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,254 @@
+//! The threads of the process, as the kernel tells of them in `/proc/self`, read without allocating.
+//!
+//! # Blocking
+//!
+//! System calls only: usable with the world stopped.
+
+use super::buf::Buf;
+use std::ffi::CStr;
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+const READ_BYTES: usize = 16 << 10;
+
+/// An open file.
+#[derive(Debug)]
+struct File(i32);
+
+impl File {
+    fn open(at: i32, path: &CStr) -> Option<File> {
+        let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+        // SAFETY: a C string.
+        let fd = unsafe { libc::openat(at, path.as_ptr(), flags) };
+        (fd >= 0).then_some(File(fd))
+    }
+
+    fn rewind(&self) {
+        // SAFETY: no memory is touched.
+        unsafe { libc::lseek(self.0, 0, libc::SEEK_SET) };
+    }
+
+    fn read<'a>(&self, to: &'a mut [u8]) -> &'a [u8] {
+        // SAFETY: the pointer and length are of one slice.
+        let n = unsafe { libc::read(self.0, to.as_mut_ptr().cast(), to.len()) };
+        &to[..usize::try_from(n).unwrap_or(0)]
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        // SAFETY: ours.
+        unsafe { libc::close(self.0) };
+    }
+}
+
+/// What the kernel says of one thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Status {
+    /// `R`unning, `S`leeping, `D`isk, `Z`ombie, ...
+    pub(super) state: u8,
+    pub(super) blocked: u64,
+}
+
+/// `/proc/self`, with the files that a stop needs: opened before the first signal, so that a want of descriptors shows in time.
+#[derive(Debug)]
+pub(super) struct Tasks {
+    tasks: File,
+    maps: File,
+}
+
+impl Tasks {
+    pub(super) fn open() -> Option<Tasks> {
+        Some(Tasks {
+            tasks: File::open(libc::AT_FDCWD, c"/proc/self/task")?,
+            maps: File::open(libc::AT_FDCWD, c"/proc/self/maps")?,
+        })
+    }
+
+    /// Lists all threads. False: the list may lack some, since a thread ended meanwhile.
+    ///
+    /// The kernel finds its place again by counting when the thread it had come to is gone; so the list is whole only if it is as
+    /// long as the number of threads.
+    pub(super) fn list(&self, to: &mut Buf<i32>) -> bool {
+        to.clear();
+        self.tasks.rewind();
+        let before = self.count();
+        let mut buffer = Aligned([0; READ_BYTES]);
+        loop {
+            // SAFETY: the buffer is as large as said.
+            let n = unsafe {
+                libc::syscall(
+                    libc::SYS_getdents64,
+                    self.tasks.0,
+                    buffer.0.as_mut_ptr(),
+                    READ_BYTES,
+                )
+            };
+            let Ok(n @ 1..) = usize::try_from(n) else {
+                break;
+            };
+            each_entry(&buffer.0[..n], |name| {
+                decimal(name).into_iter().for_each(|tid| to.push(tid))
+            });
+        }
+        before.is_some_and(|n| n == to.len()) && before == self.count()
+    }
+
+    /// The number of threads: the directory's links, but for two.
+    fn count(&self) -> Option<usize> {
+        let mut stat = MaybeUninit::<libc::stat>::uninit();
+        // SAFETY: room for the result.
+        if unsafe { libc::fstat(self.tasks.0, stat.as_mut_ptr()) } != 0 {
+            return None;
+        }
+        // SAFETY: filled by the call.
+        let stat = unsafe { stat.assume_init() };
+        usize::try_from(stat.st_nlink).ok()?.checked_sub(2)
+    }
+
+    /// What thread `tid` does. None: it is gone, or cannot be looked at.
+    pub(super) fn status(&self, tid: i32) -> Option<Status> {
+        let mut path = [0; 32];
+        let path = status_path(tid, &mut path)?;
+        let file = File::open(self.tasks.0, path)?;
+        let mut buffer = [0; 4096];
+        parse_status(file.read(&mut buffer))
+    }
+
+    /// The mapping that contains `addr`.
+    pub(super) fn mapping_of(&self, addr: usize) -> Option<Range<usize>> {
+        self.maps.rewind();
+        let mut buffer = [0; READ_BYTES];
+        let mut kept = 0;
+        loop {
+            let n = self.maps.read(&mut buffer[kept..]).len();
+            if n == 0 {
+                return None;
+            }
+            let text = &buffer[..kept + n];
+            let whole = text.iter().rposition(|&b| b == b'\n')? + 1;
+            for line in text[..whole].split(|&b| b == b'\n') {
+                if let Some(range) = parse_range(line)
+                    && range.contains(&addr)
+                {
+                    return Some(range);
+                }
+            }
+            let end = kept + n;
+            buffer.copy_within(whole..end, 0);
+            kept = end - whole;
+        }
+    }
+}
+
+#[repr(align(8))]
+struct Aligned([u8; READ_BYTES]);
+
+/// Calls `f` with the name in each record of a directory: inode and offset of 8 bytes each, length of 2, type of 1, name.
+fn each_entry(mut records: &[u8], mut f: impl FnMut(&[u8])) {
+    while let Some(&[low, high]) = records.get(16..18) {
+        let length = usize::from(u16::from_le_bytes([low, high]));
+        let (Some(record), true) = (records.get(..length), length > 19) else {
+            return;
+        };
+        let name = &record[19..];
+        f(name.split(|&b| b == 0).next().unwrap_or(name));
+        records = &records[length..];
+    }
+}
+
+fn decimal(text: &[u8]) -> Option<i32> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+fn hex(text: &[u8]) -> Option<u64> {
+    u64::from_str_radix(std::str::from_utf8(text).ok()?, 16).ok()
+}
+
+/// `TID/status`, in `buffer`.
+fn status_path(tid: i32, buffer: &mut [u8; 32]) -> Option<&CStr> {
+    let mut digits = [0; 20];
+    let number = crate::signal::decimal(u64::try_from(tid).ok()?, &mut digits);
+    let tail = b"/status\0";
+    buffer[..number.len()].copy_from_slice(number.as_bytes());
+    buffer[number.len()..number.len() + tail.len()].copy_from_slice(tail);
+    CStr::from_bytes_until_nul(buffer).ok()
+}
+
+fn parse_status(text: &[u8]) -> Option<Status> {
+    let field = |name: &[u8]| {
+        let line = text
+            .split(|&b| b == b'\n')
+            .find(|line| line.starts_with(name))?;
+        Some(line[name.len()..].trim_ascii())
+    };
+    Some(Status {
+        state: *field(b"State:")?.first()?,
+        blocked: hex(field(b"SigBlk:")?)?,
+    })
+}
+
+/// The range at the start of a line of `maps`.
+fn parse_range(line: &[u8]) -> Option<Range<usize>> {
+    let range = line.split(|&b| b == b' ').next()?;
+    let dash = range.iter().position(|&b| b == b'-')?;
+    Some(hex(&range[..dash])? as usize..hex(&range[dash + 1..])? as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_has_this_thread_and_others() {
+        let tasks = Tasks::open().expect("proc is mounted");
+        // SAFETY: no preconditions.
+        let main = unsafe { libc::getpid() };
+        // SAFETY: no preconditions.
+        let own = unsafe { libc::gettid() };
+        let mut list = Buf::new();
+        // Other tests start and end threads: the list is whole sooner or later.
+        while !tasks.list(&mut list) {}
+        assert!(list.contains(&own) && list.contains(&main));
+    }
+
+    #[test]
+    fn the_status_of_a_thread_is_read() {
+        let tasks = Tasks::open().expect("proc is mounted");
+        // SAFETY: no preconditions.
+        let own = unsafe { libc::gettid() };
+        let before = crate::signal::block_all();
+        let status = tasks.status(own).expect("this thread lives");
+        crate::signal::block_only(&before);
+        assert_eq!(status.state, b'R');
+        assert_ne!(status.blocked >> (libc::SIGURG - 1) & 1, 0);
+        assert_eq!(tasks.status(i32::MAX), None);
+    }
+
+    #[test]
+    fn a_mapping_is_found_by_any_of_its_addresses() {
+        let tasks = Tasks::open().expect("proc is mounted");
+        let local = 0u8;
+        let at = ptr_addr(&local);
+        let range = tasks.mapping_of(at).expect("the stack is mapped");
+        assert!(range.contains(&at));
+        assert_eq!(tasks.mapping_of(range.end - 1), Some(range));
+        assert_eq!(tasks.mapping_of(8), None);
+    }
+
+    fn ptr_addr(local: &u8) -> usize {
+        std::ptr::from_ref(local).addr()
+    }
+
+    #[test]
+    fn a_status_without_its_fields_is_refused() {
+        let text = b"Name:\tx\nState:\tS (sleeping)\nSigBlk:\t0000000000400000\n";
+        let status = Status {
+            state: b'S',
+            blocked: 1 << 22,
+        };
+        assert_eq!(parse_status(text), Some(status));
+        assert_eq!(parse_status(b"Name:\tx\n"), None);
+        assert_eq!(parse_status(b""), None);
+    }
+}

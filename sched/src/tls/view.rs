@@ -1,0 +1,152 @@
+//! Thread control blocks as the collector sees them: where they lie, and what hangs on them.
+//!
+//! # Invariants
+//!
+//! 1. What is read here belongs to stopped threads and to goroutines that nobody runs. A stopped thread may have been changing it:
+//!    words are read one by one, and what leads to memory is checked against what the dynamic linker says first.
+//! 2. Nothing here allocates or takes a lock, but for [`layout`].
+
+use super::block::{Block, DTV};
+use super::glibc::Glibc;
+use super::image;
+use super::keys::{GROUP_BYTES, GROUPS};
+use super::life::block_addr;
+use super::switch::mode;
+use super::{TlsMode, setup};
+use crate::stack;
+use std::ops::Range;
+
+/// How a block lies around its thread pointer, on this glibc.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Layout {
+    /// What may be used below the thread pointer: the static storage, with its reserve, in bytes.
+    pub(crate) below: usize,
+    /// What is above: `struct pthread`, in bytes.
+    pub(crate) above: usize,
+    /// Where `struct pthread` has the lowest address of the thread's stack, which its size follows.
+    stack: Option<usize>,
+    /// Where it has the table of groups of `pthread_setspecific` values.
+    specific: Option<usize>,
+    /// The number of modules with static storage: a process with no more has nothing in its dtvs.
+    static_modules: usize,
+}
+
+/// What is assumed of a glibc that does not say: more than any has.
+const GUESS: Layout = Layout {
+    below: 64 << 10,
+    above: 8 << 10,
+    stack: None,
+    specific: None,
+    static_modules: 0,
+};
+
+/// Asks glibc.
+///
+/// # Blocking
+///
+/// Takes the dynamic linker's lock for a moment, and may allocate: not for a stopped world.
+pub(crate) fn layout() -> Layout {
+    let Some(setup) = setup() else {
+        return Glibc::find().map_or(GUESS, |glibc| of_glibc(&glibc));
+    };
+    Layout {
+        stack: Some(setup.template.stack),
+        static_modules: image::current(&setup.glibc).modules.len(),
+        ..of_glibc(&setup.glibc)
+    }
+}
+
+fn of_glibc(glibc: &Glibc) -> Layout {
+    Layout {
+        below: glibc.static_bytes - glibc.tcb_bytes,
+        above: glibc.tcb_bytes,
+        specific: Some(glibc.specific),
+        ..GUESS
+    }
+}
+
+/// The thread pointer of the OS thread's own block, if `tp` is active on it.
+///
+/// Also right in the few instructions of `create` in which a thread tries a new block on: `enter` names the owner first.
+pub(crate) fn own(tp: usize) -> usize {
+    match setup() {
+        Some(setup) if mode() != TlsMode::Thread && stack::contains(tp) => {
+            // SAFETY: blocks in slots are those that `create` made, and an active one names its owner.
+            let own: Block = unsafe { Block::at_address(tp).read(setup.glibc.owner() as isize) };
+            own.address()
+        }
+        _ => tp,
+    }
+}
+
+/// The thread pointer of the block at the top of a slot.
+pub(crate) fn at_top(slot: &stack::Slot) -> Option<usize> {
+    setup().map(|setup| block_addr(&setup.glibc, slot.top()))
+}
+
+impl Layout {
+    /// Whether glibc said so: else blocks are smaller than this says.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.specific.is_some()
+    }
+
+    /// The stack of the thread whose own block is at `tp`, with the block; none for the main thread.
+    pub(crate) fn stack_of(&self, tp: usize) -> Option<Range<usize>> {
+        let at = self.stack? as isize;
+        let block = Block::at_address(tp);
+        // SAFETY: the probe found the stack's lowest address there.
+        let base: usize = unsafe { block.read(at) };
+        // SAFETY: and its size behind it.
+        let bytes: usize = unsafe { block.read(at + 8) };
+        let range = base..base.checked_add(bytes)?;
+        // The main thread's block is not on its stack.
+        range.contains(&tp).then_some(range)
+    }
+
+    /// Shows what hangs on the block at `tp`: storage of opened libraries, and values of later keys. `modules` are the number and
+    /// the size in bytes of each module's thread-local storage.
+    pub(crate) fn each_outside(
+        &self,
+        tp: usize,
+        modules: &[(usize, usize)],
+        show: &mut dyn FnMut(Range<usize>),
+    ) {
+        if modules.len() > self.static_modules {
+            each_opened(tp, modules, show);
+        }
+        let Some(specific) = self.specific else {
+            return;
+        };
+        // Group 0 is in the block.
+        for group in 1..GROUPS {
+            let at = specific + group * size_of::<usize>();
+            // SAFETY: the table in a complete block.
+            let values: usize = unsafe { Block::at_address(tp).read(at as isize) };
+            if values != 0 {
+                show(values..values + GROUP_BYTES);
+            }
+        }
+    }
+}
+
+/// Shows the storage of libraries that were opened while the program ran, which is allocated at first use.
+fn each_opened(tp: usize, modules: &[(usize, usize)], show: &mut dyn FnMut(Range<usize>)) {
+    /// As in `life::free_dynamic`.
+    type Entry = [usize; 2];
+    // SAFETY: part of the fixed head of every block.
+    let dtv: *const Entry = unsafe { Block::at_address(tp).read(DTV) };
+    if dtv.is_null() {
+        return;
+    }
+    // SAFETY: the entry before the first holds the number of modules that have one.
+    let [known, _] = unsafe { dtv.wrapping_sub(1).read() };
+    for &(number, bytes) in modules.iter().filter(|(number, _)| *number <= known) {
+        // SAFETY: the modules are numbered from 1, and this one has an entry.
+        let [start, allocation] = unsafe { dtv.wrapping_add(number).read() };
+        let is_allocated = allocation != 0 && start != usize::MAX;
+        // Allocated with room to align it. A word that is no such address was being changed, before anything was stored there.
+        if is_allocated && start.wrapping_sub(allocation) < stack::PAGE_BYTES {
+            show(start..start + bytes);
+        }
+    }
+}
