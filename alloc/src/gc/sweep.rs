@@ -137,7 +137,7 @@ pub(crate) fn sweep(span: &'static Span) -> usize {
 fn bury(span: &Span, index: usize) {
     let (start, size) = (span.address_of(index), span.size());
     if raddle_race::enabled() {
-        raddle_race::clear_shadow(start, size);
+        raddle_race::swept(start, size);
     }
     if config::poisons() {
         // SAFETY: dead: nobody uses it, and its span is ours.

@@ -293,3 +293,21 @@ impl Random {
         ((u128::from(self.0) * n as u128) >> 64) as usize
     }
 }
+
+/// Says who names an object that should be dead.
+pub(crate) fn holders(object: Hidden) {
+    let Some(found) = find_object(!object.0) else {
+        return;
+    };
+    eprintln!("{found:x?} is held by");
+    let mut at = 0x01d3_0000_0000usize;
+    let end = at + raddle_alloc::heap_stats().mapped;
+    while at < end {
+        // SAFETY: mapped.
+        let word = unsafe { *ptr::with_exposed_provenance::<usize>(at) };
+        if (found.start..found.start + found.size).contains(&word) {
+            eprintln!("  {word:x} at {at:x} in {:x?}", find_object(at));
+        }
+        at += 8;
+    }
+}
