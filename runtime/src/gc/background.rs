@@ -172,7 +172,14 @@ impl Wakeup {
             let mut parked = (self, rt.g());
             let arg = (&raw mut parked).cast();
             // SAFETY: `publish` makes the waiter known to `notify`, which makes it ready once; or does so itself.
-            unsafe { rt.park(WaitReason::Background, Location::caller(), Self::publish, arg) };
+            unsafe {
+                rt.park(
+                    WaitReason::Background,
+                    Location::caller(),
+                    Self::publish,
+                    arg,
+                )
+            };
         }
     }
 

@@ -100,10 +100,7 @@ pub(super) unsafe fn is_there<T>(value: NonNull<T>) -> bool {
 #[cold]
 fn rescue(header: &Header) -> bool {
     let step = |from, to| header.state.compare_exchange(from, to, Relaxed, Relaxed);
-    matches!(
-        step(state::QUEUED, state::LIVE),
-        Ok(_) | Err(state::LIVE)
-    )
+    matches!(step(state::QUEUED, state::LIVE), Ok(_) | Err(state::LIVE))
 }
 
 #[cold]
