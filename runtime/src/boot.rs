@@ -9,9 +9,10 @@
 //! `atexit` handler closes the detector and, if races were found, turns the exit status into 66; so a `std::process::exit`
 //! anywhere counts them too.
 
-use crate::flags::Flags;
+use crate::flags::{Flags, GcFlag};
 use crate::join::JoinError;
 use crate::{args, goroutine, panic, symbols};
+use raddle_alloc::gc;
 use raddle_race::{GoCtx, Options, ProcCtx};
 use raddle_sched::{BootOptions, WaitReason, enter};
 use std::fmt::Display;
@@ -43,6 +44,16 @@ fn boot() {
     let first_proc = flags.race.as_deref().map(start_race_mode);
     panic::install_hook();
     let debug = &flags.debug;
+    gc::configure(gc::Config {
+        trace: debug.gc_trace,
+        stress_every: debug.gc_stress_every.map_or(0, NonZeroU32::get),
+        mark_stack_limit: None,
+    });
+    match flags.gc {
+        None => {}
+        Some(GcFlag::Off) => drop(gc::set_percent(None)),
+        Some(GcFlag::Percent(percent)) => drop(gc::set_percent(Some(percent.get()))),
+    }
     let plain = flags == Flags::default();
     let ours = raddle_sched::boot(&BootOptions {
         procs: flags.procs.map_or(0, NonZeroUsize::get),

@@ -18,6 +18,8 @@ use std::time::Duration;
 pub(crate) const MAX_PROCS: usize = 1024;
 /// The smallest stack that `RADDLE_STACK` may ask for: std's own panic code must fit in it.
 pub(crate) const MIN_STACK: usize = 16 << 10;
+/// The largest percentage that `RADDLE_GC` may ask for: a heap of a thousand times what is live.
+pub(crate) const MAX_GC_PERCENT: u32 = 100_000;
 /// The largest stack that `RADDLE_STACK` may ask for; a single goroutine may have more, by `Builder::stack_size`.
 pub(crate) const MAX_STACK: usize = 1 << 30;
 
@@ -31,8 +33,19 @@ pub(crate) struct Flags {
     pub(crate) procs: Option<NonZeroUsize>,
     /// `RADDLE_STACK`: bytes of stack for a goroutine that asked for none. None: the scheduler's own choice.
     pub(crate) stack_bytes: Option<NonZeroUsize>,
+    /// `RADDLE_GC`. None: the collector's own choice.
+    pub(crate) gc: Option<GcFlag>,
     /// `RADDLE_DEBUG`.
     pub(crate) debug: DebugFlags,
+}
+
+/// `RADDLE_GC`: when to collect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GcFlag {
+    /// `off`: only when the program asks for it, by a call or a memory limit.
+    Off,
+    /// When the heap has grown by so many percent of what is live.
+    Percent(NonZeroU32),
 }
 
 /// `RADDLE_DEBUG`: a comma-separated list of switches for the people who work on the runtime.
@@ -50,6 +63,10 @@ pub(crate) struct DebugFlags {
     pub(crate) seed: Option<u64>,
     /// `yield=N`: yield at about every Nth call of the runtime.
     pub(crate) yield_every: Option<NonZeroU32>,
+    /// `gctrace=1`: print a line for each collection.
+    pub(crate) gc_trace: bool,
+    /// `gcstress=N`: collect at every Nth allocation of a collected object, and fill freed memory with a pattern.
+    pub(crate) gc_stress_every: Option<NonZeroU32>,
 }
 
 /// A flag or variable that cannot be obeyed. Displays as one line, without `raddle: ` in front.
@@ -83,6 +100,9 @@ impl Flags {
         }
         if let Some(value) = read("RADDLE_STACK")? {
             flags.stack_bytes = Some(parse_stack(&value)?);
+        }
+        if let Some(value) = read("RADDLE_GC")? {
+            flags.gc = Some(parse_gc(&value)?);
         }
         if let Some(value) = read("RADDLE_DEBUG")? {
             flags.debug = parse_debug(&value)?;
@@ -168,6 +188,21 @@ fn parse_stack(value: &str) -> Result<NonZeroUsize, FlagError> {
     })
 }
 
+fn parse_gc(value: &str) -> Result<GcFlag, FlagError> {
+    if value == "off" {
+        return Ok(GcFlag::Off);
+    }
+    let percent = value
+        .parse()
+        .ok()
+        .filter(|percent: &NonZeroU32| percent.get() <= MAX_GC_PERCENT);
+    percent.map(GcFlag::Percent).ok_or_else(|| {
+        FlagError(format!(
+            "RADDLE_GC={value}: must be a percentage from 1 to {MAX_GC_PERCENT}, without a sign, or off"
+        ))
+    })
+}
+
 fn parse_debug(list: &str) -> Result<DebugFlags, FlagError> {
     let mut debug = DebugFlags::default();
     for item in list.split(',').filter(|item| !item.is_empty()) {
@@ -198,10 +233,19 @@ fn parse_debug(list: &str) -> Result<DebugFlags, FlagError> {
             "yield" => {
                 debug.yield_every = Some(number(value).ok_or_else(|| bad("yield=N, at least 1"))?)
             }
+            "gctrace" => match value {
+                Some("0") => debug.gc_trace = false,
+                Some("1") => debug.gc_trace = true,
+                _ => return Err(bad("gctrace=1, or gctrace=0")),
+            },
+            "gcstress" => {
+                debug.gc_stress_every =
+                    Some(number(value).ok_or_else(|| bad("gcstress=N, at least 1"))?);
+            }
             _ => {
                 return Err(FlagError(format!(
                     "RADDLE_DEBUG={list}: unknown key {key:?}; the keys are notls, noguardinstall, nopreempt, \
-                     schedtrace=MS, seed=N and yield=N"
+                     schedtrace=MS, seed=N, yield=N, gctrace=1 and gcstress=N"
                 )));
             }
         }
@@ -375,10 +419,27 @@ mod tests {
     }
 
     #[test]
+    fn gc_is_a_percentage_or_off() {
+        assert_eq!(flags("RADDLE_GC", "off").gc, Some(GcFlag::Off));
+        for percent in [1, 100, MAX_GC_PERCENT] {
+            assert_eq!(
+                flags("RADDLE_GC", &percent.to_string()).gc,
+                NonZeroU32::new(percent).map(GcFlag::Percent)
+            );
+        }
+        assert_eq!(flags("RADDLE_GC", "").gc, None);
+        for bad in ["banana", "0", "100001", "-1", "50%", "1.5", "OFF", " off"] {
+            let message =
+                format!("RADDLE_GC={bad}: must be a percentage from 1 to 100000, without a sign, or off");
+            assert_eq!(error("RADDLE_GC", bad), message);
+        }
+    }
+
+    #[test]
     fn debug_is_a_list() {
         let debug = flags(
             "RADDLE_DEBUG",
-            "notls,seed=18446744073709551615,,yield=7,schedtrace=250,",
+            "notls,seed=18446744073709551615,,yield=7,schedtrace=250,gctrace=1,gcstress=9,",
         )
         .debug;
         let expected = DebugFlags {
@@ -386,6 +447,8 @@ mod tests {
             sched_trace: Some(Duration::from_millis(250)),
             seed: Some(u64::MAX),
             yield_every: NonZeroU32::new(7),
+            gc_trace: true,
+            gc_stress_every: NonZeroU32::new(9),
             ..DebugFlags::default()
         };
         assert_eq!(debug, expected);
@@ -395,8 +458,8 @@ mod tests {
 
     #[test]
     fn debug_says_which_item_is_wrong_and_what_is_right() {
-        let message = error("RADDLE_DEBUG", "notls,gctrace=1");
-        let start = "RADDLE_DEBUG=notls,gctrace=1: unknown key \"gctrace\"; the keys are notls,";
+        let message = error("RADDLE_DEBUG", "notls,trace=1");
+        let start = "RADDLE_DEBUG=notls,trace=1: unknown key \"trace\"; the keys are notls,";
         assert!(message.starts_with(start), "{message}");
         for (item, hint) in [
             ("notls=1", "write notls alone"),
@@ -405,6 +468,10 @@ mod tests {
             ("yield=0", "at least 1"),
             ("schedtrace=0", "write schedtrace=MS"),
             ("schedtrace=1s", "milliseconds"),
+            ("gctrace", "write gctrace=1"),
+            ("gctrace=2", "write gctrace=1"),
+            ("gcstress", "write gcstress=N"),
+            ("gcstress=0", "at least 1"),
         ] {
             let message = error("RADDLE_DEBUG", item);
             assert!(

@@ -207,6 +207,27 @@ where
     unsafe { spawn_with(f, (), options) }
 }
 
+/// Starts a goroutine of the runtime's own: it keeps no program alive, and no count or report of the program's goroutines has
+/// it. It has a main goroutine's stack, for code of the program's that it may run.
+///
+/// # Panics
+///
+/// If no stack can be had.
+#[track_caller]
+pub(crate) fn spawn_system(name: &str, body: fn()) {
+    let options = SpawnOptions {
+        name: Some(name.into()),
+        stack_size: MAIN_STACK_BYTES,
+        at: Location::caller(),
+        race: None,
+        system: true,
+    };
+    // SAFETY: everything is 'static.
+    if let Err(error) = unsafe { spawn_with(body, (), options) } {
+        panic!("cannot start the {name} goroutine: {error}");
+    }
+}
+
 /// What moves to the new stack.
 struct Body<F, T, L> {
     f: F,

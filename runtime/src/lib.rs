@@ -3,6 +3,7 @@
 mod args;
 mod boot;
 mod flags;
+pub mod gc;
 mod goroutine;
 mod join;
 mod panic;
@@ -21,8 +22,14 @@ pub use boot::{procs, run, set_procs};
 pub use boot::{rt_main, rt_test};
 pub use goroutine::{Builder, Goroutine, current, exit, go};
 pub use join::{JoinError, JoinHandle};
+pub use raddle_alloc::Heap;
 pub use raddle_chan as chan;
 pub use raddle_chan::{select, select_biased};
 pub use raddle_macros::{main, test};
 pub use raddle_sched::{blocking, lock_os_thread, num_goroutines, unlock_os_thread, yield_now};
 pub use scope::{Scope, ScopedJoinHandle, scope};
+
+/// The allocator of the whole program: see the feature `global-allocator` in `Cargo.toml`.
+#[cfg(feature = "global-allocator")]
+#[global_allocator]
+static HEAP: Heap = Heap;

@@ -39,6 +39,8 @@ pub enum WaitReason {
     ScopeJoin,
     /// A network descriptor.
     Net,
+    /// Work for a goroutine of the runtime's own.
+    Background,
 }
 
 impl WaitReason {
@@ -63,6 +65,7 @@ impl WaitReason {
             Self::Join => "join",
             Self::ScopeJoin => "scope join",
             Self::Net => "network",
+            Self::Background => "work",
         }
     }
 }

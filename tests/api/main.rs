@@ -9,7 +9,9 @@
 //! whole suite that way.
 
 mod channels;
+mod destructors;
 mod exclusion;
+mod gc;
 mod goroutines;
 mod scheduling;
 mod select;
@@ -226,5 +228,48 @@ suite! {
         os_threads_start_and_join_goroutines
         os_threads_select_and_sleep
         os_threads_wait_in_wait_groups
+    ]
+    gc [
+        a_handle_leads_to_its_value
+        values_with_destructors_are_aligned_too
+        handles_behave_as_their_values
+        a_value_that_is_not_send_stays_with_its_maker
+        slices_hold_their_values
+        empty_slices_are_no_object
+        an_impossible_size_panics
+        a_panic_half_way_drops_what_was_made
+        weak_pointers_keep_nothing_alive
+        a_value_may_know_itself
+        atomic_places_change_hands
+        a_lock_free_stack_loses_nothing
+        what_is_reached_stays
+        the_middle_of_a_value_is_enough
+        statics_and_thread_locals_keep_alive
+        parked_goroutines_keep_alive
+        os_threads_keep_alive
+        c_threads_keep_alive
+        memory_of_c_keeps_alive_as_a_root
+        cycles_go
+        a_long_list_is_marked_and_goes
+        a_tight_loop_stays_bounded
+        channels_carry_handles
+        collections_asked_for_at_once_all_come_back
+        collections_meet_a_change_of_procs
+        control_says_what_was_set
+        values_may_hold_what_is_not_scanned
+    ]
+    destructors [
+        a_lost_value_is_dropped_once
+        slices_drop_every_value
+        it_runs_on_the_finalizer_goroutine
+        an_object_goes_before_those_it_reaches
+        cycles_are_dropped_too
+        a_value_that_holds_itself_is_gone_for_its_own_destructor
+        a_panic_does_not_stop_the_others
+        weak_pointers_are_empty_before_it_runs
+        it_may_save_what_it_reaches
+        it_may_do_what_goroutines_do
+        exit_in_one_does_not_stop_the_others
+        what_was_done_with_a_value_comes_before
     ]
 }

@@ -1,0 +1,151 @@
+//! The life of a value with a destructor, as the word in its header tells it.
+//!
+//! # States
+//!
+//! | state | meaning | left by |
+//! | --- | --- | --- |
+//! | `INITIALISING` | values are being made; never finalized | their maker: to `LIVE`, or to `DROPPED` if it panics |
+//! | `LIVE` | handles may be followed | the collector, with the world stopped, when nothing reaches the object: to `QUEUED` |
+//! | `QUEUED` | it waits for the finalizer goroutine | that goroutine: to `DROPPED`; or whoever follows a handle: back to `LIVE` |
+//! | `DROPPED` | its drop has begun | nobody; the memory goes in a later cycle |
+//!
+//! # Invariants
+//!
+//! 1. A value is dropped only by who moved the state from `QUEUED` to `DROPPED`; that is one.
+//! 2. When an object becomes `QUEUED`, no reference to its value exists, since every reference is an address in the object.
+//!    One that is made later moves the state to `LIVE` first, or finds it `LIVE`, or is refused. So at the step to `DROPPED` there is
+//!    no reference, and there will be none: the drop has the value to itself.
+//! 3. The object of a queue stays reachable, whatever its state has become, until the finalizer goroutine takes it off; it is
+//!    never in the queue twice.
+//!
+//! # Memory ordering
+//!
+//! All relaxed: the decision between a drop and a rescue is the order of two steps on one word. What was done with the value
+//! before it was lost comes before the drop by the stop of the world; a rescuer got its handle from the finalizer goroutine
+//! by other means, which order them.
+//!
+//! # Why not
+//!
+//! - *A rescued object is dropped all the same, and its handles panic*: a reference from before the drop would dangle. A
+//!   handle in a static gives such references in safe code.
+//! - *Handles to a queued object panic*: then no destructor could use what its fields lead to, if that has a
+//!   destructor too.
+
+use std::mem::needs_drop;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicPtr, AtomicU32};
+
+use raddle_alloc::gc::{Header, state};
+
+use super::place::Place;
+
+/// The header of an object with `len` values of type `T`.
+pub(super) fn header<T>(len: usize, state: u32) -> Header {
+    Header {
+        drop: drop_values::<T>,
+        state: AtomicU32::new(state),
+        len,
+        next: AtomicPtr::new(ptr::null_mut()),
+    }
+}
+
+/// Drops the values of an object: `Header::drop`.
+///
+/// # Safety
+///
+/// The header is of an object with values of type `T`, and the caller has them to itself, by invariant 1.
+unsafe fn drop_values<T>(header: *mut Header) {
+    // SAFETY: the header is there as long as the object.
+    let len = unsafe { (*header).len };
+    // SAFETY: the values lie this far behind it, in the same object.
+    let first = unsafe { header.byte_add(Place::<T>::OFFSET) }.cast::<T>();
+    // SAFETY: they were all made, and by the contract nobody else has them.
+    unsafe { ptr::slice_from_raw_parts_mut(first, len).drop_in_place() };
+}
+
+/// Panics if the value at `value` has been dropped; saves it if it was about to be.
+///
+/// # Safety
+///
+/// `value` is the address of the first value of a collected object with `T`s.
+#[inline(always)]
+#[track_caller]
+pub(super) unsafe fn check<T>(value: NonNull<T>) {
+    if needs_drop::<T>() {
+        // SAFETY: by the contract.
+        let header = unsafe { Place::<T>::header_of(value) };
+        if header.state.load(Relaxed) != state::LIVE && !rescue(header) {
+            dropped();
+        }
+    }
+}
+
+/// Whether the value at `value` may be used; saves it if it was about to be dropped.
+///
+/// # Safety
+///
+/// As [`check`].
+#[inline]
+pub(super) unsafe fn is_there<T>(value: NonNull<T>) -> bool {
+    if !needs_drop::<T>() {
+        return true;
+    }
+    // SAFETY: by the contract.
+    let header = unsafe { Place::<T>::header_of(value) };
+    header.state.load(Relaxed) == state::LIVE || rescue(header)
+}
+
+/// Saves the object from its drop. Returns whether that was in time.
+#[cold]
+fn rescue(header: &Header) -> bool {
+    let step = |from, to| header.state.compare_exchange(from, to, Relaxed, Relaxed);
+    matches!(
+        step(state::QUEUED, state::LIVE),
+        Ok(_) | Err(state::LIVE)
+    )
+}
+
+#[cold]
+#[inline(never)]
+#[track_caller]
+fn dropped() -> ! {
+    panic!(
+        "this collected value has been dropped: nothing but other garbage reached it. A destructor in a cycle asks \
+         Gc::get first"
+    )
+}
+
+/// Takes an object off the queue for its drop; false if it was saved, and is not to be dropped.
+pub(super) fn begin_drop(header: &Header) -> bool {
+    header
+        .state
+        .compare_exchange(state::QUEUED, state::DROPPED, Relaxed, Relaxed)
+        .is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_state(state: u32) -> Header {
+        header::<String>(1, state)
+    }
+
+    #[test]
+    fn a_queued_object_is_dropped_or_saved() {
+        let h = with_state(state::QUEUED);
+        assert!(begin_drop(&h) && !begin_drop(&h));
+        assert!(!rescue(&h));
+
+        let h = with_state(state::QUEUED);
+        assert!(rescue(&h) && rescue(&h));
+        assert!(!begin_drop(&h));
+    }
+
+    #[test]
+    fn one_that_is_being_made_is_not_there() {
+        let h = with_state(state::INITIALISING);
+        assert!(!rescue(&h) && !begin_drop(&h));
+    }
+}

@@ -1,0 +1,87 @@
+//! Collected memory: values that nobody owns and nobody frees.
+//!
+//! A [`Gc<T>`] is a pointer that may be copied freely, to other goroutines and threads too. The value lives as long as
+//! something reaches it, cycles notwithstanding; then the collector takes the memory back. [`Slice<T>`] is the same for many
+//! values in a row, [`Weak<T>`] does not keep its value alive, and [`Atomic<T>`] is a place for a pointer that changes.
+//!
+//! ```
+//! use raddle::gc::{Atomic, Gc};
+//! use std::sync::atomic::Ordering::SeqCst;
+//!
+//! struct Node {
+//!     name: &'static str,
+//!     next: Atomic<Node>,
+//! }
+//!
+//! let node = |name| Gc::new(Node { name, next: Atomic::null() });
+//! let (a, b) = (node("a"), node("b"));
+//! a.next.store(Some(b), SeqCst);
+//! b.next.store(Some(a), SeqCst); // a cycle: no harm done
+//! assert_eq!(a.next.load(SeqCst).unwrap().name, "b");
+//! ```
+//!
+//! # What keeps a value alive
+//!
+//! A word that looks like an address in the object, its middle included, wherever a Rust program can keep a pointer: stacks
+//! and registers of all threads and goroutines, thread-locals, statics, the memory of `Box`, `Vec` and all that uses Rust's
+//! global allocator, and collected objects that are themselves reached. The collector looks at memory without knowing types:
+//! now and then a number that happens to look like an address keeps something alive for longer.
+//!
+//! It does not see
+//! - handles in memory that it does not know, such as C's `malloc` or `mmap`: [`add_root`] makes it known;
+//! - handles at addresses that are not multiples of eight, as a `repr(packed)` type may have them;
+//! - addresses that code has hidden, by arithmetic or in a file.
+//!
+//! Memory of `Box`, `Vec` and the like is never taken back by the collector, only by its owner, and what lies in it counts as
+//! reached. So a cycle that runs *through* one, such as a `Gc<Node>` whose node has a `Vec<Gc<Node>>`, stays for ever. Use a
+//! [`Slice`], an [`Atomic`], or a lock that holds the handle in place.
+//!
+//! # Values with a destructor
+//!
+//! A value whose type has a destructor is dropped once, on the *finalizer goroutine*, some time after the collector has found
+//! that nothing reaches it; the memory goes in a later cycle. That is why [`Gc::new`] asks for `Send`. When the program ends,
+//! values that are still there are not dropped.
+//!
+//! - An object is dropped before those that it reaches: a destructor finds whole what its fields lead to.
+//! - Objects of a cycle are dropped in any order. Who follows a handle to one that has been dropped panics; [`Gc::get`] tells.
+//! - A destructor that follows a handle to another object that waits to be dropped saves it from that, for this time: it
+//!   will be dropped when it is found unreachable again. So a destructor may store such a handle where others reach it.
+//!   It cannot save its own object.
+//! - A panic in a destructor is reported on standard error, and the others go on. One that never returns keeps the others
+//!   waiting for ever.
+//!
+//! # Happens-before
+//!
+//! What was done with a value by whoever had a handle happens before its destructor. A handle itself orders nothing:
+//! pass it as you pass any pointer, through channels, locks and atomics.
+//!
+//! # Blocking
+//!
+//! An allocation may have to wait for a collection; that blocks the thread, for milliseconds, as the world stands still anyway.
+//!
+//! # Control
+//!
+//! `RADDLE_GC=percent|off` and [`set_percent`] say how much the heap may grow between two collections, [`set_memory_limit`]
+//! how large it should get; [`collect`] collects now, [`stats`] counts, `RADDLE_DEBUG=gctrace=1` prints a line per cycle.
+
+mod atomic;
+mod background;
+mod control;
+mod finalize;
+mod handle;
+mod handle_traits;
+mod no_pointers;
+mod place;
+mod slice;
+mod slice_traits;
+mod weak;
+
+pub use atomic::Atomic;
+pub use control::{
+    LimitBelowLive, Stats, add_root, collect, keep_alive, remove_root, set_memory_limit,
+    set_percent, stats,
+};
+pub use handle::Gc;
+pub use no_pointers::NoPointers;
+pub use slice::Slice;
+pub use weak::Weak;
