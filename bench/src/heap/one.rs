@@ -1,13 +1,11 @@
 //! What one thread pays. An operation is a malloc and a free, or a realloc.
 
-use std::hint::black_box;
-
 use crate::block::{Block, Random};
 
 /// Allocates 64 bytes and frees them, again and again.
 pub fn malloc_free_64(n: usize) {
     for _ in 0..n {
-        drop(Block::new(black_box(64)));
+        drop(Block::new(64));
     }
 }
 
@@ -25,7 +23,7 @@ pub fn malloc_free_mixed(n: usize) {
 pub fn burst(n: usize) {
     let mut blocks = Vec::with_capacity(1000);
     for i in 0..n {
-        blocks.push(Block::new(black_box(64)));
+        blocks.push(Block::new(64));
         if blocks.len() == 1000 || i + 1 == n {
             blocks.clear();
         }
