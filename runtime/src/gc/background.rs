@@ -97,6 +97,7 @@ fn run_destructors() {
         while let Some(header) = gc::next_finalizable() {
             run_destructor(header);
         }
+        finalize::queue_is_empty();
         FINALIZER.wait();
     }
 }
