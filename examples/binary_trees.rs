@@ -34,7 +34,9 @@ fn main() -> ExitCode {
         None => MIN_DEPTH + 2,
         Some((Ok(depth), _)) if depth <= MAX_DEPTH => depth.max(MIN_DEPTH + 2),
         Some((_, arg)) => {
-            eprintln!("binary_trees: {arg:?} is no depth: it must be a whole number from 0 to {MAX_DEPTH}");
+            eprintln!(
+                "binary_trees: {arg:?} is no depth: it must be a whole number from 0 to {MAX_DEPTH}"
+            );
             return ExitCode::from(2);
         }
     };
@@ -49,7 +51,10 @@ fn main() -> ExitCode {
     for line in lines {
         println!("{}", line.join().unwrap());
     }
-    println!("long lived tree of depth {depth}\t check: {}", long_lived.check());
+    println!(
+        "long lived tree of depth {depth}\t check: {}",
+        long_lived.check()
+    );
     ExitCode::SUCCESS
 }
 

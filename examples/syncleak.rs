@@ -33,7 +33,9 @@ pub(crate) fn main() -> ExitCode {
         Ok(iterations) => iterations,
         Err(error) => {
             eprintln!("syncleak: {error}");
-            eprintln!("usage: syncleak [--race] ITERATIONS, of each of the {GOROUTINES} goroutines");
+            eprintln!(
+                "usage: syncleak [--race] ITERATIONS, of each of the {GOROUTINES} goroutines"
+            );
             return ExitCode::from(2);
         }
     };

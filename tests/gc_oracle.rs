@@ -116,7 +116,11 @@ impl Object {
     #[track_caller]
     fn check(&self) {
         assert_eq!(self.canary, canary(self.id), "object {}", self.id);
-        assert!(!DROPPED[self.id].load(Acquire), "object {} was dropped", self.id);
+        assert!(
+            !DROPPED[self.id].load(Acquire),
+            "object {} was dropped",
+            self.id
+        );
     }
 
     fn link(&self, link: usize) -> Option<Handle> {
@@ -242,7 +246,12 @@ impl World {
         let reached = self.reachable();
         let mut seen = HashMap::new();
         let mut open: Vec<Handle> = self.roots.iter().flatten().copied().collect();
-        assert!(self.roots.iter().map(|r| r.map(|r| r.object().id)).eq(self.root_ids));
+        assert!(
+            self.roots
+                .iter()
+                .map(|r| r.map(|r| r.object().id))
+                .eq(self.root_ids)
+        );
         while let Some(handle) = open.pop() {
             let object = handle.object();
             object.check();
@@ -263,7 +272,9 @@ impl World {
         let expected = reached.iter().filter(|reached| **reached).count();
         assert_eq!(seen.len(), expected);
         for (id, weak) in self.weak.iter().enumerate().filter(|(id, _)| reached[*id]) {
-            let there = weak.upgrade().expect("what is reached has not been found lost");
+            let there = weak
+                .upgrade()
+                .expect("what is reached has not been found lost");
             assert_eq!(there.object().id, id);
         }
     }
@@ -281,7 +292,12 @@ impl World {
 }
 
 /// What each goroutine does to the graph.
-fn mutate(world: &Shared, random: &mut Random, budget: usize, ring: &(Sender<Handle>, Receiver<Handle>)) {
+fn mutate(
+    world: &Shared,
+    random: &mut Random,
+    budget: usize,
+    ring: &(Sender<Handle>, Receiver<Handle>),
+) {
     let mut made = 0;
     while made < budget {
         let (a, b) = (random.below(ROOTS), random.below(ROOTS));
@@ -393,7 +409,8 @@ fn play(seed: u64) {
         };
         let mutators: Vec<_> = (0..MUTATORS)
             .map(|_| {
-                let (world, ring, mut random) = (world.clone(), ring.clone(), Random(random.next()));
+                let (world, ring, mut random) =
+                    (world.clone(), ring.clone(), Random(random.next()));
                 let budget = OBJECTS / ROUNDS / MUTATORS;
                 raddle::go(move || mutate(&world, &mut random, budget, &ring))
             })
@@ -424,7 +441,9 @@ fn play(seed: u64) {
 
 /// This program again, as one case.
 fn case(procs: &str, race: &str, debug: &str) {
-    let fixed = env::var("RADDLE_STRESS_SEED").ok().map(|text| text.parse().expect("a number"));
+    let fixed = env::var("RADDLE_STRESS_SEED")
+        .ok()
+        .map(|text| text.parse().expect("a number"));
     let now = || {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         now.expect("it is past 1970").as_nanos() as u64

@@ -189,7 +189,11 @@ fn play(mut random: Random) {
 /// Starts a goroutine, if the budget allows, that does what its own random numbers say.
 fn start(world: &Arc<World>, random: &mut Random) {
     let one_less = |budget: usize| budget.checked_sub(1);
-    if world.budget.fetch_update(Relaxed, Relaxed, one_less).is_err() {
+    if world
+        .budget
+        .fetch_update(Relaxed, Relaxed, one_less)
+        .is_err()
+    {
         return;
     }
     world.everyone.add(1);
@@ -200,7 +204,8 @@ fn start(world: &Arc<World>, random: &mut Random) {
         for _ in 0..random.below(300) {
             step(&world, &mut random, &mut mine);
         }
-        mine.iter().for_each(|message: &Gc<Message>| message.check());
+        mine.iter()
+            .for_each(|message: &Gc<Message>| message.check());
         world.everyone.done();
     };
     if on_thread {

@@ -118,6 +118,9 @@ fn bad_arguments_are_refused() {
             .expect("this program can be run");
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{stderr}");
-        assert!(stderr.contains(text) && stderr.contains("usage:"), "{stderr}");
+        assert!(
+            stderr.contains(text) && stderr.contains("usage:"),
+            "{stderr}"
+        );
     }
 }

@@ -119,7 +119,7 @@ unsafe impl GlobalAlloc for Heap {
         // SAFETY: the caller's contract: rounded up to the alignment it does not overflow.
         let new = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
         if resize_in_place(object, layout, new) {
-            if is_watched() {
+            if raddle_race::enabled() {
                 raddle_race::malloc(object.addr(), new_size, Pc::NONE);
             }
             return object;

@@ -429,8 +429,9 @@ mod tests {
         }
         assert_eq!(flags("RADDLE_GC", "").gc, None);
         for bad in ["banana", "0", "100001", "-1", "50%", "1.5", "OFF", " off"] {
-            let message =
-                format!("RADDLE_GC={bad}: must be a percentage from 1 to 100000, without a sign, or off");
+            let message = format!(
+                "RADDLE_GC={bad}: must be a percentage from 1 to 100000, without a sign, or off"
+            );
             assert_eq!(error("RADDLE_GC", bad), message);
         }
     }

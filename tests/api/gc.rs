@@ -254,8 +254,15 @@ pub(crate) fn atomic_places_change_hands() {
     assert!(place.load(Acquire).is_none());
     place.store(Some(a), Release);
     assert_eq!(place.swap(Some(b), AcqRel), Some(a));
-    assert!(place.compare_exchange(Some(a), None, SeqCst, Relaxed).is_err());
-    assert_eq!(place.compare_exchange(Some(b), Some(a), Relaxed, Relaxed), Ok(Some(b)));
+    assert!(
+        place
+            .compare_exchange(Some(a), None, SeqCst, Relaxed)
+            .is_err()
+    );
+    assert_eq!(
+        place.compare_exchange(Some(b), Some(a), Relaxed, Relaxed),
+        Ok(Some(b))
+    );
     let equal = Gc::new(1);
     assert_eq!(
         place.compare_exchange(Some(equal), None, AcqRel, Acquire),
@@ -277,9 +284,12 @@ pub(crate) fn a_lock_free_stack_loses_nothing() {
     const EACH: usize = 2000;
     let push = |value| {
         let mut below = TOP.load(Relaxed);
-        while let Err(now) =
-            TOP.compare_exchange(below, Some(Gc::new(Node { value, below })), Relaxed, Relaxed)
-        {
+        while let Err(now) = TOP.compare_exchange(
+            below,
+            Some(Gc::new(Node { value, below })),
+            Relaxed,
+            Relaxed,
+        ) {
             below = now;
         }
     };
@@ -330,7 +340,10 @@ pub(crate) fn what_is_reached_stays() {
     stays(|gc| Mutex::new(Some(gc)), |gc| gc.lock().unwrap()[3]);
     stays(Gc::new, |gc| gc[4]);
     stays(|gc| Slice::from([gc; 3]), |gcs| gcs[2][5]);
-    stays(|gc| Gc::new(Atomic::from(gc)), |gc| gc.load(Acquire).unwrap()[6]);
+    stays(
+        |gc| Gc::new(Atomic::from(gc)),
+        |gc| gc.load(Acquire).unwrap()[6],
+    );
     stays(|gc| Gc::new((Box::new(gc), String::new())), |gc| gc.0[7]);
     stays(|gc| Box::new(move || gc[0]), |f| f());
     stays(
@@ -366,7 +379,10 @@ pub(crate) fn statics_and_thread_locals_keep_alive() {
     static SLOT: Atomic<[usize; 8]> = Atomic::null();
     thread_local!(static MINE: Cell<Option<Gc<[usize; 8]>>> = const { Cell::new(None) });
     stays(|gc| drop(ONE.set(gc)), |()| ONE.get().unwrap()[0]);
-    stays(|gc| SLOT.store(Some(gc), Release), |()| SLOT.load(Acquire).unwrap()[1]);
+    stays(
+        |gc| SLOT.store(Some(gc), Release),
+        |()| SLOT.load(Acquire).unwrap()[1],
+    );
     stays(|gc| MINE.set(Some(gc)), |()| MINE.get().unwrap()[2]);
 }
 
@@ -508,9 +524,8 @@ pub(crate) fn a_long_list_is_marked_and_goes() {
         next: Option<Gc<Node>>,
     }
     const LENGTH: usize = 200_000;
-    let first = elsewhere(|| {
-        (0..LENGTH).fold(None, |next, value| Some(Gc::new(Node { value, next })))
-    });
+    let first =
+        elsewhere(|| (0..LENGTH).fold(None, |next, value| Some(Gc::new(Node { value, next }))));
     gc::collect();
     let values = std::iter::successors(first, |node| node.next).map(|node| node.value);
     assert!(values.eq((0..LENGTH).rev()));
@@ -524,7 +539,11 @@ fn resident() -> usize {
 
 pub(crate) fn a_tight_loop_stays_bounded() {
     // Two GiB in all, of which nothing is kept; in race mode a quarter of it.
-    let rounds = if raddle::race::enabled() { 16_000 } else { 64_000 };
+    let rounds = if raddle::race::enabled() {
+        16_000
+    } else {
+        64_000
+    };
     let workers: Vec<_> = (0..4)
         .map(|worker| {
             raddle::go(move || {
@@ -542,7 +561,11 @@ pub(crate) fn a_tight_loop_stays_bounded() {
         .collect();
     let total: usize = workers.into_iter().map(|w| w.join().unwrap()).sum();
     let limit = 64 << 20;
-    let limit = if raddle::race::enabled() { 6 * limit } else { limit };
+    let limit = if raddle::race::enabled() {
+        6 * limit
+    } else {
+        limit
+    };
     let resident = resident();
     assert!(total > 4 * limit || raddle::race::enabled());
     assert!(resident < limit, "{resident} bytes are resident");
@@ -615,7 +638,10 @@ pub(crate) fn control_says_what_was_set() {
     let error = gc::set_memory_limit(Some(1000)).unwrap_err();
     assert!(error.limit == 1000 && error.live > 1000, "{error:?}");
     let text = error.to_string();
-    assert!(text.contains("1000") && text.contains(&error.live.to_string()), "{text}");
+    assert!(
+        text.contains("1000") && text.contains(&error.live.to_string()),
+        "{text}"
+    );
     assert_eq!(gc::set_memory_limit(None).unwrap(), Some(1 << 40));
     gc::keep_alive(&held);
 }

@@ -32,23 +32,27 @@ use super::pacer::{self, Measured};
 use super::queue::POOL;
 use super::stats::{self, Round, Times};
 use super::{config, finalize, mark, sweep, weak};
-use crate::futex::{self, Lock};
+use crate::futex;
 use crate::thread::{busy, this_thread};
 use crate::world::{self, World};
 use crate::{cache, pages};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::*};
+use std::time::Duration;
 
 /// The most threads that mark.
 const MAX_WORKERS: usize = 64;
+/// How long who waits for another to start the coordinator sleeps at most.
+const RETRY: Duration = Duration::from_millis(10);
 /// Stack of a collector's thread, in bytes: its own stack of work is the most of what it needs.
 const STACK_BYTES: usize = 512 << 10;
 
 static REQUESTED: AtomicU32 = AtomicU32::new(0);
 static BEGUN: AtomicU32 = AtomicU32::new(0);
 static DONE: AtomicU32 = AtomicU32::new(0);
-/// The process whose coordinator was started.
-static OWNER: AtomicI32 = AtomicI32::new(0);
-static STARTING: Lock = Lock::new();
+/// The process whose coordinator was started,
+static OWNER: AtomicU32 = AtomicU32::new(0);
+/// and that in which some thread is at it, or 0.
+static STARTING: AtomicU32 = AtomicU32::new(0);
 
 /// Whether `a` comes after `b`; both wrap.
 fn is_after(a: u32, b: u32) -> bool {
@@ -113,22 +117,29 @@ pub(super) fn is_started() -> bool {
     let Some(world) = world::get() else {
         return false;
     };
-    // SAFETY: no preconditions.
-    let process = unsafe { libc::getpid() };
-    if OWNER.load(Acquire) == process {
-        return true;
-    }
-    STARTING.lock();
-    let mut started = OWNER.load(Relaxed) == process;
-    if !started {
-        started = spawn("raddle-gc", move || coordinator(world));
-        if started {
-            OWNER.store(process, Release);
+    let process = std::process::id();
+    loop {
+        let owner = OWNER.load(Acquire); // pairs with the store below
+        if owner == process {
+            return true;
+        }
+        let starting = STARTING.load(Relaxed);
+        if starting == process {
+            futex::wait(&STARTING, process, Some(RETRY));
+            continue;
+        }
+        // Not a lock: after a fork nobody may be there to give it back.
+        let is_ours = STARTING.compare_exchange(starting, process, Relaxed, Relaxed);
+        if is_ours.is_ok() {
+            let started = spawn("raddle-gc", move || coordinator(world));
+            if started {
+                OWNER.store(process, Release);
+            }
+            STARTING.store(0, Relaxed);
+            futex::wake(&STARTING, i32::MAX);
+            return started;
         }
     }
-    // SAFETY: taken above.
-    unsafe { STARTING.unlock() };
-    started
 }
 
 fn spawn(name: &str, f: impl FnOnce() + Send + 'static) -> bool {
@@ -148,13 +159,19 @@ fn enter(world: &dyn World) {
     let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: a place for the set.
     unsafe { libc::sigfillset(all.as_mut_ptr()) };
-    for fault in [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT] {
+    for fault in [
+        libc::SIGSEGV,
+        libc::SIGBUS,
+        libc::SIGILL,
+        libc::SIGFPE,
+        libc::SIGABRT,
+    ] {
         // SAFETY: the set was filled above.
         unsafe { libc::sigdelset(all.as_mut_ptr(), fault) };
     }
     // SAFETY: a set, and no place for the one before.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), std::ptr::null_mut()) };
-    this_thread();
+    let _ = this_thread();
     world.thread_started();
 }
 

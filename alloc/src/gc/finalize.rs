@@ -65,7 +65,9 @@ impl List {
     fn pop(&mut self) -> Option<NonNull<Header>> {
         let first = NonNull::new(self.first)?;
         // SAFETY: in the queue, hence live.
-        let next = unsafe { first.as_ref() }.next.swap(ptr::null_mut(), Relaxed);
+        let next = unsafe { first.as_ref() }
+            .next
+            .swap(ptr::null_mut(), Relaxed);
         self.first = next;
         if next.is_null() {
             self.last = ptr::null_mut();

@@ -241,7 +241,11 @@ pub(crate) fn before_allocation(kind: Kind) {
 #[cold]
 fn stress(kind: Kind) {
     let every = config::stress_every().max(1);
-    if !COUNT.fetch_add(1, Relaxed).wrapping_add(1).is_multiple_of(every) {
+    if !COUNT
+        .fetch_add(1, Relaxed)
+        .wrapping_add(1)
+        .is_multiple_of(every)
+    {
         return;
     }
     match kind {

@@ -342,7 +342,7 @@ mod tests {
 
     #[test]
     fn work_is_packed_in_a_word() {
-        for start in [8, 0x0100_0000_0000, 0x7fff_ffff_fff8] {
+        for start in [8, 0x01d3_0000_0000, 0x7fff_ffff_fff8] {
             for words in [1, 2, 16384] {
                 let work = Work::words(start, words);
                 assert_eq!((work.start(), work.len()), (start, words));

@@ -46,7 +46,9 @@ fn locked<R>(f: impl FnOnce() -> R) -> R {
 /// When there is no memory left to remember it.
 pub unsafe fn add_root(range: Range<usize>) {
     let done = locked(|| {
-        let Some(root) = POOL.take() else { return false };
+        let Some(root) = POOL.take() else {
+            return false;
+        };
         root.start.store(range.start, Relaxed);
         root.end.store(range.end, Relaxed);
         root.next.store(FIRST.load(Relaxed), Relaxed);

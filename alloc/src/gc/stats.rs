@@ -7,7 +7,7 @@
 use super::pacer::{self, Measured};
 use crate::pages;
 use std::fmt::{self, Write};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::*};
+use std::sync::atomic::{AtomicU64, Ordering::*};
 
 /// Classes of pauses in [`Stats::pauses`].
 pub const PAUSE_BUCKETS: usize = 40;
@@ -58,7 +58,6 @@ static SWEEP: AtomicU64 = AtomicU64::new(0);
 static OBJECTS: AtomicU64 = AtomicU64::new(0);
 static BYTES: AtomicU64 = AtomicU64::new(0);
 static FINALIZED: AtomicU64 = AtomicU64::new(0);
-static WORKERS: AtomicUsize = AtomicUsize::new(1);
 
 /// Returns what the collector did.
 ///

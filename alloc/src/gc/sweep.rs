@@ -22,7 +22,7 @@
 
 use super::object::{COLLECTED, Kind};
 use super::{config, stats};
-use crate::class::{LARGE, PAGE};
+use crate::class::LARGE;
 use crate::futex;
 use crate::span::{Span, WORDS};
 use crate::thread::{busy, this_thread};
@@ -35,7 +35,9 @@ static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 /// Marking is over: all collected spans are to be swept. With the world stopped.
 pub(super) fn begin() {
-    let spans: usize = central::collected().map(|central| central.all_unswept()).sum();
+    let spans: usize = central::collected()
+        .map(|central| central.all_unswept())
+        .sum();
     LEFT.store(u32::try_from(spans).unwrap_or(u32::MAX), Release);
 }
 
@@ -135,10 +137,9 @@ pub(crate) fn sweep(span: &'static Span) -> usize {
 fn bury(span: &Span, index: usize) {
     let (start, size) = (span.address_of(index), span.size());
     if raddle_race::enabled() {
-        raddle_race::clear_shadow(start, size);
+        raddle_race::swept(start, size);
     }
     if config::poisons() {
-        let size = if span.is_large() { size.min(PAGE) } else { size };
         // SAFETY: dead: nobody uses it, and its span is ours.
         unsafe { arena::pointer(start).write_bytes(config::POISON, size) };
     }
@@ -151,4 +152,7 @@ fn each_bit(mut bits: u64, mut f: impl FnMut(usize)) {
     }
 }
 
-const _: () = assert!(Kind::Manual as usize == 0, "collected kinds follow the manual one");
+const _: () = assert!(
+    Kind::Manual as usize == 0,
+    "collected kinds follow the manual one"
+);

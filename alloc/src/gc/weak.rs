@@ -42,7 +42,8 @@ fn cell(addr: usize) -> Option<&'static WeakCell> {
 ///
 /// **Blocking**: as [`allocate`](super::allocate).
 pub fn weak_new(target: *mut u8) -> *mut WeakCell {
-    let made = object::allocate(Layout::new::<WeakCell>(), Kind::NoScan, Pc::NONE).cast::<WeakCell>();
+    let made =
+        object::allocate(Layout::new::<WeakCell>(), Kind::NoScan, Pc::NONE).cast::<WeakCell>();
     if made.is_null() {
         return made;
     }

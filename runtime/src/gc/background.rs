@@ -97,6 +97,7 @@ fn run_destructors() {
         while let Some(header) = gc::next_finalizable() {
             run_destructor(header);
         }
+        finalize::queue_is_empty();
         FINALIZER.wait();
     }
 }
@@ -172,7 +173,14 @@ impl Wakeup {
             let mut parked = (self, rt.g());
             let arg = (&raw mut parked).cast();
             // SAFETY: `publish` makes the waiter known to `notify`, which makes it ready once; or does so itself.
-            unsafe { rt.park(WaitReason::Background, Location::caller(), Self::publish, arg) };
+            unsafe {
+                rt.park(
+                    WaitReason::Background,
+                    Location::caller(),
+                    Self::publish,
+                    arg,
+                )
+            };
         }
     }
 

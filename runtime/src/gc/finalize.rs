@@ -5,18 +5,26 @@
 //! | state | meaning | left by |
 //! | --- | --- | --- |
 //! | `INITIALISING` | values are being made; never finalized | their maker: to `LIVE`, or to `DROPPED` if it panics |
-//! | `LIVE` | handles may be followed | the collector, with the world stopped, when nothing reaches the object: to `QUEUED` |
+//! | `LIVE` | handles may be followed | the collector, with the world stopped, when nothing reaches the object: to `QUEUED` or `FIRST` |
 //! | `QUEUED` | it waits for the finalizer goroutine | that goroutine: to `DROPPED`; or whoever follows a handle: back to `LIVE` |
+//! | `FIRST` | as `QUEUED`, and no other that waits leads to it, but in a cycle | as `QUEUED` |
 //! | `DROPPED` | its drop has begun | nobody; the memory goes in a later cycle |
 //!
 //! # Invariants
 //!
-//! 1. A value is dropped only by who moved the state from `QUEUED` to `DROPPED`; that is one.
-//! 2. When an object becomes `QUEUED`, no reference to its value exists, since every reference is an address in the object.
+//! 1. A value is dropped only by who moved the state from `QUEUED` or `FIRST` to `DROPPED`; that is one.
+//! 2. When an object comes to wait, no reference to its value exists, since every reference is an address in the object.
 //!    One that is made later moves the state to `LIVE` first, or finds it `LIVE`, or is refused. So at the step to `DROPPED` there is
 //!    no reference, and there will be none: the drop has the value to itself.
-//! 3. The object of a queue stays reachable, whatever its state has become, until the finalizer goroutine takes it off; it is
+//! 3. An object in the queue stays reachable, whatever its state has become, until the finalizer goroutine takes it off; it is
 //!    never in the queue twice.
+//!
+//! # What is saved
+//!
+//! The queue is in an order in which an object comes before those that it reaches. When a destructor follows a handle to one
+//! that waits, that one is saved, and what *it* reaches must not be dropped either. That may be anything behind it in the
+//! queue but the `FIRST`: so from the first that is saved until the queue is empty, all others go back to `LIVE`, and the
+//! next cycle finds out anew. Where no destructor follows handles, which is the rule, one cycle is enough for all.
 //!
 //! # Memory ordering
 //!
@@ -26,15 +34,17 @@
 //!
 //! # Why not
 //!
-//! - *A rescued object is dropped all the same, and its handles panic*: a reference from before the drop would dangle. A
+//! - *A saved object is dropped all the same, and its handles panic*: a reference from before the drop would dangle. A
 //!   handle in a static gives such references in safe code.
-//! - *Handles to a queued object panic*: then no destructor could use what its fields lead to, if that has a
+//! - *Handles to an object that waits panic*: then no destructor could use what its fields lead to, if that has a
 //!   destructor too.
+//! - *Only what no other leads to waits, as in Go*: a list of a thousand nodes would take a thousand cycles, and any node with a
+//!   `String` has a destructor.
 
 use std::mem::needs_drop;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicPtr, AtomicU32};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32};
 
 use raddle_alloc::gc::{Header, state};
 
@@ -96,14 +106,25 @@ pub(super) unsafe fn is_there<T>(value: NonNull<T>) -> bool {
     header.state.load(Relaxed) == state::LIVE || rescue(header)
 }
 
+/// Whether one was saved since the queue was empty.
+static SAVED: AtomicBool = AtomicBool::new(false);
+
 /// Saves the object from its drop. Returns whether that was in time.
 #[cold]
 fn rescue(header: &Header) -> bool {
-    let step = |from, to| header.state.compare_exchange(from, to, Relaxed, Relaxed);
-    matches!(
-        step(state::QUEUED, state::LIVE),
-        Ok(_) | Err(state::LIVE)
-    )
+    let mut now = header.state.load(Relaxed);
+    while let state::QUEUED | state::FIRST = now {
+        // Before the step: by the time others see that one is saved, this is seen too.
+        SAVED.store(true, Relaxed);
+        match header
+            .state
+            .compare_exchange(now, state::LIVE, Relaxed, Relaxed)
+        {
+            Ok(_) => return true,
+            Err(other) => now = other,
+        }
+    }
+    now == state::LIVE
 }
 
 #[cold]
@@ -116,12 +137,29 @@ fn dropped() -> ! {
     )
 }
 
-/// Takes an object off the queue for its drop; false if it was saved, and is not to be dropped.
+/// Takes the value of an object that came out of the queue for its drop. False: it is not to be dropped, for now.
 pub(super) fn begin_drop(header: &Header) -> bool {
-    header
-        .state
-        .compare_exchange(state::QUEUED, state::DROPPED, Relaxed, Relaxed)
-        .is_ok()
+    let postponed = SAVED.load(Relaxed);
+    let step = |from, to| {
+        header
+            .state
+            .compare_exchange(from, to, Relaxed, Relaxed)
+            .is_ok()
+    };
+    if step(state::FIRST, state::DROPPED) {
+        return true;
+    }
+    let to = if postponed {
+        state::LIVE
+    } else {
+        state::DROPPED
+    };
+    step(state::QUEUED, to) && !postponed
+}
+
+/// The queue is empty: whoever waits from now on was found by a cycle that knows what was saved.
+pub(super) fn queue_is_empty() {
+    SAVED.store(false, Relaxed);
 }
 
 #[cfg(test)]
@@ -132,19 +170,31 @@ mod tests {
         header::<String>(1, state)
     }
 
-    #[test]
-    fn a_queued_object_is_dropped_or_saved() {
-        let h = with_state(state::QUEUED);
-        assert!(begin_drop(&h) && !begin_drop(&h));
-        assert!(!rescue(&h));
-
-        let h = with_state(state::QUEUED);
-        assert!(rescue(&h) && rescue(&h));
-        assert!(!begin_drop(&h));
+    fn state_of(header: &Header) -> u32 {
+        header.state.load(Relaxed)
     }
 
+    /// One test: there is one `SAVED`.
     #[test]
-    fn one_that_is_being_made_is_not_there() {
+    fn an_object_that_waits_is_dropped_saved_or_postponed() {
+        for waits in [state::QUEUED, state::FIRST] {
+            let h = with_state(waits);
+            assert!(begin_drop(&h) && !begin_drop(&h));
+            assert!(!rescue(&h) && state_of(&h) == state::DROPPED);
+        }
+        let (queued, first) = (with_state(state::QUEUED), with_state(state::FIRST));
+        let saved = with_state(state::QUEUED);
+        assert!(rescue(&saved) && rescue(&saved) && state_of(&saved) == state::LIVE);
+        assert!(!begin_drop(&saved));
+        assert!(
+            !begin_drop(&queued) && state_of(&queued) == state::LIVE,
+            "the saved one may lead to it"
+        );
+        assert!(begin_drop(&first), "nothing leads to it");
+
+        queue_is_empty();
+        assert!(begin_drop(&with_state(state::QUEUED)));
+
         let h = with_state(state::INITIALISING);
         assert!(!rescue(&h) && !begin_drop(&h));
     }

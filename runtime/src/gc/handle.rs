@@ -14,10 +14,10 @@ use std::ptr::NonNull;
 
 use raddle_alloc::gc::{Header, Kind, state};
 
+use super::finalize;
 use super::no_pointers::NoPointers;
 use super::place::{self, Place};
 use super::weak::Weak;
-use super::finalize;
 
 /// A pointer to a collected value: `Copy`, shared by any number of goroutines and threads, never dangling.
 ///

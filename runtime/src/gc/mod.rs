@@ -44,9 +44,9 @@
 //!
 //! - An object is dropped before those that it reaches: a destructor finds whole what its fields lead to.
 //! - Objects of a cycle are dropped in any order. Who follows a handle to one that has been dropped panics; [`Gc::get`] tells.
-//! - A destructor that follows a handle to another object that waits to be dropped saves it from that, for this time: it
-//!   will be dropped when it is found unreachable again. So a destructor may store such a handle where others reach it.
-//!   It cannot save its own object.
+//! - A destructor that follows a handle to another object that waits to be dropped saves it, and what it leads to, for this time:
+//!   they will be dropped when they are found unreachable again. So a destructor may follow a handle and then store it where
+//!   others reach it. A handle that it passes on without following saves nothing, and it cannot save its own object.
 //! - A panic in a destructor is reported on standard error, and the others go on. One that never returns keeps the others
 //!   waiting for ever.
 //!

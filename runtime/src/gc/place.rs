@@ -94,11 +94,7 @@ impl<T> Place<T> {
 
 /// Gets an object. The contents are undefined.
 #[inline]
-pub(super) fn allocate(
-    layout: Layout,
-    kind: Kind,
-    at: &'static Location<'static>,
-) -> NonNull<u8> {
+pub(super) fn allocate(layout: Layout, kind: Kind, at: &'static Location<'static>) -> NonNull<u8> {
     background::ensure();
     let object = gc::allocate(layout, kind, Pc::at(at));
     NonNull::new(object).unwrap_or_else(|| handle_alloc_error(layout))

@@ -16,9 +16,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use bytemuck::Zeroable;
 use raddle_alloc::gc::{Header, Kind, state};
 
+use super::finalize;
 use super::no_pointers::NoPointers;
 use super::place::{self, Place};
-use super::finalize;
 
 /// A pointer to collected values in a row: what [`Gc`](super::Gc) is for one value. Its length is fixed; it derefs to `[T]`.
 ///

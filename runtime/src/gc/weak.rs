@@ -119,8 +119,9 @@ impl<T> Weak<T> {
     pub fn ptr_eq(&self, other: &Self) -> bool {
         let target = |weak: &Self| {
             // SAFETY: the cell lives as long as the handle.
-            weak.cell
-                .map_or(ptr::null_mut(), |cell| unsafe { gc::weak_get(cell.as_ptr()) })
+            weak.cell.map_or(ptr::null_mut(), |cell| unsafe {
+                gc::weak_get(cell.as_ptr())
+            })
         };
         self.cell == other.cell || (!target(self).is_null() && target(self) == target(other))
     }
