@@ -20,8 +20,8 @@
 //! published.
 
 use crate::bind::Stack;
-use crate::parked::Parked;
 use crate::m::M;
+use crate::parked::Parked;
 use crate::rt::{Rt, UnlockFn};
 use crate::stack::CoStack;
 pub(crate) use crate::state::State;

@@ -49,8 +49,8 @@ pub use spawn::{
     SpawnOptions, Task, current_goroutine, current_proc_ctx, goroutine_exists, goroutine_name,
     num_goroutines,
 };
-pub use stop::world;
 pub use stack::{StackError, StackStats, stats as stack_stats};
+pub use stop::world;
 pub use sys::{Lock, now_ns};
 pub use timer::{Timer, TimerFn, sleep_ns, sleep_until_ns};
 pub use tls::TlsMode;

@@ -116,7 +116,13 @@ fn all_but_faults() -> libc::sigset_t {
     let mut set = empty();
     // SAFETY: an initialised set.
     unsafe { libc::sigfillset(&mut set) };
-    for signal in [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP] {
+    for signal in [
+        libc::SIGSEGV,
+        libc::SIGBUS,
+        libc::SIGILL,
+        libc::SIGFPE,
+        libc::SIGTRAP,
+    ] {
         // SAFETY: as above; a valid signal.
         unsafe { libc::sigdelset(&mut set, signal) };
     }

@@ -50,37 +50,49 @@ extern "C" fn pthread_body(_: *mut c_void) -> *mut c_void {
 
 fn start_workers() {
     for _ in 0..4 {
-        go(counted(|| while step(0) {
-            yield_now();
+        go(counted(|| {
+            while step(0) {
+                yield_now();
+            }
         }));
         // Hogs: their Ps are taken by the same signal.
         go(counted(|| while step(1) {}));
     }
-    go(counted(|| while step(2) {
-        go(counted(|| {
-            step(2);
-        }));
-        yield_now();
+    go(counted(|| {
+        while step(2) {
+            go(counted(|| {
+                step(2);
+            }));
+            yield_now();
+        }
     }));
-    go(counted(|| while step(3) {
-        blocking(|| black_box(std::fs::read("/proc/self/comm").is_ok()));
+    go(counted(|| {
+        while step(3) {
+            blocking(|| black_box(std::fs::read("/proc/self/comm").is_ok()));
+        }
     }));
-    std::thread::spawn(counted(|| while step(4) {
-        let short = std::thread::spawn(|| black_box(step(4)));
-        short.join().expect("it does not panic");
+    std::thread::spawn(counted(|| {
+        while step(4) {
+            let short = std::thread::spawn(|| black_box(step(4)));
+            short.join().expect("it does not panic");
+        }
     }));
-    std::thread::spawn(counted(|| while step(5) {
-        let mut thread = 0;
-        // SAFETY: the body has the type asked for.
-        let error = unsafe {
-            libc::pthread_create(&mut thread, ptr::null(), pthread_body, ptr::null_mut())
-        };
-        assert_eq!(error, 0);
-        // SAFETY: just created, joined once.
-        unsafe { libc::pthread_join(thread, ptr::null_mut()) };
+    std::thread::spawn(counted(|| {
+        while step(5) {
+            let mut thread = 0;
+            // SAFETY: the body has the type asked for.
+            let error = unsafe {
+                libc::pthread_create(&mut thread, ptr::null(), pthread_body, ptr::null_mut())
+            };
+            assert_eq!(error, 0);
+            // SAFETY: just created, joined once.
+            unsafe { libc::pthread_join(thread, ptr::null_mut()) };
+        }
     }));
-    go(counted(|| while step(6) {
-        GATE.wait();
+    go(counted(|| {
+        while step(6) {
+            GATE.wait();
+        }
     }));
     std::thread::spawn(counted(|| {
         while step(7) {

@@ -151,8 +151,7 @@ pub(super) fn end() {
 
 /// Shows every thread that has arrived.
 pub(super) fn each_stopped(mut f: impl FnMut(Stopped)) {
-    let mut at: *const Node =
-        ptr::with_exposed_provenance((HEAD.load(Acquire) & POINTER) as usize);
+    let mut at: *const Node = ptr::with_exposed_provenance((HEAD.load(Acquire) & POINTER) as usize);
     // SAFETY: null, or a node in the frame of a thread that waits there until `end`.
     while let Some(node) = unsafe { at.as_ref() } {
         f(node.thread);
