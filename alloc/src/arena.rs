@@ -5,7 +5,11 @@
 //! | from | to | what |
 //! | --- | --- | --- |
 //! | `0x0080_0000_0000` | + 2 GiB | the table: a pointer to the span for every page of the arena |
-//! | `0x0100_0000_0000` | `0x0300_0000_0000` | the arena: 2 TiB, in chunks of 4 MiB |
+//! | `0x01d3_0000_0000` | `0x0300_0000_0000` | the arena: 1.2 TiB, in chunks of 4 MiB |
+//!
+//! Addresses should look like nothing else, since the collector takes any such word for a pointer. Their upper half is 467 or a little more,
+//! which is no power of two, no sum of bytes that are 0 or 1, and no text: an arena at 1 TiB was found all over arrays of bool and pairs of
+//! small integers.
 //!
 //! Both are mapped as the heap grows: a chunk, and the 4 KiB of the table that serve it. Linux puts nothing there by itself
 //! (programs, mappings and stacks lie above 64 TiB, or below 4 GiB), and the detector's shadow begins at 4 TiB. Where something lies in
@@ -37,9 +41,9 @@ use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::*};
 
 /// The lowest address of the arena.
-pub(crate) const START: usize = 0x0100_0000_0000;
+pub(crate) const START: usize = 0x01d3_0000_0000;
 /// Its length at most, in bytes.
-const MAX_BYTES: usize = 0x0200_0000_0000;
+const MAX_BYTES: usize = 0x0300_0000_0000 - START;
 const TABLE: usize = 0x0080_0000_0000;
 /// What the arena grows by, in bytes: what a page of the table serves.
 pub(crate) const CHUNK: usize = 4 << 20;

@@ -51,6 +51,11 @@ pub(crate) fn collected() -> impl Iterator<Item = &'static Central> {
     CENTRALS[1..].iter().flatten()
 }
 
+/// The centrals of one kind.
+pub(crate) fn of_kind(kind: Kind) -> &'static [Central] {
+    &CENTRALS[kind as usize]
+}
+
 /// What [`Central::refill`] found.
 pub(crate) enum Refill {
     /// So many addresses were written.
@@ -158,20 +163,28 @@ impl Central {
         })
     }
 
-    /// The marking is over: every span of this collected central is to be swept. With the world stopped.
-    pub(crate) fn all_unswept(&self) {
+    /// Shows every span of this collected central that is swept. With the world stopped.
+    pub(crate) fn each_swept(&self, f: impl FnMut(&'static Span)) {
+        self.locked(|lists| lists.partial.iter().chain(lists.full.iter()).for_each(f));
+    }
+
+    /// The marking is over: every span of this collected central is to be swept. Returns how many. With the world stopped.
+    pub(crate) fn all_unswept(&self) -> usize {
         self.locked(|lists| {
             let Lists {
                 partial,
                 full,
                 unswept,
             } = lists;
+            let mut spans = 0;
             for span in partial.iter().chain(full.iter()) {
                 span.set_place(Place::Unswept);
+                spans += 1;
             }
             unswept.append(partial);
             unswept.append(full);
-        });
+            spans
+        })
     }
 
     /// Takes a span to sweep, in place Out.

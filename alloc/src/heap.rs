@@ -119,7 +119,7 @@ unsafe impl GlobalAlloc for Heap {
         // SAFETY: the caller's contract: rounded up to the alignment it does not overflow.
         let new = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
         if resize_in_place(object, layout, new) {
-            if is_watched() {
+            if raddle_race::enabled() {
                 raddle_race::malloc(object.addr(), new_size, Pc::NONE);
             }
             return object;
@@ -164,6 +164,28 @@ fn resize_large(object: *mut u8, size: usize) -> bool {
         pages::shrink(span, pages, crate::now_ns());
         true
     })
+}
+
+/// Allocates a collected object by the fast path, if that can. Its contents are as those of [`allocate`].
+#[inline(always)]
+pub(crate) fn allocate_fast(layout: Layout, kind: Kind) -> Option<*mut u8> {
+    let size = rounded(layout);
+    if size == 0 || !is_small(size, layout.align()) || is_watched() {
+        return None;
+    }
+    let class = class::of_size(size);
+    let thread = current()?;
+    thread.begin();
+    // SAFETY: the thread's own cache, in a busy section.
+    let object = unsafe { thread.cache().pop(kind, class) };
+    thread.end();
+    let at = arena::pointer(object?);
+    let slack = class::TABLE[class].size as usize - layout.size();
+    if slack > 0 && kind != Kind::NoScan {
+        // SAFETY: inside the fresh object.
+        unsafe { at.wrapping_add(layout.size()).write_bytes(0, slack) };
+    }
+    Some(at)
 }
 
 /// Allocates, by the slow path. Null: out of memory. The contents are zeros if `zeroed`, else undefined, and for scanned kinds what
@@ -237,7 +259,9 @@ fn small(kind: Kind, class: usize) -> Option<usize> {
         match step {
             Step::Done(object) => return Some(object),
             Step::Again => {}
-            Step::Sweep(span) => gc::sweep::sweep(span),
+            Step::Sweep(span) => {
+                gc::sweep::sweep(span);
+            }
             Step::OutOfMemory => return None,
         }
     }
@@ -246,7 +270,7 @@ fn small(kind: Kind, class: usize) -> Option<usize> {
 /// A span for one large object.
 fn large(size: usize, align: usize, kind: Kind) -> Option<&'static Span> {
     if kind != Kind::Manual {
-        gc::sweep::make_room(kind, size);
+        gc::sweep::make_room(size);
     }
     busy(this_thread(), || {
         let pages = size.div_ceil(PAGE);

@@ -18,11 +18,13 @@ pub trait World: Sync {
     ///
     /// # Errors
     ///
-    /// A thread cannot be stopped; then all run on.
+    /// A thread cannot be stopped; then all run on. Some block the signal for a moment only (one that starts a process): it is
+    /// worth trying again.
     ///
     /// # Blocking
     ///
-    /// Blocks the OS thread. Only the collector calls it, from one thread.
+    /// Blocks the OS thread. Whoever stopped the world starts it, from the same thread, which takes no signals meanwhile; a
+    /// second caller waits. Whoever waits for the collector meanwhile must be outside busy sections.
     fn stop(&self, collectors: &[i32]) -> Result<(), Unstoppable>;
 
     /// Shows each range of addresses that may hold pointers: registers and stacks of threads and goroutines, thread-local
@@ -38,14 +40,14 @@ pub trait World: Sync {
     /// How many threads may mark at once.
     fn parallelism(&self) -> usize;
 
-    /// The calling thread is one of the collector's, and lives as long as the process.
+    /// The calling thread is one of the collector's, and lives as long as the process. It takes no signals from here on.
     fn thread_started(&self);
 }
 
 /// A thread that blocks the signal by which threads are stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unstoppable {
-    /// Its number, as the kernel has it.
+    /// Its number, as the kernel has it; 0: the threads cannot be listed, for want of `/proc` or of a file descriptor.
     pub tid: i32,
 }
 

@@ -218,7 +218,7 @@ fn an_impossible_size_is_refused() {
 
 #[test]
 fn nothing_is_found_where_nothing_is() {
-    for addr in [0, 1, 0x0100_0000_0000 - 1, 0x0300_0000_0000, usize::MAX] {
+    for addr in [0, 1, 0x01d3_0000_0000 - 1, 0x0300_0000_0000, usize::MAX] {
         assert_eq!(find_object(addr), None);
     }
     let local = 1;

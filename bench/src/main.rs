@@ -15,10 +15,12 @@ mod locking;
 mod meter;
 mod spawning;
 mod timing;
+mod usage;
 
 use std::{env, panic, process};
 
-use crate::meter::{Sample, peak_rss_kib};
+use crate::meter::Sample;
+use crate::usage::peak_rss_kib;
 
 /// A row of the table.
 struct Bench {

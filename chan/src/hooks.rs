@@ -42,7 +42,8 @@ fn inside(tell: impl FnOnce()) {
     tell();
 }
 
-/// Memory begins or ends its life as part of a channel: no accesses, no sync objects.
+/// Memory begins or ends its life as part of a channel: no accesses, no sync objects. Also where the heap announces blocks: a
+/// buffer's memory is the runtime's, not written by who made the channel, and the global allocator may be another.
 #[inline(always)]
 pub(crate) fn new_life(start: *const u8, bytes: usize) {
     if race::enabled() && bytes != 0 {

@@ -21,13 +21,13 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering::*};
 
-use crate::cell::{Cell, FREED, READ};
+use crate::cell::{ATOMIC, Cell, READ};
 use crate::ctx::Ctx;
 use crate::current::current;
 use crate::goroutine::{func_enter, func_exit};
 use crate::report::{self, Access};
 use crate::shadow::{self, CELLS, Granule};
-use crate::{Pc, pages, sync};
+use crate::{Pc, pages};
 
 static EVICTED: AtomicUsize = AtomicUsize::new(0);
 
@@ -37,7 +37,7 @@ pub(crate) fn evicted() -> usize {
 }
 
 /// The bytes of the granule at `granule` that lie in `[addr, end)`.
-fn bytes_in(granule: usize, addr: usize, end: usize) -> u8 {
+pub(crate) fn bytes_in(granule: usize, addr: usize, end: usize) -> u8 {
     let from = addr.max(granule) - granule;
     let to = end.min(granule + 8) - granule;
     (0xffu16 >> (8 - (to - from)) << from) as u8
@@ -69,7 +69,7 @@ pub(crate) fn check(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc: Pc) {
                         remembered = true;
                         c.remember(addr, size, flags, false, pc);
                     }
-                    place(c, Granule::of(granule), new)
+                    place(c, granule, new)
                 }
                 None => compare(c, Granule::of(granule), new, CELLS),
             };
@@ -109,10 +109,14 @@ fn is_known(g: Granule, new: Cell) -> bool {
     zero.0 || one.0 || (!zero.1 && !one.1 && (known(2).0 || known(3).0))
 }
 
-/// Puts the access among the cells and returns a cell that races with it.
-fn place(c: &mut Ctx, g: Granule, new: Cell) -> Option<Cell> {
+/// Puts the access among the cells of the granule at `addr` and returns a cell that races with it.
+pub(crate) fn place(c: &mut Ctx, addr: usize, new: Cell) -> Option<Cell> {
+    let g = Granule::of(addr);
     loop {
         let (i, old) = choose(c, g, new);
+        if i >= 2 {
+            pages::note(addr, pages::DEEP);
+        }
         let merged = if old.is_same_kind(new) {
             new.with_bytes_of(old)
         } else {
@@ -204,6 +208,13 @@ pub fn write_range(addr: usize, size: usize, pc: Pc) {
     event(addr, size, 0, pc);
 }
 
+/// The current goroutine reads any number of bytes at `addr`, among which there may be atomics, which others change
+/// meanwhile: a race with plain writes only.
+#[inline(never)]
+pub fn read_cells(addr: usize, size: usize, pc: Pc) {
+    event(addr, size, READ | ATOMIC, pc);
+}
+
 fn event_within(caller_pc: Pc, addr: usize, size: usize, flags: u64, pc: Pc) {
     func_enter(caller_pc);
     event(addr, size, flags, pc);
@@ -232,91 +243,4 @@ pub fn read_range_pc(addr: usize, size: usize, caller_pc: Pc, pc: Pc) {
 #[inline(never)]
 pub fn write_range_pc(addr: usize, size: usize, caller_pc: Pc, pc: Pc) {
     event_within(caller_pc, addr, size, 0, pc);
-}
-
-/// New heap or data memory exists: maps its shadow.
-///
-/// # Blocking
-/// Three system calls per run of new MiBs, under a spin lock.
-pub fn map_shadow(addr: usize, size: usize) {
-    shadow::map_chunks(addr, size);
-}
-
-/// Makes one access (a cell without bytes) all that is known of `[addr, addr + size)`; without one, nothing is known.
-/// Exact to the byte: what shares a granule with the ends is someone else's.
-fn overwrite(addr: usize, size: usize, access: Option<(&mut Ctx, u64)>) {
-    let end = addr.saturating_add(size);
-    let Some((c, access)) = access else {
-        pages::each_marked(addr, size, pages::CELLS, |granule| {
-            match bytes_in(granule, addr, end) {
-                WHOLE => Granule::of(granule).clear(),
-                bytes => Granule::of(granule).clear_bytes(bytes),
-            }
-        });
-        return;
-    };
-    for granule in (addr & !7..end).step_by(8) {
-        if shadow::is_watched(granule) {
-            pages::note(granule, pages::CELLS);
-            let bytes = bytes_in(granule, addr, end);
-            let cell = Cell(access | u64::from(bytes));
-            if bytes == WHOLE {
-                Granule::of(granule).set_only(cell);
-            } else {
-                Granule::of(granule).clear_bytes(bytes);
-                place(c, Granule::of(granule), cell); // nothing is left there to race with
-            }
-        }
-    }
-}
-
-/// All bytes of a granule.
-const WHOLE: u8 = 0xff;
-
-/// A fresh heap block: as if the current goroutine wrote it, and nobody had touched the memory before.
-///
-/// The place and goroutine are remembered for reports about the block.
-pub fn malloc(addr: usize, size: usize, pc: Pc) {
-    if size == 0 || !shadow::is_watched(addr) {
-        return;
-    }
-    report::forget(addr, size);
-    sync::remove(addr, size);
-    let me = current();
-    let access = me.as_ref().and_then(|ctx| {
-        let c = ctx.get();
-        sync::record_block(addr, size, pc, c.record().goid());
-        let template = c.template().filter(|_| c.watches_accesses())?;
-        c.remember(addr, size, 0, true, pc);
-        Some((c, template))
-    });
-    overwrite(addr, size, access);
-}
-
-/// A heap block is gone: its sync objects return to the current P's cache, and a later access that is not ordered
-/// after this call is a race with the free. Without a current goroutine (the sweeper) the shadow is only cleared.
-///
-/// Earlier accesses are not checked against the free: the last handle of an `Arc` is ordered by its count, which typed
-/// events do not show, and no report may be false.
-pub fn free(addr: usize, size: usize, pc: Pc) {
-    if size == 0 || !shadow::is_watched(addr) {
-        return;
-    }
-    sync::remove(addr, size);
-    let me = current();
-    let access = me.as_ref().and_then(|ctx| {
-        let c = ctx.get();
-        let template = c.template().filter(|_| c.watches_accesses())?;
-        c.remember(addr, size, FREED, false, pc);
-        Some((c, template | FREED))
-    });
-    overwrite(addr, size, access);
-}
-
-/// The memory begins a new life that has nothing to do with the old (a recycled stack): no accesses, no sync objects.
-/// Costs by the pages that have any, not by `size`.
-pub fn clear_shadow(addr: usize, size: usize) {
-    report::forget(addr, size);
-    sync::remove(addr, size);
-    overwrite(addr, size, None);
 }

@@ -9,7 +9,7 @@ use std::panic::Location;
 
 use crate::history::FRAMES;
 use crate::state::{config, host};
-use crate::{Frame, Pc};
+use crate::{Frame, Pc, depot};
 
 /// A stack, innermost first, and the real return addresses where they are known.
 #[derive(Debug)]
@@ -44,12 +44,7 @@ impl Stack {
         for word in shadow.iter().rev() {
             stack.push(Pc::from_bits(*word));
         }
-        (host().current_stack)(&mut |pc| {
-            if let Some(place) = stack.real.get_mut(stack.real_count) {
-                *place = pc;
-                stack.real_count += 1;
-            }
-        });
+        stack.real_count = (host().current_stack)(&mut stack.real);
         stack
     }
 
@@ -87,9 +82,12 @@ pub(crate) fn each(stack: &Stack, with: &mut dyn FnMut(Frame<'_>)) {
     }
 }
 
-/// Calls back with the frames of one place.
+/// Calls back with the frames of one place, or of a whole stack.
 pub(crate) fn one(pc: Pc, with: &mut dyn FnMut(Frame<'_>)) {
-    if let Some(at) = pc.location() {
+    if let Some(entry) = pc.stack_entry() {
+        let (frames, count) = depot::frames(entry);
+        of_allocation(&frames[..count], with);
+    } else if let Some(at) = pc.location() {
         with(of_location(at));
     } else if let Some(address) = pc.code_address() {
         let mut any = false;
@@ -102,6 +100,51 @@ pub(crate) fn one(pc: Pc, with: &mut dyn FnMut(Frame<'_>)) {
                 offset: address,
                 ..Frame::default()
             });
+        }
+    }
+}
+
+/// Code between the program and the heap: the heap itself, and the standard library's containers.
+const PLUMBING: [&str; 9] = [
+    "alloc",
+    "core",
+    "std",
+    "hashbrown",
+    "raddle_alloc",
+    "raddle_chan",
+    "raddle_race",
+    "raddle_sched",
+    "raddle",
+];
+
+/// Whether the function belongs to one of the first `crates` of [`PLUMBING`], or is a compiler-made allocation function.
+fn is_plumbing(function: &str, crates: &[&str]) -> bool {
+    // `<alloc::vec::Vec<T> as core::clone::Clone>::clone` is the type's, `<T as core::convert::Into<U>>::into` the trait's.
+    let path = function.trim_start_matches(['<', '&', '[', '*']);
+    let own = path.split_once("::").map_or(path, |(first, _)| first);
+    let name = own.rsplit([' ', '<']).next().unwrap_or(own);
+    crates.contains(&name)
+        || ["__rust", "__rdl_", "__rg_"]
+            .iter()
+            .any(|p| own.contains(p))
+}
+
+/// Calls back with the frames of an allocation, without the plumbing on top: the program's line comes first. Where all is
+/// plumbing, or nothing has a name, with all frames.
+fn of_allocation(frames: &[Pc], with: &mut dyn FnMut(Frame<'_>)) {
+    let runtime = PLUMBING.len() - 1;
+    for cut in [&PLUMBING[..], &PLUMBING[..runtime], &[]] {
+        let mut on_top = !cut.is_empty();
+        for pc in frames {
+            one(*pc, &mut |frame| {
+                on_top = on_top && frame.function.is_some_and(|f| is_plumbing(f, cut));
+                if !on_top {
+                    with(frame);
+                }
+            });
+        }
+        if !on_top {
+            return;
         }
     }
 }
@@ -159,5 +202,42 @@ fn stripped(frame: Frame<'_>) -> Frame<'_> {
     Frame {
         file: frame.file.map(|f| f.strip_prefix(prefix).unwrap_or(f)),
         ..frame
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_s_own_functions_are_told_from_the_plumbing() {
+        let of = |function| is_plumbing(function, &PLUMBING);
+        for function in [
+            "alloc::vec::Vec<T,A>::push",
+            "<alloc::vec::Vec<T> as core::clone::Clone>::clone",
+            "<raddle_alloc::heap::Heap as core::alloc::global::GlobalAlloc>::alloc",
+            "<T as core::convert::Into<U>>::into",
+            "<&mut I as core::iter::traits::iterator::Iterator>::next",
+            "__rust_alloc",
+            "__rustc::__rust_dealloc",
+            "_RNvCs_7___rustc12___rust_alloc",
+            "hashbrown::raw::RawTable<T,A>::reserve_rehash",
+            "raddle::goroutine::spawn",
+        ] {
+            assert!(of(function), "{function}");
+        }
+        for function in [
+            "app::main",
+            "<app::Tree as core::default::Default>::default",
+            "app::alloc::make",
+            "allocator_of_mine::get",
+            "main",
+        ] {
+            assert!(!of(function), "{function}");
+        }
+        assert!(!is_plumbing(
+            "raddle::sync::tests::x",
+            &PLUMBING[..PLUMBING.len() - 1]
+        ));
     }
 }

@@ -4,7 +4,8 @@
 //! field has a harmless default in [`Host::NONE`], so a test or a tool fills in only what it has.
 //!
 //! # Blocking
-//! `current_proc` is called on event paths, on any thread, also with runtime locks held: it must only read. The rest is
+//! `current_proc` is called on event paths, on any thread, also with runtime locks held: it must only read. `current_stack`
+//! is called where the heap announces a block. The rest is
 //! called while a report is printed, with the report lock held and no current context on the thread: they may allocate
 //! and read files, but may not park a goroutine. They run on the goroutine's own stack, of which the detector uses about
 //! 16 KiB: a symbolizer that needs much more should bring a stack of its own.
@@ -47,14 +48,16 @@ pub struct Host {
     pub current_proc: fn() -> Option<ProcCtx>,
     /// Calls back with each frame of the code address, innermost inlined function first.
     pub symbolize_code: fn(pc: usize, each: EachFrame<'_>),
-    /// The heap block around `addr`.
+    /// The live heap block around `addr`.
     pub find_object: fn(addr: usize) -> Option<Object>,
     /// Calls back with the goroutine's name, when it has one.
     pub goroutine_name: fn(id: u64, with: WithName<'_>),
     /// Whether goroutine `id` still exists; asked about the allocator of a block, whom the detector may have forgotten.
     pub goroutine_running: fn(id: u64) -> bool,
-    /// Calls back with the calling thread's real return addresses, innermost first.
-    pub current_stack: fn(each: &mut dyn FnMut(Pc)),
+    /// The calling thread's real return addresses, innermost first, as many as there is room for; returns how many. Also
+    /// called inside an allocation or free of the program: it must not allocate, nor take a lock that an allocating thread
+    /// may hold.
+    pub current_stack: fn(stack: &mut [Pc]) -> usize,
 }
 
 impl Host {
@@ -65,6 +68,6 @@ impl Host {
         find_object: |_| None,
         goroutine_name: |_, _| {},
         goroutine_running: |_| false,
-        current_stack: |_| {},
+        current_stack: |_| 0,
     };
 }

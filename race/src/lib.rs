@@ -18,7 +18,7 @@
 //! of a few dozen instructions) nor allocates from the heap, makes no happens-before edge, and cannot fail. Addresses
 //! and sizes are in bytes. All may be called with any lock of the runtime held.
 //!
-//! Memory that the program takes into use again must be announced, by [`malloc`], [`free`] or [`clear_shadow`]: what an
+//! Memory that the program takes into use again must be announced, by [`malloc`], [`free`], [`swept`] or [`clear_shadow`]: what an
 //! earlier owner did there is not ordered with the new owner, and would be reported. A signal handler may call
 //! [`enabled`] and [`current`] only: it may have interrupted an event that holds a lock.
 //!
@@ -32,13 +32,15 @@
 //! - after 2^45 releases on a slot it is retired (`slot.rs`).
 //!
 //! # Reading order
-//! `cell`, `shadow`, `access` (what is remembered of memory); `clock`, `slot`, `ctx`, `current`, `goroutine` (who and
+//! `cell`, `shadow`, `access`, `heap` (what is remembered of memory); `clock`, `slot`, `ctx`, `current`, `goroutine` (who and
 //! when); `sync`, `edges`,
-//! `atomic` (order); `history`, `record`, `report` (what is said); `mem`, `proc` (the detector's own memory).
+//! `atomic` (order); `history`, `record`, `report` (what is said); `mem`, `proc`, `depot` (the
+//! detector's own memory).
 //!
 //! # Cost
 //! A goroutine: 2.8 KiB of context, 2 KiB of history once it touches watched memory, a hundred bytes of record. A sync
-//! object: 64 bytes, and 2.6 KiB once something is released there. Shadow: four times the memory *touched*, mapped as
+//! object: 64 bytes, and 2.6 KiB once something is released there. A heap block: 64 bytes, and its stack, which equal ones
+//! share; 32 MiB of stacks at most. Shadow: four times the memory *touched*, mapped as
 //! it comes into use. Everything is recycled; nothing comes from the heap under watch.
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
@@ -50,9 +52,11 @@ mod cell;
 mod clock;
 mod ctx;
 mod current;
+mod depot;
 mod edges;
 mod frames;
 mod goroutine;
+mod heap;
 mod history;
 mod host;
 #[cfg(test)]
@@ -83,8 +87,8 @@ mod testing;
 mod text;
 
 pub use access::{
-    clear_shadow, free, malloc, map_shadow, read, read_pc, read_range, read_range_pc, write,
-    write_pc, write_range, write_range_pc,
+    read, read_cells, read_pc, read_range, read_range_pc, write, write_pc, write_range,
+    write_range_pc,
 };
 pub use atomic::{AtomicOp, atomic, fence};
 pub use ctx::GoCtx;
@@ -97,6 +101,7 @@ pub use goroutine::{
     finalizer_goroutine, func_enter, func_exit, go_end, go_start, go_start_orphan, ignore_begin,
     ignore_end, ignore_sync_begin, ignore_sync_end, set_goid, thread_start,
 };
+pub use heap::{clear_shadow, free, malloc, map_shadow, swept};
 pub use host::{EachFrame, Frame, Host, Object, WithName};
 pub use options::{Format, OptionError, Options};
 pub use pc::Pc;

@@ -3,7 +3,7 @@
 use crate::ctx::GoCtx;
 use crate::goroutine::{go_end, go_start, go_start_orphan, set_goid};
 use crate::testing::{self, fresh_memory, fresh_pc, on, take_races};
-use crate::{acquire, free, malloc, read, release, stats, write};
+use crate::{Pc, acquire, free, malloc, read, release, stats, swept, write};
 
 fn two() -> (testing::Detector, GoCtx, GoCtx) {
     let detector = testing::detector();
@@ -111,6 +111,167 @@ fn the_sweeper_frees_without_a_goroutine() {
 }
 
 #[test]
+fn a_swept_block_is_freed_by_nobody_whoever_sweeps() {
+    let (_d, a, b) = two();
+    let block = fresh_memory(4096);
+    let before = stats().sync_objects;
+    for _ in 0..200 {
+        on(a, || {
+            malloc(block, 4000, fresh_pc());
+            release(block + 808);
+            swept(block, 4000);
+        });
+        assert_eq!(crate::sync::block_at(block), None);
+        on(b, || {
+            write(block, 8, fresh_pc());
+            write(block + 3992, 8, fresh_pc());
+            swept(block, 4000);
+        });
+    }
+    assert!(take_races().is_empty());
+    assert!(
+        stats().sync_objects <= before + 32,
+        "objects are used again"
+    );
+    go_end(a);
+    go_end(b);
+}
+
+#[test]
+fn who_made_a_freed_block_is_known_until_its_memory_is_used_again() {
+    let (_d, a, b) = two();
+    let block = fresh_memory(256);
+    let (made, other) = (fresh_pc(), fresh_pc());
+    let size_and_place = |at| crate::sync::block_at(at).map(|r| (r.size, r.made_at));
+    for size in [8, 5, 64, 100] {
+        on(a, || malloc(block, size, made));
+        on(b, || free(block, size, fresh_pc()));
+        assert_eq!(size_and_place(block), Some((size, made)));
+        on(b, || malloc(block, 32, other));
+        assert_eq!(size_and_place(block), Some((32, other)));
+    }
+    on(b, || free(block, 32, fresh_pc()));
+    on(a, || malloc(block - 16, 64, made));
+    assert_eq!(size_and_place(block), None, "inside a new block");
+    on(a, || {
+        malloc(block + 128, 64, made);
+        release(block + 128);
+        free(block + 128, 64, fresh_pc());
+    });
+    assert_eq!(size_and_place(block + 128), Some((64, made)));
+    on(a, || malloc(block + 128, 64, other));
+    crate::clear_shadow(block + 128, 8);
+    assert_eq!(
+        size_and_place(block + 128),
+        Some((64, other)),
+        "what was in it has ended"
+    );
+    swept(block - 16, 272);
+    go_end(a);
+    go_end(b);
+}
+
+#[test]
+fn a_block_is_marked_to_the_byte() {
+    let (_d, a, b) = two();
+    let memory = fresh_memory(5 << 12).next_multiple_of(1 << 12);
+    for (from, size) in [
+        (0, 4000),
+        (4093, 9),
+        (2, 3),
+        (7, 8192),
+        (4096, 4096),
+        (16, 8),
+        (1, 7),
+        (3, 8),
+    ] {
+        for is_free in [false, true] {
+            crate::clear_shadow(memory, 4 << 12);
+            on(a, || {
+                if is_free {
+                    free(memory + from, size, fresh_pc());
+                } else {
+                    malloc(memory + from, size, fresh_pc());
+                }
+            });
+            let end = from + size;
+            let near = |at: usize| {
+                [
+                    at.saturating_sub(9),
+                    at.saturating_sub(1),
+                    at,
+                    at + 1,
+                    at + 8,
+                ]
+            };
+            let mut said = std::collections::HashSet::new();
+            for at in near(from).into_iter().chain(near(end)) {
+                on(b, || read(memory + at, 1, fresh_pc()));
+                // A granule's race is said once.
+                let is_race = (from..end).contains(&at) && said.insert(at / 8);
+                let expected: Vec<_> = is_race.then_some(memory + at).into_iter().collect();
+                assert_eq!(take_races(), expected, "{from} {size} {at}");
+            }
+        }
+    }
+    crate::clear_shadow(memory, 4 << 12);
+    go_end(a);
+    go_end(b);
+}
+
+#[test]
+fn a_new_block_forgets_the_second_plane_too() {
+    let (_d, a, b) = two();
+    let block = fresh_memory(1 << 14).next_multiple_of(1 << 12);
+    let all: Vec<_> = (0..4)
+        .map(|i| on(a, || go_start(Some(a), 20 + i, fresh_pc())))
+        .collect();
+    let fill = || {
+        for g in &all {
+            on(*g, || read(block + 512, 8, fresh_pc()));
+        }
+    };
+    for begin in [
+        |block| malloc(block, 4000, Pc::code(0x10)),
+        |block| free(block, 8192, Pc::code(0x18)),
+    ] {
+        fill();
+        on(a, || begin(block));
+        on(a, || release(block + 8192));
+        on(b, || {
+            acquire(block + 8192);
+            write(block + 512, 8, fresh_pc());
+        });
+        assert!(take_races().is_empty());
+        swept(block, 8200);
+    }
+    fill();
+    swept(block, 8192);
+    on(b, || write(block + 512, 8, fresh_pc()));
+    assert!(take_races().is_empty());
+    go_end(a);
+    go_end(b);
+    all.into_iter().for_each(go_end);
+}
+
+#[test]
+fn an_allocation_without_a_place_is_where_its_callers_are() {
+    let (_d, a, b) = two();
+    let block = fresh_memory(64);
+    let calls = [fresh_pc(), fresh_pc()];
+    on(a, || {
+        calls.into_iter().for_each(crate::func_enter);
+        malloc(block, 64, Pc::NONE);
+        calls.iter().for_each(|_| crate::func_exit());
+    });
+    let made_at = crate::sync::block_at(block).expect("a block").made_at;
+    let (frames, count) = crate::depot::frames(made_at.stack_entry().expect("a stack"));
+    assert_eq!(frames[..count], [calls[1], calls[0]]);
+    go_end(a);
+    go_end(b);
+}
+
+#[test]
 fn a_cleared_stack_has_no_past() {
     let (_d, a, b) = two();
     let stack = fresh_memory(4096);
@@ -162,8 +323,8 @@ fn a_block_made_again_without_a_free_replaces_the_old() {
     }
     assert_eq!(stats().sync_objects, before);
     on(b, || malloc(block, 32, fresh_pc()));
-    let (size, _, goid) = crate::sync::block_at(block).expect("a block");
-    assert_eq!((size, goid), (32, 2));
+    let record = crate::sync::block_at(block).expect("a block");
+    assert_eq!((record.size, record.goid), (32, 2));
     go_end(a);
     go_end(b);
 }

@@ -1,7 +1,8 @@
 //! Reports for programs: JSON lines, and SARIF 2.1.0.
 //!
 //! A JSON line is one object: `kind`, `accesses` (two: `op`, `address`, `size`, `goroutine`, `name`, `state`, `stack`,
-//! `created`), `block`. A SARIF log begins with the first report and is complete after `fini`.
+//! `created`), and where it lies in a heap block `block` (`address`, `size`, `goroutine`, `stack`: who allocated it; the last
+//! two only where known). A SARIF log begins with the first report and is complete after `fini`.
 
 use std::fmt::{self, Write};
 
@@ -160,19 +161,34 @@ fn sarif(out: &mut Out, report: &Report) -> fmt::Result {
             "{comma}{{\"message\":{{\"text\":\"{}\"}},\"frames\":[",
             side.verb()
         )?;
-        let mut result = Ok(());
-        let mut first = true;
-        frames::each(&side.stack, &mut |frame| {
-            let comma = if std::mem::take(&mut first) { "" } else { "," };
-            result = result
-                .and_then(|()| write!(out, "{comma}{{\"location\":"))
-                .and_then(|()| sarif_location(out, frame))
-                .and_then(|()| out.write_str("}"));
-        });
-        result?;
+        sarif_frames(out, &mut |each| frames::each(&side.stack, each))?;
+        out.write_str("]}")?;
+    }
+    if let Some(block) = report.block {
+        write!(
+            out,
+            ",{{\"message\":{{\"text\":\"block of {} bytes at {:#x}\"}},\"frames\":[",
+            block.size, block.start
+        )?;
+        if let Some((pc, _)) = block.made {
+            sarif_frames(out, &mut |each| frames::one(pc, each))?;
+        }
         out.write_str("]}")?;
     }
     out.write_str("]}")
+}
+
+fn sarif_frames(out: &mut Out, all: Frames<'_>) -> fmt::Result {
+    let mut result = Ok(());
+    let mut first = true;
+    all(&mut |frame| {
+        let comma = if std::mem::take(&mut first) { "" } else { "," };
+        result = result
+            .and_then(|()| write!(out, "{comma}{{\"location\":"))
+            .and_then(|()| sarif_location(out, frame))
+            .and_then(|()| out.write_str("}"));
+    });
+    result
 }
 
 /// The innermost place of a side, as a location; nothing when its stack was lost.

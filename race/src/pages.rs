@@ -2,12 +2,13 @@
 //! or freeing a large block costs by what was touched, not by its size, and touches no shadow that is not there yet.
 //!
 //! # States
-//! Bits of a page's byte: cells were set; sync objects were made. Set before the mark, cleared only by who clears the
+//! Bits of a page's byte: cells were set; sync objects were made; cells were set in plane B. Set before the mark, cleared only by who clears the
 //! whole page's shadow, at a moment when the memory is nobody's (a free, a stack between two lives).
 //!
 //! The bytes lie at `0x4c10_0000_0000` plus the folded address divided by 4096, and are mapped with their chunks
 //! (`shadow.rs`): a page of the table serves sixteen chunks.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU8, Ordering::*};
 
 use crate::shadow::{self, FOLD};
@@ -21,6 +22,9 @@ const PAGE: usize = 1 << PAGE_BITS;
 pub(crate) const CELLS: u8 = 1;
 /// Sync objects were made.
 pub(crate) const SYNC: u8 = 2;
+
+/// Cells were set in plane B.
+pub(crate) const DEEP: u8 = 4;
 
 /// The table's own pages that serve folded addresses `[folded, folded + size)`.
 pub(crate) fn table_pages(folded: usize, size: usize) -> impl Iterator<Item = usize> {
@@ -44,9 +48,20 @@ pub(crate) fn note(addr: usize, mark: u8) {
     }
 }
 
-/// Calls back with the granules of `[addr, addr + size)` in pages that have this kind of mark, and takes the mark off
-/// the pages that lie inside as a whole.
-pub(crate) fn each_marked(addr: usize, size: usize, mark: u8, mut each: impl FnMut(usize)) {
+/// Whether the watched address's page has this kind of mark.
+#[inline]
+pub(crate) fn has(addr: usize, mark: u8) -> bool {
+    byte(addr).load(Relaxed) & mark != 0
+}
+
+/// The part of `[addr, end)`, widened to whole granules, that lies in the page.
+fn part(page: usize, addr: usize, end: usize) -> Range<usize> {
+    page.max(addr & !7)..end.next_multiple_of(8).min(page + PAGE)
+}
+
+/// Calls back with the parts of `[addr, addr + size)`, widened to whole granules, in pages that have this kind of mark, and
+/// takes the mark off the pages that lie inside as a whole.
+pub(crate) fn each_marked(addr: usize, size: usize, mark: u8, mut each: impl FnMut(Range<usize>)) {
     if size == 0 {
         return;
     }
@@ -57,15 +72,24 @@ pub(crate) fn each_marked(addr: usize, size: usize, mark: u8, mut each: impl FnM
             page = (page | (shadow::CHUNK - 1)) + 1;
             continue;
         }
-        let byte = byte(page);
-        if byte.load(Relaxed) & mark != 0 {
-            let from = page.max(addr & !7);
-            let to = end.min(page + PAGE);
-            (from..to).step_by(8).for_each(&mut each);
+        if has(page, mark) {
+            each(part(page, addr, end));
             if addr <= page && page + PAGE <= end {
-                byte.fetch_and(!mark, Relaxed);
+                byte(page).fetch_and(!mark, Relaxed);
             }
         }
         page += PAGE;
+    }
+}
+
+/// Calls back with the parts of `[addr, addr + size)`, widened to whole granules, page by page, where memory is watched.
+/// The caller is about to set cells there: they are noted.
+pub(crate) fn each_watched(addr: usize, size: usize, mut each: impl FnMut(Range<usize>)) {
+    let end = addr.saturating_add(size);
+    for page in (addr & !(PAGE - 1)..end).step_by(PAGE) {
+        if shadow::is_watched(page) {
+            note(page, CELLS);
+            each(part(page, addr, end));
+        }
     }
 }

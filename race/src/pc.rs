@@ -6,6 +6,7 @@
 //! | 0 | 0 | no place known |
 //! | code address | 0 | an instruction, named by the host's symbolizer |
 //! | address of a `Location` | 1 | a typed event's `#[track_caller]` place: file, line and column without debug info |
+//! | twice an entry of the depot, plus 1 | 1 | a whole stack (`depot.rs`); a `Location` never lies at an odd address |
 //!
 //! User addresses on x86-64 have 47 bits, so the tag costs nothing. 48 bits leave room for an event's tag and flags in
 //! one word of history.
@@ -15,6 +16,9 @@ use std::panic::Location;
 
 /// Set when the word holds the address of a `Location`.
 const LOCATION: u64 = 1 << 47;
+/// Set beside `LOCATION` when the word holds a stack instead.
+const STACK: u64 = 1;
+const _: () = assert!(align_of::<Location<'static>>() > 1);
 /// The bits a `Pc` may have.
 pub(crate) const PC_BITS: u64 = (1 << 48) - 1;
 
@@ -55,14 +59,25 @@ impl Pc {
     /// The source location, when the place is one.
     #[inline]
     pub fn location(self) -> Option<&'static Location<'static>> {
-        if self.0 & LOCATION == 0 {
+        if self.0 & LOCATION == 0 || self.0 & STACK != 0 {
             return None;
         }
         let at =
             std::ptr::with_exposed_provenance::<Location<'static>>((self.0 & !LOCATION) as usize);
-        // SAFETY: only `at` sets the tag, from a `&'static Location` whose provenance it exposed; history stores and
+        // SAFETY: only `at` sets this tag without the other, from a `&'static Location` whose provenance it exposed; history stores and
         // returns the word whole.
         Some(unsafe { &*at })
+    }
+
+    /// The whole stack that is entry `entry` of the depot.
+    pub(crate) fn stack(entry: u32) -> Pc {
+        Pc(LOCATION | u64::from(entry) << 1 | STACK)
+    }
+
+    /// The entry of the depot, when the place is a whole stack.
+    pub(crate) fn stack_entry(self) -> Option<u32> {
+        let is_stack = self.0 & LOCATION != 0 && self.0 & STACK != 0;
+        is_stack.then_some((self.0 >> 1) as u32)
     }
 
     /// True for [`Pc::NONE`].
@@ -111,5 +126,13 @@ mod tests {
         assert_eq!(pc.code_address(), Some(0x5555_0000_1234));
         assert!(pc.location().is_none());
         assert!(Pc::NONE.is_none() && Pc::NONE.code_address().is_none());
+    }
+
+    #[test]
+    fn a_stack_is_neither() {
+        let pc = Pc::stack(u32::MAX);
+        assert_eq!(Pc::from_bits(pc.bits()).stack_entry(), Some(u32::MAX));
+        assert!(pc.location().is_none() && pc.code_address().is_none());
+        assert!(Pc::here().stack_entry().is_none() && Pc::code(0x1001).stack_entry().is_none());
     }
 }

@@ -40,6 +40,8 @@ pub(crate) struct Side {
     pub(crate) who: Option<Identity>,
     /// Empty when the history was lost.
     pub(crate) stack: Stack,
+    /// Where the block begins that the access allocated or freed.
+    block: Option<usize>,
 }
 
 impl Side {
@@ -59,12 +61,12 @@ impl Side {
     }
 }
 
-/// A heap block and who allocated it.
+/// A heap block, perhaps freed, and who allocated it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Block {
     pub(crate) start: usize,
     pub(crate) size: usize,
-    /// Place and goroutine of the allocation.
+    /// Stack and goroutine of the allocation.
     pub(crate) made: Option<(Pc, u64)>,
 }
 
@@ -191,10 +193,11 @@ fn gather(c: &Ctx, access: Access, granule: usize, old: Cell, new: Cell) -> bool
         allocation: false,
         who: c.record().identity(c.record().serial()),
         stack: Stack::of_caller(access.pc, c.now().frames),
+        block: None,
     };
     let report = Report {
+        block: block(access.addr, previous.block),
         sides: [own, previous],
-        block: block(access.addr),
     };
     if is_suppressed(&report) {
         return false;
@@ -233,6 +236,7 @@ fn previous(granule: usize, old: Cell, new: Cell) -> Side {
         allocation: false,
         who: None,
         stack: Stack::EMPTY,
+        block: None,
     };
     let Some((record, serial)) = slot::holder_at(old.slot(), old.epoch()) else {
         return side;
@@ -243,6 +247,7 @@ fn previous(granule: usize, old: Cell, new: Cell) -> Side {
     {
         side.stack = Stack::of(&found.frames[..found.count]);
         side.allocation = found.allocation;
+        side.block = (found.allocation || old.0 & FREED != 0).then_some(found.addr);
         if found.size <= 8 {
             (side.addr, side.size) = (found.addr, found.size);
         }
@@ -255,14 +260,15 @@ fn pair_key(a: Pc, b: Pc) -> u64 {
     (low.wrapping_mul(0xff51_afd7_ed55_8ccd) ^ high.rotate_left(31)).max(1)
 }
 
-fn block(addr: usize) -> Option<Block> {
-    let object = (host().find_object)(addr)?;
-    let made = sync::block_at(object.start).map(|(_, pc, goid)| (pc, goid));
-    Some(Block {
-        start: object.start,
-        size: object.size,
-        made,
-    })
+/// The block that `addr` lies in, as the heap knows it; else the one that begins at `begun`, by its record. The record has
+/// the size that was asked for, the heap that of the whole place.
+fn block(addr: usize, begun: Option<usize>) -> Option<Block> {
+    let object = (host().find_object)(addr);
+    let start = object.map(|object| object.start).or(begun)?;
+    let record = sync::block_at(start).filter(|record| addr < start + record.size);
+    let size = record.map(|r| r.size).or(object.map(|o| o.size))?;
+    let made = record.map(|r| (r.made_at, r.goid));
+    Some(Block { start, size, made })
 }
 
 fn is_suppressed(report: &Report) -> bool {

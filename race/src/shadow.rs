@@ -27,7 +27,8 @@
 //! # Invariants
 //! 1. A chunk byte is set after its planes and meta are mapped, and never cleared.
 //! 2. In plane B a cell is set only while both of the granule's cells in plane A are; A's cells are replaced, never
-//!    emptied, but by `clear`, which empties B first.
+//!    emptied, but by `clear` and `fill`, which empty B first.
+//! 3. A page of which `pages::DEEP` is not set has no cells in plane B.
 //!
 //! # Memory ordering
 //! `map_chunks: chunk byte store Release, under the lock` ⇄ `is_watched: load Acquire`: the planes exist.
@@ -216,6 +217,49 @@ impl Granule {
         }
         self.cell(0).store(cell.0, Relaxed);
     }
+}
+
+/// Replaces all cells of the whole granules in `[from, to)`, which lie in one page and are watched, by one (or none).
+///
+/// Twice as fast as [`Granule::set_only`] for each: heap blocks of thousands of bytes come and go by the million.
+pub(crate) fn fill(from: usize, to: usize, cell: Cell) {
+    if pages::has(from, pages::DEEP) {
+        for granule in (from..to).step_by(8) {
+            Granule::of(granule).set_only(cell);
+        }
+        return;
+    }
+    if from == to {
+        return;
+    }
+    // By invariant 3 plane A is all there is. Cell 1 becomes empty.
+    let (at, end) = (
+        PLANE_A + (from & FOLD) * 2,
+        PLANE_A + ((to - 8) & FOLD) * 2 + 16,
+    );
+    // SAFETY: cells 0 and 1 of the granules, which are mapped (invariant 1) and 16-aligned. Each 16-byte store does what
+    // two relaxed stores of the two atomic words would: x86-64 tears no aligned word of a vector store.
+    unsafe {
+        std::arch::asm!(
+            "movq {pair}, {cell}", // the upper half becomes zero
+            "2:",
+            "movaps xmmword ptr [{at}], {pair}",
+            "add {at}, 16",
+            "cmp {at}, {end}",
+            "jb 2b",
+            at = inout(reg) at => _,
+            end = in(reg) end,
+            cell = in(reg) cell.0,
+            pair = out(xmm_reg) _,
+            options(nostack),
+        );
+    }
+}
+
+/// Whether none of eight granules from a watched address on, in one page, has a sync object.
+#[inline]
+pub(crate) fn has_no_sync(addr: usize) -> bool {
+    (0..8).fold(0, |any, i| any | meta(addr + 8 * i).load(Relaxed)) == 0
 }
 
 /// The word that holds the handle of the first sync object at a watched address's eight bytes.

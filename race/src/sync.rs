@@ -2,7 +2,7 @@
 //!
 //! # States
 //! An object is free, or of use `SYNC` (a clock for one exact address) or `BLOCK` (who allocated the heap block that
-//! begins here), or `VACANT`. A granule's meta word is the handle of the first object of a chain; objects are added in
+//! begins here), `DEAD_BLOCK` (who allocated the one that was freed here), or `VACANT`. A granule's meta word is the handle of the first object of a chain; objects are added in
 //! front by compare-exchange and leave it only all together, when `remove` takes the whole granule. One that goes alone
 //! (its neighbour in the granule lives on) leaves its place vacant, which the granule's next object takes.
 //!
@@ -34,6 +34,8 @@ const FREE: u32 = 0;
 const VACANT: u32 = 3;
 const SYNC: u32 = 1;
 const HEAP_BLOCK: u32 = 2;
+/// The block was freed; who allocated it is kept until its memory is used again.
+const DEAD_BLOCK: u32 = 4;
 
 /// See the header.
 #[derive(Debug)]
@@ -114,17 +116,24 @@ impl SyncObject {
         s
     }
 
-    /// Leaves the object's place vacant if its address is in the range.
-    fn vacate(&self, granule: usize, range: Range<usize>) {
+    /// Leaves the object's place vacant if its address is in the range, unless it is kept.
+    fn vacate(&self, granule: usize, range: Range<usize>, keep: Keep) {
         let _held = self.lock.lock();
         let addr = self.addr.load(Relaxed);
-        let in_use = matches!(self.use_.load(Relaxed), SYNC | HEAP_BLOCK);
-        if in_use && addr & !7 == granule && range.contains(&addr) {
-            self.use_.store(VACANT, Relaxed);
-            self.addr.store(granule, Relaxed);
-            // SAFETY: invariant 2.
-            unsafe { &mut *self.clock.get() }.release();
+        let in_use = matches!(self.use_.load(Relaxed), SYNC | HEAP_BLOCK | DEAD_BLOCK);
+        if !in_use || addr & !7 != granule || !range.contains(&addr) {
+            return;
         }
+        if keep.keeps(self) {
+            if matches!(keep, Keep::Dead(_)) {
+                self.use_.store(DEAD_BLOCK, Relaxed);
+            }
+            return;
+        }
+        self.use_.store(VACANT, Relaxed);
+        self.addr.store(granule, Relaxed);
+        // SAFETY: invariant 2.
+        unsafe { &mut *self.clock.get() }.release();
     }
 
     fn give(&'static self) {
@@ -214,39 +223,88 @@ pub(crate) fn record_block(addr: usize, size: usize, pc: Pc, goid: u64) {
     });
 }
 
-/// Size, place and goroutine of the allocation of the block that begins at `addr`.
-pub(crate) fn block_at(addr: usize) -> Option<(usize, Pc, u64)> {
-    if !shadow::is_watched(addr) {
+/// What is known of a heap block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BlockRecord {
+    pub(crate) size: usize,
+    /// Where it was allocated: a place, or a whole stack.
+    pub(crate) made_at: Pc,
+    /// The goroutine that allocated it.
+    pub(crate) goid: u64,
+}
+
+/// The block, alive or freed, that begins at `addr`.
+pub(crate) fn block_at(addr: usize) -> Option<BlockRecord> {
+    if !shadow::is_mapped(addr) {
         return None;
     }
-    let block = chain(shadow::meta(addr).load(Acquire)).find(|s| s.is(addr, HEAP_BLOCK))?;
-    Some((
-        block.size.load(Relaxed),
-        Pc::from_bits(block.pc.load(Relaxed)),
-        block.goid.load(Relaxed),
-    ))
+    let is_block = |s: &&SyncObject| s.is(addr, HEAP_BLOCK) || s.is(addr, DEAD_BLOCK);
+    let block = chain(shadow::meta(addr).load(Acquire)).find(is_block)?;
+    Some(BlockRecord {
+        size: block.size.load(Relaxed),
+        made_at: Pc::from_bits(block.pc.load(Relaxed)),
+        goid: block.goid.load(Relaxed),
+    })
+}
+
+/// Which records outlive the sync objects around them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// None: the memory is nobody's.
+    Nothing,
+    /// Those of blocks: what goes lies in one.
+    Blocks,
+    /// That of the block that begins there, as a dead one's.
+    Dead(usize),
+}
+
+impl Keep {
+    fn keeps(self, object: &SyncObject) -> bool {
+        let is_block = matches!(object.use_.load(Relaxed), HEAP_BLOCK | DEAD_BLOCK);
+        match self {
+            Keep::Nothing => false,
+            Keep::Blocks => is_block,
+            Keep::Dead(addr) => object.is(addr, HEAP_BLOCK),
+        }
+    }
 }
 
 /// The memory is gone: its sync objects are freed. Of a granule that lies inside in part only the objects inside are;
-/// what shares it may be in use at this moment, so the chain stays, with their places vacant.
-pub(crate) fn remove(addr: usize, size: usize) {
+/// what shares it may be in use at this moment, so the chain stays, with their places vacant. So it does beside a record
+/// that is kept.
+pub(crate) fn remove(addr: usize, size: usize, keep: Keep) {
     let end = addr.saturating_add(size);
-    pages::each_marked(addr, size, pages::SYNC, |granule| {
-        let meta = shadow::meta(granule);
-        if meta.load(Relaxed) == 0 {
-            return;
-        }
-        if granule < addr || end < granule + 8 {
-            let _making = making(granule).lock();
-            for object in chain(meta.load(Acquire)) {
-                object.vacate(granule, addr..end);
+    pages::each_marked(addr, size, pages::SYNC, |part| {
+        let mut granule = part.start;
+        while granule < part.end {
+            if part.end - granule >= 64 && shadow::has_no_sync(granule) {
+                granule += 64; // most of a large block
+                continue;
             }
-            return;
-        }
-        let mut handle = meta.swap(0, Acquire); // pairs with `make`
-        while let Some(object) = by_handle(handle) {
-            handle = object.next.load(Acquire);
-            object.give();
+            remove_of(granule, addr..end, keep);
+            granule += 8;
         }
     });
+}
+
+/// The objects of a granule go, if their addresses are in the range.
+fn remove_of(granule: usize, range: Range<usize>, keep: Keep) {
+    let meta = shadow::meta(granule);
+    let first = meta.load(Acquire);
+    if first == 0 {
+        return;
+    }
+    let is_cut = granule < range.start || range.end < granule + 8;
+    if is_cut || keep != Keep::Nothing && chain(first).any(|object| keep.keeps(object)) {
+        let _making = making(granule).lock();
+        for object in chain(meta.load(Acquire)) {
+            object.vacate(granule, range.clone(), keep);
+        }
+        return;
+    }
+    let mut handle = meta.swap(0, Acquire); // pairs with `make`
+    while let Some(object) = by_handle(handle) {
+        handle = object.next.load(Acquire);
+        object.give();
+    }
 }

@@ -9,6 +9,9 @@ use raddle_race::{self as race, AtomicOp, Frame, GoCtx, Host, Object, Options, P
 /// Memory that only exists as shadow.
 const BLOCK: usize = 0x7200_0000_0000;
 
+/// A block that the heap has no object for any more.
+const GONE: usize = BLOCK + 192;
+
 const STORE: usize = 0x1000;
 const LOAD: usize = 0x2000;
 const SPAWN: usize = 0x3000;
@@ -17,6 +20,10 @@ const CALLER: usize = 0x4000;
 /// An address that the symbolizer places at line `LINE` of this file.
 const REAL: usize = 0x5000;
 static LINE: AtomicU32 = AtomicU32::new(0);
+/// An address in the standard library.
+const PUSH: usize = 0x6000;
+/// 1: the real stack is one of an allocation.
+static WALK: AtomicU32 = AtomicU32::new(0);
 
 static HOST: Host = Host {
     symbolize_code: |pc, each| {
@@ -44,6 +51,7 @@ static HOST: Host = Host {
             LOAD => ("app::load", 20),
             SPAWN => ("app::main", 5),
             CALLER => ("app::caller", 33),
+            PUSH => ("alloc::vec::Vec<T>::push", 1),
             _ => return,
         };
         each(Frame {
@@ -60,12 +68,16 @@ static HOST: Host = Host {
         }
     },
     goroutine_running: |id| id != 9,
-    current_stack: |each| {
-        if LINE.load(Relaxed) != 0 {
-            for pc in [SPAWN, REAL, CALLER] {
-                each(Pc::code(pc));
-            }
+    current_stack: |stack| {
+        let frames: &[usize] = match (LINE.load(Relaxed), WALK.load(Relaxed)) {
+            (0, 0) => &[],
+            (0, _) => &[PUSH, STORE, PUSH, CALLER],
+            _ => &[SPAWN, REAL, CALLER],
+        };
+        for (place, pc) in stack.iter_mut().zip(frames) {
+            *place = Pc::code(*pc);
         }
+        frames.len()
     },
     find_object: |addr| {
         (addr < BLOCK + 64).then_some(Object {
@@ -267,6 +279,93 @@ fn the_free_itself_is_named() {
     let text = stderr(&output);
     assert!(
         text.contains("\nPrevious free at 0x720000000008 by goroutine 7 'worker':\n  app::store\n"),
+        "{text}"
+    );
+}
+
+/// What the program did in vain: made a block under two calls, freed it elsewhere, and used it.
+fn use_after_free() -> ! {
+    let (main, worker) = start();
+    on(worker, || {
+        race::func_enter(Pc::code(CALLER));
+        race::malloc(GONE, 24, Pc::code(STORE));
+        race::func_exit();
+    });
+    on(worker, || {
+        race::func_enter(Pc::code(SPAWN));
+        race::free(GONE, 24, Pc::NONE);
+        race::func_exit();
+    });
+    on(main, || race::read(GONE + 16, 8, Pc::code(LOAD)));
+    finish()
+}
+
+#[test]
+fn a_freed_block_is_described_as_long_as_it_is_known() {
+    let Some(output) = parent("a_freed_block_is_described_as_long_as_it_is_known", "") else {
+        use_after_free()
+    };
+    let text = stderr(&output);
+    let free = "\nPrevious free at 0x7200000000d0 by goroutine 7 'worker':\n  app::main\n      /src/app/main.rs:5 +0x3a\n";
+    let block = "\nBlock of 24 bytes at 0x7200000000c0 allocated by goroutine 7 'worker':\n  \
+                 app::store\n      /src/app/main.rs:12 +0x3a\n  app::caller\n      /src/app/main.rs:33 +0x3a\n====";
+    assert!(text.contains(free) && text.contains(block), "{text}");
+}
+
+#[test]
+fn json_and_sarif_have_the_block_s_stack() {
+    let name = "json_and_sarif_have_the_block_s_stack";
+    let (Some(json), Some(sarif)) = (parent(name, "format=json"), parent(name, "format=sarif"))
+    else {
+        use_after_free()
+    };
+    let json = stderr(&json);
+    let block = "\"block\":{\"address\":\"0x7200000000c0\",\"size\":24,\"goroutine\":7,\"stack\":[{\"function\":\"app::store\",\
+                 \"file\":\"/src/app/main.rs\",\"line\":12,\"column\":0},{\"function\":\"app::caller\",";
+    assert!(
+        json.contains(block) && json.contains("\"op\":\"free\""),
+        "{json}"
+    );
+    let sarif = stderr(&sarif);
+    let stack = "{\"message\":{\"text\":\"block of 24 bytes at 0x7200000000c0\"},\"frames\":[{\"location\":";
+    assert!(sarif.contains(stack), "{sarif}");
+    let balance = |open, close| sarif.matches(open).count() == sarif.matches(close).count();
+    assert!(balance('{', '}') && balance('[', ']'), "{sarif}");
+}
+
+#[test]
+fn a_block_s_stack_begins_with_the_program_s_line() {
+    let Some(output) = parent("a_block_s_stack_begins_with_the_program_s_line", "") else {
+        let (main, worker) = start();
+        WALK.store(1, Relaxed);
+        on(main, || race::malloc(BLOCK, 40, Pc::NONE));
+        WALK.store(0, Relaxed);
+        on(worker, || race::read(BLOCK + 33, 1, Pc::code(LOAD)));
+        finish()
+    };
+    let text = stderr(&output);
+    let stack = "  app::store\n      /src/app/main.rs:12 +0x3a\n  alloc::vec::Vec<T>::push\n";
+    let previous =
+        format!("Previous write (allocation) at 0x720000000021 by main goroutine:\n{stack}");
+    let block =
+        format!("Block of 40 bytes at 0x720000000000 allocated by main goroutine:\n{stack}");
+    assert!(text.contains(&previous) && text.contains(&block), "{text}");
+}
+
+#[test]
+fn a_block_without_a_record_has_the_heap_s_size_and_no_stack() {
+    let Some(output) = parent(
+        "a_block_without_a_record_has_the_heap_s_size_and_no_stack",
+        "",
+    ) else {
+        let (main, worker) = start();
+        on(main, || race::write(BLOCK + 48, 8, Pc::code(STORE)));
+        on(worker, || race::read(BLOCK + 48, 8, Pc::code(LOAD)));
+        finish()
+    };
+    let text = stderr(&output);
+    assert!(
+        text.contains("\nBlock of 64 bytes at 0x720000000000\n===="),
         "{text}"
     );
 }

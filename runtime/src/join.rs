@@ -165,7 +165,7 @@ impl<T> PacketPtr<T> {
     /// The caller is the one that the state names.
     pub(crate) unsafe fn free(self) {
         if race::enabled() {
-            // The next packet in this memory is of another goroutine.
+            // The next packet in this memory is of another goroutine; a global allocator that is not Raddle's says nothing.
             race::clear_shadow(self.0.as_ptr() as usize, size_of::<Packet<T>>());
         }
         // SAFETY: from `Box::leak`, freed once by the contract.

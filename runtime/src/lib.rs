@@ -14,6 +14,7 @@ pub mod shared;
 mod symbols;
 pub mod sync;
 pub mod time;
+mod walk;
 
 pub use args::{Args, ArgsOs, args, args_os};
 pub use boot::{procs, run, set_procs};

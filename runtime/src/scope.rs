@@ -79,7 +79,8 @@ impl Drop for Member {
     }
 }
 
-/// The scope's memory may serve another, which has nothing to do with this one's goroutines.
+/// The scope's memory may serve another, which has nothing to do with this one's goroutines; a global allocator that is not
+/// Raddle's says nothing.
 impl Drop for Data {
     fn drop(&mut self) {
         if race::enabled() {

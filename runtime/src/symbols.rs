@@ -1,21 +1,27 @@
 //! What the race detector asks of the rest of the program when it prints a report.
 
-use crate::goroutine::outermost_frame;
-use raddle_race::{Frame, Host, Pc};
+use crate::walk;
+use raddle_race::{Frame, Host, Object};
 use std::ffi::c_void;
 
 /// The detector's view of the runtime.
 pub(crate) static HOST: Host = Host {
     current_proc: raddle_sched::current_proc_ctx,
     symbolize_code,
-    find_object: |_| None,
+    find_object: |addr| {
+        let object = raddle_alloc::find_object(addr)?;
+        Some(Object {
+            start: object.start,
+            size: object.size,
+        })
+    },
     goroutine_name: |id, with| {
         if let Some(name) = raddle_sched::goroutine_name(id) {
             with(&name);
         }
     },
     goroutine_running: raddle_sched::goroutine_exists,
-    current_stack,
+    current_stack: walk::current_stack,
 };
 
 unsafe extern "C" {
@@ -46,17 +52,5 @@ fn symbolize_code(pc: usize, each: &mut dyn FnMut(Frame<'_>)) {
             column: symbol.colno().unwrap_or(0),
             offset,
         });
-    });
-}
-
-/// The caller's return addresses, innermost first, as far as the goroutine's own code goes.
-fn current_stack(each: &mut dyn FnMut(Pc)) {
-    let end = outermost_frame as *const () as usize;
-    backtrace::trace(|frame| {
-        if frame.symbol_address() as usize == end {
-            return false;
-        }
-        each(Pc::code(frame.ip() as usize));
-        true
     });
 }

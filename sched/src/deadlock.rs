@@ -37,7 +37,8 @@ pub(crate) fn check(s: &'static Sched) {
     if COLLECTIONS.swap(collections, Ordering::Relaxed) != collections || !nothing_can_run(s) {
         return;
     }
-    let gs = s.all_gs();
+    let mut gs = s.all_gs();
+    gs.retain(|g| !g.system.get());
     let threads = thread::all_parked();
     let all_wait =
         gs.iter().all(|g| g.state() == State::Waiting) && !(gs.is_empty() && threads.is_empty());

@@ -400,12 +400,12 @@ impl Sched {
         list
     }
 
-    /// Every goroutine alive but the runtime's own, as of a moment during the call.
+    /// Every goroutine alive, as of a moment during the call.
     pub(crate) fn all_gs(&self) -> Vec<&'static G> {
         let regions = self.regions.lock();
         regions
             .all()
-            .filter(|g| g.state() != crate::g::State::Idle && !g.system.get())
+            .filter(|g| g.state() != crate::g::State::Idle)
             .collect()
     }
 

@@ -17,7 +17,7 @@ static HEAP: raddle_alloc::Heap = raddle_alloc::Heap;
 /// The tests count the same steps.
 static ONE_TEST: Mutex<()> = Mutex::new(());
 
-const STOPS: usize = 150;
+const STOPS: usize = 60;
 const KINDS: usize = 8;
 
 static DONE: AtomicBool = AtomicBool::new(false);

@@ -1,47 +1,43 @@
-//! The collector.
+//! The collector: stops the world, marks what can be reached, and leaves the rest to be swept while the program runs.
+//!
+//! In reading order: `object` (kinds, headers, allocation), `cycle` (the steps), `mark` and `queue` (marking on several threads),
+//! `roots`, `weak`, `finalize` (what becomes of weak pointers and destructors), `sweep`, `pacer` (when), `stats`, `config`.
+//!
+//! # How it is meant to be used
+//!
+//! By the typed handles of the `raddle` crate. Here an object is an address, and stays alive while a word with an address inside it is
+//! in a register or on a stack, in a thread-local or static, in a live manual object, in a root that was added, or in another live
+//! object of a scanned kind.
 
+mod config;
+mod cycle;
+mod finalize;
+mod mark;
+mod object;
+mod pacer;
+mod queue;
+mod roots;
+mod stats;
 pub(crate) mod sweep;
+mod weak;
 
-use raddle_race::Pc;
-use std::alloc::Layout;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};
+pub use config::{Config, Hooks, configure, install_hooks};
+pub use finalize::next_finalizable;
+pub use object::{Header, Kind, allocate, allocate_zeroed, state};
+pub use pacer::{LimitBelowLive, set_memory_limit, set_percent};
+pub use roots::{add_root, remove_root};
+pub use stats::{PAUSE_BUCKETS, Stats, stats};
+pub use sweep::sweep_some;
+pub use weak::{WeakCell, weak_get, weak_new, weak_set};
 
-/// What the collector does with an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Kind {
-    /// Nothing: the program frees it. While it lives it is scanned.
-    Manual = 0,
-    /// Scans it for pointers.
-    Scan = 1,
-    /// Does not scan it: there are no pointers in it.
-    NoScan = 2,
-    /// Scans it, and has its destructor run before it goes. It begins with a header.
-    Finalized = 3,
-}
+pub(crate) use config::{POISON, poisons};
+pub(crate) use pacer::{before_allocation, note_allocated};
 
-/// What freed memory is filled with, where it is.
-pub(crate) const POISON: u8 = 0xdb;
-
-static POISONS: AtomicBool = AtomicBool::new(false);
-static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
-
-/// Whether freed memory is filled with [`POISON`].
-pub(crate) fn poisons() -> bool {
-    POISONS.load(Relaxed)
-}
-
-/// Something is about to be allocated by the slow path, outside any busy section.
-pub(crate) fn before_allocation(_kind: Kind) {}
-
-/// A thread's cache was given so many bytes of a kind. In a busy section.
-pub(crate) fn note_allocated(kind: Kind, bytes: usize) {
-    if kind != Kind::Manual {
-        ALLOCATED.fetch_add(bytes, Relaxed);
-    }
-}
-
-/// Allocates a collected object.
-pub fn allocate(layout: Layout, kind: Kind, pc: Pc) -> *mut u8 {
-    crate::heap::allocate(layout, kind, pc, false)
+/// Collects now: marks all that is live, clears weak pointers to the rest and queues its destructors. Its memory is swept later, as it is needed.
+///
+/// Nothing happens before the scheduler has booted, and while a thread blocks the signal by which threads are stopped.
+///
+/// **Blocking**: blocks the OS thread until a cycle that began after the call has marked.
+pub fn collect() {
+    cycle::collect();
 }

@@ -12,10 +12,17 @@
 //! # Memory ordering
 //!
 //! `leave: Release on busy` ⇄ `enter: Acquire on busy`. The detector is not told of it: to the program it is no edge.
+//!
+//! # What the detector is told
+//!
+//! Reads and writes of the map as a whole, as in Go; and of the bytes of the keys and values that are looked at or changed, which
+//! lie in the table's own memory. Looking is told as a read that atomics may change meanwhile: a key's or value's type may
+//! have some, and they may change in its `Clone`, `Hash` or `Eq` while other readers are inside.
 
 use std::borrow::Borrow;
 use std::cell::UnsafeCell;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::hash::Hash;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
@@ -23,6 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
+use crate::race;
 use crate::sync::events;
 
 const WRITING: usize = usize::MAX;
@@ -136,6 +144,67 @@ impl<K, V> Drop for Shared<K, V> {
     }
 }
 
+/// Whether the detector hears of this place in a table: when it also hears of the table's end, by the heap. Another global
+/// allocator would give the memory to another map without a word.
+#[inline(always)]
+fn is_told<T>(place: &T) -> bool {
+    race::enabled() && raddle_alloc::find_object(events::addr(place)).is_some()
+}
+
+/// Bytes of a key or value in the table are looked at.
+fn looked_at<T>(place: &T, at: &'static Location<'static>) {
+    if is_told(place) {
+        events::read_cells(events::addr(place), size_of::<T>(), at);
+    }
+}
+
+/// Bytes of a key or value in the table are new, or about to go.
+fn changed<T>(place: &T, at: &'static Location<'static>) {
+    if is_told(place) {
+        events::write(events::addr(place), size_of::<T>(), at);
+    }
+}
+
+/// The value of `key`.
+fn look_up<'a, K: Eq + Hash + Borrow<Q>, V, Q: Eq + Hash + ?Sized>(
+    table: &'a HashMap<K, V>,
+    key: &Q,
+    at: &'static Location<'static>,
+) -> Option<&'a V> {
+    let (key, value) = table.get_key_value(key)?;
+    looked_at(key, at);
+    looked_at(value, at);
+    Some(value)
+}
+
+/// Gives `key` a value, and returns the one it had.
+fn put<K: Eq + Hash, V>(
+    table: &mut HashMap<K, V>,
+    key: K,
+    value: V,
+    at: &'static Location<'static>,
+) -> Option<V> {
+    match table.entry(key) {
+        Entry::Occupied(mut entry) => {
+            looked_at(entry.key(), at);
+            changed(entry.get(), at);
+            Some(entry.insert(value))
+        }
+        Entry::Vacant(entry) => {
+            let entry = entry.insert_entry(value);
+            changed(entry.key(), at);
+            changed(entry.get(), at);
+            None
+        }
+    }
+}
+
+/// Copies of the keys.
+fn all_keys<K: Clone, V>(table: &HashMap<K, V>, at: &'static Location<'static>) -> Vec<K> {
+    let looked = table.keys().inspect(|key| looked_at(*key, at));
+    looked.cloned().collect()
+}
+
 impl<K, V> Map<K, V> {
     /// Returns an empty map.
     #[must_use]
@@ -189,8 +258,9 @@ impl<K: Eq + Hash, V> Map<K, V> {
         K: Borrow<Q>,
         V: Clone,
     {
+        let at = Location::caller();
         self.shared
-            .read(Location::caller(), |table| table.get(key).cloned())
+            .read(at, |table| look_up(table, key, at).cloned())
     }
 
     /// Returns whether `key` has a value.
@@ -199,23 +269,27 @@ impl<K: Eq + Hash, V> Map<K, V> {
     where
         K: Borrow<Q>,
     {
-        self.shared
-            .read(Location::caller(), |table| table.contains_key(key))
+        let at = Location::caller();
+        self.shared.read(at, |table| {
+            let found = table.get_key_value(key);
+            found.map(|(key, _)| looked_at(key, at)).is_some()
+        })
     }
 
     /// Gives `key` a value, and returns the one it had.
     #[track_caller]
     pub fn insert(&self, key: K, value: V) -> Option<V> {
-        self.shared
-            .write(Location::caller(), |table| table.insert(key, value))
+        let at = Location::caller();
+        self.shared.write(at, |table| put(table, key, value, at))
     }
 
     /// Gives `key` the value that `f` makes of the one it has: one write of the map, as `m[k]++` is in Go.
     #[track_caller]
     pub fn update(&self, key: K, f: impl FnOnce(Option<&V>) -> V) {
-        let old = self.shared.write(Location::caller(), |table| {
-            let value = f(table.get(&key));
-            table.insert(key, value)
+        let at = Location::caller();
+        let old = self.shared.write(at, |table| {
+            let value = f(look_up(table, &key, at));
+            put(table, key, value, at)
         });
         drop(old);
     }
@@ -226,9 +300,16 @@ impl<K: Eq + Hash, V> Map<K, V> {
     where
         K: Borrow<Q>,
     {
-        let removed = self
-            .shared
-            .write(Location::caller(), |table| table.remove_entry(key));
+        let at = Location::caller();
+        let removed = self.shared.write(at, |table| {
+            if race::enabled()
+                && let Some((key, value)) = table.get_key_value(key)
+            {
+                changed(key, at);
+                changed(value, at);
+            }
+            table.remove_entry(key)
+        });
         removed.map(|(_, value)| value)
     }
 
@@ -243,9 +324,7 @@ impl<K: Eq + Hash, V> Map<K, V> {
         V: Clone,
     {
         let at = Location::caller();
-        let keys: Vec<K> = self
-            .shared
-            .read(at, |table| table.keys().cloned().collect());
+        let keys = self.shared.read(at, |table| all_keys(table, at));
         Iter {
             map: self.clone(),
             keys: keys.into_iter(),
@@ -260,8 +339,8 @@ impl<K: Eq + Hash, V> Map<K, V> {
     where
         K: Clone,
     {
-        self.shared
-            .read(Location::caller(), |table| table.keys().cloned().collect())
+        let at = Location::caller();
+        self.shared.read(at, |table| all_keys(table, at))
     }
 }
 
@@ -278,7 +357,7 @@ impl<K: Eq + Hash, V: Clone> Iterator for Iter<K, V> {
     fn next(&mut self) -> Option<(K, V)> {
         let (shared, at) = (&self.map.shared, self.at);
         self.keys.find_map(|key| {
-            let value = shared.read(at, |table| table.get(&key).cloned())?;
+            let value = shared.read(at, |table| look_up(table, &key, at).cloned())?;
             Some((key, value))
         })
     }
@@ -329,6 +408,13 @@ impl<K: Eq + Hash, V, const N: usize> From<[(K, V); N]> for Map<K, V> {
 impl<K: fmt::Debug, V: fmt::Debug> fmt::Debug for Map<K, V> {
     #[track_caller]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.shared.read(Location::caller(), |table| table.fmt(f))
+        let at = Location::caller();
+        self.shared.read(at, |table| {
+            for (key, value) in table {
+                looked_at(key, at);
+                looked_at(value, at);
+            }
+            table.fmt(f)
+        })
     }
 }

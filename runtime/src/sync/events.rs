@@ -75,11 +75,14 @@ macro_rules! access_events {
 access_events! {
     /// A plain read of `size` bytes by the code at `at`.
     read = read / read_range
+    /// A read of `size` bytes, among which there may be atomics, by the code at `at`.
+    read_cells = read_cells / read_cells
     /// A plain write of `size` bytes by the code at `at`.
     write = write / write_range
 }
 
-/// `size` fresh bytes at `addr`, as if the code at `at` had just written them.
+/// `size` fresh bytes at `addr`, as if the code at `at` had just written them. The heap has said so too, if it is Raddle's; this
+/// says where in the program, rather than where in a container.
 #[inline(always)]
 pub(crate) fn born(addr: usize, size: usize, at: &'static Location<'static>) {
     if race::enabled() {
@@ -89,6 +92,10 @@ pub(crate) fn born(addr: usize, size: usize, at: &'static Location<'static>) {
 }
 
 /// The object at `addr` is gone: what comes to lie there has nothing to do with it.
+///
+/// The heap announces the end of blocks, not of what is in them: an object on a goroutine's stack, in a static, in a `Vec`
+/// or an enum that lives on, makes room for others without a free. And a program may have another global allocator,
+/// which announces nothing.
 #[inline(always)]
 pub(crate) fn gone(addr: usize, size: usize) {
     if race::enabled() {

@@ -48,6 +48,19 @@ impl<T: Copy> Buf<T> {
         self.len += 1;
     }
 
+    /// Keeps those items only of which `keep` says so, in their order.
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
+        let mut kept = 0;
+        for i in 0..self.len {
+            let item = self[i];
+            if keep(&item) {
+                self[kept] = item;
+                kept += 1;
+            }
+        }
+        self.len = kept;
+    }
+
     #[cold]
     fn grow(&mut self) {
         let old = self.room * size_of::<T>();
@@ -99,6 +112,12 @@ mod tests {
         assert!(buf.iter().copied().eq(0..100_000));
         buf.sort_unstable_by(|a, b| b.cmp(a));
         assert_eq!(buf[0], 99_999);
+        buf.retain(|n| n % 3 == 0);
+        assert!(
+            buf.iter()
+                .copied()
+                .eq((0..100_000).rev().filter(|n| n % 3 == 0))
+        );
         buf.clear();
         assert!(buf.is_empty());
     }

@@ -66,6 +66,7 @@ static ONE: Lock = Lock::new();
 static WORLD: Threads = Threads(UnsafeCell::new(Notes {
     stopped: Buf::new(),
     listed: Buf::new(),
+    kernels: Buf::new(),
     sps: Buf::new(),
     modules: Modules::new(),
     now: None,
@@ -85,6 +86,8 @@ unsafe impl Sync for Threads {}
 struct Notes {
     stopped: Buf<Stopped>,
     listed: Buf<i32>,
+    /// Threads of the kernel's own.
+    kernels: Buf<i32>,
     sps: Buf<usize>,
     modules: Modules,
     now: Option<Now>,
@@ -216,6 +219,7 @@ impl Notes {
         let Notes {
             stopped,
             listed,
+            kernels,
             sps,
             modules,
             now,
@@ -223,7 +227,7 @@ impl Notes {
         } = self;
         let mut result = Err(0);
         modules.look_after(&mut || {
-            result = stopper::stop_all(&tasks, caller, collectors, stopped, listed);
+            result = stopper::stop_all(&tasks, caller, collectors, stopped, listed, kernels);
             result.is_ok()
         });
         if result.is_err() {

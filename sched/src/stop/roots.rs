@@ -77,7 +77,6 @@ impl Roots<'_> {
         let context = unsafe { &*thread.context };
         each_register(context, show);
         let own = tls::own(thread.tp);
-        let block = own - self.layout.below..own + self.layout.above;
         let from = thread.sp - RED_ZONE;
         let alt = context.uc_stack.ss_sp as usize;
         let on_alt = (alt..alt + context.uc_stack.ss_size).contains(&thread.sp)
@@ -94,7 +93,7 @@ impl Roots<'_> {
                 None => self.mapping(thread.sp, from, show),
             }
         }
-        self.block(block, show);
+        self.block(own, show);
         self.layout.each_outside(own, &self.modules.tls, show);
     }
 
@@ -125,15 +124,13 @@ impl Roots<'_> {
         }
     }
 
-    /// Shows a block, unless it is at the top of a stack that has been shown as a whole.
-    fn block(&self, block: Range<usize>, show: &mut dyn FnMut(Range<usize>)) {
-        match self.layout.is_exact() {
-            true => show(block),
-            false => {
-                if let Some(mapping) = self.tasks.mapping_of(block.end - self.layout.above) {
-                    show(block.start.max(mapping.start)..block.end.min(mapping.end));
-                }
-            }
+    /// Shows a thread's own block: most often for a second time, which costs less than to tell.
+    fn block(&self, own: usize, show: &mut dyn FnMut(Range<usize>)) {
+        let block = own - self.layout.below..own + self.layout.above;
+        if self.layout.is_exact() {
+            show(block);
+        } else if let Some(mapping) = self.tasks.mapping_of(own) {
+            show(block.start.max(mapping.start)..block.end.min(mapping.end));
         }
     }
 

@@ -9,6 +9,7 @@
 //! - A thread that ends, or begins, has all signals blocked for a moment.
 //! - A thread that sleeps in the kernel where signals do not reach it (a slow disk, `vfork`) touches no memory meanwhile, but may
 //!   come back any time: it is waited for.
+//! - A thread that the kernel made for io_uring never runs code of the program: it is left out.
 //! - The main thread, if it ended before the process, stays in the list as a zombie: it is left out.
 //! - A thread that blocks the signal for long never comes: the stop is given up.
 
@@ -43,21 +44,21 @@ pub(super) fn stop_all(
     collectors: &[i32],
     stopped: &mut Buf<Stopped>,
     listed: &mut Buf<i32>,
+    kernels: &mut Buf<i32>,
 ) -> Result<(), i32> {
+    // Those of the last stop may have ended, and their numbers be others' by now.
+    kernels.retain(|&tid| tasks.is_kernels(tid));
     halt::begin();
     let started = now_ns();
     let mut pause = FIRST_PAUSE;
-    let mut suspect = None;
+    let mut suspect: Option<Suspect> = None;
     loop {
         gather(stopped);
         let is_whole = tasks.list(listed);
-        let missing = |stopped: &[Stopped], tid| {
-            tid != caller && !collectors.contains(&tid) && !is_among(stopped, tid) && !is_ended(tid)
-        };
-        let signalled = listed
-            .iter()
-            .filter(|&&tid| missing(stopped, tid) && signal::send(tid))
-            .count();
+        let is_awaited = |tid| tid != caller && !collectors.contains(&tid) && !is_ended(tid);
+        listed.retain(|&tid| is_awaited(tid) && !kernels.contains(&tid));
+        listed.retain(|&tid| !is_among(stopped, tid));
+        let signalled = listed.iter().filter(|&&tid| signal::send(tid)).count();
         if signalled == 0 {
             if is_whole {
                 return Ok(());
@@ -71,32 +72,53 @@ pub(super) fn stop_all(
             continue;
         }
         gather(stopped);
-        suspect = listed
-            .iter()
-            .filter(|&&tid| missing(stopped, tid))
-            .find_map(|&tid| {
-                let status = tasks.status(tid)?;
-                note_ended(tid, status);
-                does_not_come(status).then_some((tid, status))
-            })
-            .map(|(tid, status)| match suspect {
-                Some((before, since)) if before == tid => (tid, status, since),
-                _ => (tid, status, now),
-            })
-            .map(|(tid, status, since)| {
-                let patience = match status.state {
-                    b'R' | b'D' => PATIENCE_RUNNING_NS,
-                    _ => PATIENCE_NS,
-                };
-                if now - since > patience {
-                    Err(tid)
-                } else {
-                    Ok((tid, since))
-                }
-            })
-            .transpose()
-            .inspect_err(|_| halt::end())?;
+        listed.retain(|&tid| !is_among(stopped, tid));
+        suspect = look_at(tasks, listed, kernels).map(|(tid, patience)| match suspect {
+            Some(before) if before.tid == tid => Suspect { patience, ..before },
+            _ => Suspect {
+                tid,
+                since: now,
+                patience,
+            },
+        });
+        if let Some(suspect) = suspect.as_ref()
+            && now - suspect.since > suspect.patience
+        {
+            halt::end();
+            return Err(suspect.tid);
+        }
     }
+}
+
+/// The first of the listed threads that blocked the signal at every look since.
+#[derive(Clone, Copy)]
+struct Suspect {
+    tid: i32,
+    since: u64,
+    /// For how long it may, in nanoseconds.
+    patience: u64,
+}
+
+/// Looks what those do that have not come. Returns the first that blocks the signal, and how long it may.
+fn look_at(tasks: &Tasks, missing: &[i32], kernels: &mut Buf<i32>) -> Option<(i32, u64)> {
+    for &tid in missing {
+        let Some(status) = tasks.status(tid) else {
+            continue;
+        };
+        note_ended(tid, status);
+        if !blocks_signal(status) {
+            continue;
+        }
+        if tasks.is_kernels(tid) {
+            kernels.push(tid);
+            continue;
+        }
+        return Some(match status.state {
+            b'R' | b'D' => (tid, PATIENCE_RUNNING_NS),
+            _ => (tid, PATIENCE_NS),
+        });
+    }
+    None
 }
 
 /// Notes all that stand still, sorted.
@@ -112,8 +134,8 @@ fn is_among(stopped: &[Stopped], tid: i32) -> bool {
         .is_ok()
 }
 
-/// The signal is blocked: by the thread, or since it is on its way through the handler.
-fn does_not_come(status: Status) -> bool {
+/// By the thread's own doing, or since it is on its way through the handler.
+fn blocks_signal(status: Status) -> bool {
     status.blocked >> (libc::SIGURG - 1) & 1 != 0
 }
 

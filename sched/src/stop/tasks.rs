@@ -108,11 +108,25 @@ impl Tasks {
 
     /// What thread `tid` does. None: it is gone, or cannot be looked at.
     pub(super) fn status(&self, tid: i32) -> Option<Status> {
-        let mut path = [0; 32];
-        let path = status_path(tid, &mut path)?;
-        let file = File::open(self.tasks.0, path)?;
         let mut buffer = [0; 4096];
-        parse_status(file.read(&mut buffer))
+        parse_status(self.read_of(tid, b"/status\0", &mut buffer)?)
+    }
+
+    /// Whether `tid` is a thread that the kernel runs in this process, for io_uring: it never returns to the program.
+    pub(super) fn is_kernels(&self, tid: i32) -> bool {
+        /// `PF_IO_WORKER`, and `PF_USER_WORKER` of Linux 6.4 (`<linux/sched.h>`).
+        const WORKER: u64 = 0x10 | 0x4000;
+        let mut buffer = [0; 1024];
+        let text = self.read_of(tid, b"/stat\0", &mut buffer);
+        text.and_then(parse_flags)
+            .is_some_and(|flags| flags & WORKER != 0)
+    }
+
+    /// The start of a file of thread `tid`.
+    fn read_of<'a>(&self, tid: i32, file: &[u8], buffer: &'a mut [u8]) -> Option<&'a [u8]> {
+        let mut path = [0; 32];
+        let file = File::open(self.tasks.0, path_of(tid, file, &mut path)?)?;
+        Some(file.read(buffer))
     }
 
     /// The mapping that contains `addr`.
@@ -165,11 +179,10 @@ fn hex(text: &[u8]) -> Option<u64> {
     u64::from_str_radix(std::str::from_utf8(text).ok()?, 16).ok()
 }
 
-/// `TID/status`, in `buffer`.
-fn status_path(tid: i32, buffer: &mut [u8; 32]) -> Option<&CStr> {
+/// The path of thread `tid` with `tail`, in `buffer`.
+fn path_of<'a>(tid: i32, tail: &[u8], buffer: &'a mut [u8; 32]) -> Option<&'a CStr> {
     let mut digits = [0; 20];
     let number = crate::signal::decimal(u64::try_from(tid).ok()?, &mut digits);
-    let tail = b"/status\0";
     buffer[..number.len()].copy_from_slice(number.as_bytes());
     buffer[number.len()..number.len() + tail.len()].copy_from_slice(tail);
     CStr::from_bytes_until_nul(buffer).ok()
@@ -186,6 +199,13 @@ fn parse_status(text: &[u8]) -> Option<Status> {
         state: *field(b"State:")?.first()?,
         blocked: hex(field(b"SigBlk:")?)?,
     })
+}
+
+/// The seventh field behind the name, which ends with the last bracket.
+fn parse_flags(stat: &[u8]) -> Option<u64> {
+    let name_end = stat.iter().rposition(|&b| b == b')')?;
+    let mut fields = stat[name_end + 1..].trim_ascii().split(|&b| b == b' ');
+    std::str::from_utf8(fields.nth(6)?).ok()?.parse().ok()
 }
 
 /// The range at the start of a line of `maps`.
@@ -238,6 +258,13 @@ mod tests {
 
     fn ptr_addr(local: &u8) -> usize {
         std::ptr::from_ref(local).addr()
+    }
+
+    #[test]
+    fn flags_are_found_behind_any_name() {
+        let stat = b"12 (a) b) c) S 1 2 3 0 -1 4210768 0 0\n";
+        assert_eq!(parse_flags(stat), Some(4_210_768));
+        assert_eq!(parse_flags(b"12 (a"), None);
     }
 
     #[test]

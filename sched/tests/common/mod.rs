@@ -81,8 +81,10 @@ impl Gate {
     #[track_caller]
     pub fn wait(&'static self) {
         unsafe fn unlock(gate: *mut ()) {
-            // SAFETY: `wait` passed its gate, which lives for ever, with the lock held.
-            unsafe { (*gate.cast::<Gate>()).lock.unlock() };
+            // SAFETY: `wait` passed its gate, which lives for ever.
+            let gate = unsafe { &*gate.cast::<Gate>() };
+            // SAFETY: `wait` holds the lock.
+            unsafe { gate.lock.unlock() };
         }
         let rt = enter();
         self.lock.lock();

@@ -1,1 +1,385 @@
-fn main() {}
+//! Whole programs: what must be seen from a real `main`, or of a process that ends.
+//!
+//! Each test starts this program again, which then *is* the program under test.
+//!
+//!     cargo test -p raddle-sched --test programs            all
+//!     cargo test -p raddle-sched --test programs fork       those with `fork` in their name
+
+#[path = "../common/mod.rs"]
+mod common;
+
+use common::{Gate, go, go_with, on_collector};
+use raddle_sched::{BootOptions, boot, num_goroutines, world, yield_now};
+use std::cell::Cell;
+use std::ffi::CString;
+use std::hint::black_box;
+use std::process::{Command, ExitCode, Output, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::*};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+use std::{env, mem, ptr, thread};
+
+#[global_allocator]
+static HEAP: raddle_alloc::Heap = raddle_alloc::Heap;
+
+const PROGRAM: &str = "RADDLE_TEST_PROGRAM";
+/// After so long a program hangs.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Its name, what it does, and whether it ended as it must.
+type Program = (&'static str, fn(), fn(&Output) -> bool);
+
+const PROGRAMS: &[Program] = &[
+    ("deadlock_with_collector_threads", deadlock, is_deadlock),
+    ("main_thread_is_shown", main_thread, is_success),
+    ("opened_library_is_shown", opened_library, is_success),
+    ("unstoppable_thread_is_named", unstoppable, is_success),
+    ("main_thread_may_end", main_ends, is_success),
+    ("fork_with_stops", fork_with_stops, is_success),
+    ("system_goroutines_do_not_count", system, is_success),
+    ("kernel_threads_are_left_out", kernel_threads, is_success),
+    ("stray_signals_do_nothing", stray_signals, is_success),
+];
+
+fn main() -> ExitCode {
+    if let Ok(name) = env::var(PROGRAM) {
+        let program = PROGRAMS.iter().find(|program| program.0 == name);
+        program.expect("a known program").1();
+        return ExitCode::SUCCESS;
+    }
+    let words: Vec<String> = env::args()
+        .skip(1)
+        .filter(|a| !a.starts_with('-'))
+        .collect();
+    let mut failed = 0;
+    for (name, _, is_right) in PROGRAMS {
+        if !words.is_empty() && !words.iter().any(|word| name.contains(word)) {
+            continue;
+        }
+        let output = run(name);
+        if is_right(&output) {
+            println!("test {name} ... ok");
+        } else {
+            failed += 1;
+            println!("test {name} ... FAILED\n{output:?}");
+        }
+    }
+    ExitCode::from(u8::from(failed > 0))
+}
+
+fn run(name: &str) -> Output {
+    let mut child = Command::new(env::current_exe().expect("this program has a path"))
+        .env(PROGRAM, name)
+        .env_remove("RUST_BACKTRACE")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("this program starts");
+    let begun = Instant::now();
+    while child.try_wait().expect("it is our child").is_none() {
+        if begun.elapsed() > LIMIT {
+            let _ = child.kill();
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    child.wait_with_output().expect("it is our child")
+}
+
+fn is_success(output: &Output) -> bool {
+    output.status.success()
+}
+
+fn is_deadlock(output: &Output) -> bool {
+    let text = String::from_utf8_lossy(&output.stderr);
+    output.status.code() == Some(2)
+        && text.contains("all goroutines are asleep: deadlock")
+        && text.matches("\ngoroutine ").count() == 1
+        && text.matches("\nthread ").count() == 1
+}
+
+/// A thread of the collector that stops the world once, with its helpers; its number.
+fn collector(helpers: Vec<i32>) -> i32 {
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        world().thread_started();
+        world().stop(&helpers).expect("every thread can be stopped");
+        world().start();
+        // SAFETY: no preconditions.
+        tell.send(unsafe { libc::gettid() }).expect("it is awaited");
+        loop {
+            thread::park();
+        }
+    });
+    told.recv().expect("it tells")
+}
+
+static GATE: Gate = Gate::new();
+
+/// Two threads of the collector, a goroutine of the runtime's own, one that waits, and the main thread waits too.
+fn deadlock() {
+    boot(&BootOptions::default());
+    let helper = collector(Vec::new());
+    collector(vec![helper]);
+    go_with(|| GATE.wait(), true);
+    go(|| GATE.wait());
+    GATE.wait();
+}
+
+thread_local! {
+    static LOCAL: Cell<u64> = const { Cell::new(0) };
+}
+
+fn number(n: u64) -> u64 {
+    black_box(n).wrapping_mul(black_box(0x9e37_79b9_7f4a_7c15)) | 1
+}
+
+/// Which of the first numbers are in what the world shows.
+fn search<const N: usize>() -> [bool; N] {
+    on_collector(|world| {
+        let mut found = [false; N];
+        world.stop(&[]).expect("every thread can be stopped");
+        world.each_root(&mut |range| {
+            let words = range.start.next_multiple_of(8)..range.end & !7;
+            for at in words.step_by(8) {
+                // SAFETY: what is shown is mapped, and nobody runs.
+                let word = unsafe { (at as *const u64).read_volatile() };
+                for (i, found) in found.iter_mut().enumerate() {
+                    *found |= word == number(i as u64 + 1);
+                }
+            }
+        });
+        world.start();
+        found
+    })
+}
+
+/// The main thread's block is not on its stack.
+fn main_thread() {
+    boot(&BootOptions::default());
+    LOCAL.with(|local| black_box(local).set(number(1)));
+    let kept = [Cell::new(0), Cell::new(number(2))];
+    black_box(&kept);
+    let found = search();
+    black_box(&kept);
+    assert_eq!(found, [true; 2]);
+}
+
+/// A library that is opened late: its statics, and its thread-locals in old threads and old goroutines.
+fn opened_library() {
+    const SOURCE: &str = "
+        static __thread unsigned long local[1024];
+        static unsigned long fixed[1024];
+        unsigned long *local_at(void) { return &local[1000]; }
+        unsigned long *fixed_at(void) { return &fixed[1000]; }
+    ";
+    static OPENED: AtomicBool = AtomicBool::new(false);
+    static LOCAL_AT: AtomicUsize = AtomicUsize::new(0);
+    boot(&BootOptions::default());
+    let keep_local = |n| {
+        // SAFETY: the library has a function of that type at this address.
+        let local_at: extern "C" fn() -> *mut u64 =
+            unsafe { mem::transmute(LOCAL_AT.load(SeqCst)) };
+        // SAFETY: the calling thread's place.
+        unsafe { local_at().write(number(n)) };
+    };
+    go(move || {
+        while !OPENED.load(SeqCst) {
+            yield_now();
+        }
+        keep_local(3);
+        GATE.wait();
+    });
+    let dir = env!("CARGO_TARGET_TMPDIR");
+    let source = format!("{dir}/local.c");
+    let library = format!("{dir}/local.so");
+    std::fs::write(&source, SOURCE).expect("the directory is for that");
+    let built = Command::new("cc")
+        .args(["-shared", "-fPIC", "-O1", "-o", &library, &source])
+        .status();
+    assert!(built.expect("rustc links by it").success());
+    let path = CString::new(library).expect("no NUL in it");
+    // SAFETY: a C string; the library has no constructors.
+    let library = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW) };
+    assert!(!library.is_null());
+    // SAFETY: the library is open.
+    LOCAL_AT.store(
+        unsafe { libc::dlsym(library, c"local_at".as_ptr()) } as usize,
+        SeqCst,
+    );
+    // SAFETY: as above.
+    let fixed_at = unsafe { libc::dlsym(library, c"fixed_at".as_ptr()) };
+    // SAFETY: the library has a function of that type there.
+    let fixed_at: extern "C" fn() -> *mut u64 = unsafe { mem::transmute(fixed_at) };
+    // SAFETY: the library's place.
+    unsafe { fixed_at().write(number(1)) };
+    keep_local(2);
+    OPENED.store(true, SeqCst);
+    while GATE.waiting() == 0 {
+        thread::yield_now();
+    }
+    assert_eq!(search(), [true; 3]);
+}
+
+fn unstoppable() {
+    boot(&BootOptions::default());
+    static TID: AtomicU32 = AtomicU32::new(0);
+    static MAY_GO: AtomicBool = AtomicBool::new(false);
+    static MOVED: AtomicU32 = AtomicU32::new(0);
+    let stubborn = thread::spawn(|| {
+        // SAFETY: all zeros is a valid set to fill.
+        let mut all: libc::sigset_t = unsafe { mem::zeroed() };
+        // SAFETY: a valid set.
+        unsafe { libc::sigfillset(&mut all) };
+        // SAFETY: a valid set.
+        unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &all, ptr::null_mut()) };
+        // SAFETY: no preconditions.
+        TID.store(unsafe { libc::gettid() } as u32, SeqCst);
+        while !MAY_GO.load(SeqCst) {
+            thread::park();
+        }
+    });
+    go(|| {
+        while !MAY_GO.load(SeqCst) {
+            MOVED.fetch_add(1, SeqCst);
+            yield_now();
+        }
+    });
+    while TID.load(SeqCst) == 0 {
+        thread::yield_now();
+    }
+    let named = on_collector(|world| world.stop(&[]).expect_err("a thread blocks all signals"));
+    assert_eq!(named.tid as u32, TID.load(SeqCst));
+    // The others run on.
+    let before = MOVED.load(SeqCst);
+    while MOVED.load(SeqCst) == before {
+        thread::yield_now();
+    }
+    MAY_GO.store(true, SeqCst);
+    stubborn.thread().unpark();
+    stubborn.join().expect("it ends");
+    on_collector(|world| {
+        world.stop(&[]).expect("every thread can be stopped");
+        world.start();
+    });
+}
+
+/// The main thread is a zombie for as long as the others live.
+fn main_ends() {
+    boot(&BootOptions::default());
+    thread::spawn(|| {
+        let zombie = || {
+            let status = std::fs::read_to_string("/proc/self/status").expect("proc is mounted");
+            status.contains("State:\tZ")
+        };
+        while !zombie() {
+            thread::yield_now();
+        }
+        on_collector(|world| {
+            for _ in 0..20 {
+                world.stop(&[]).expect("every thread can be stopped");
+                world.start();
+            }
+        });
+        std::process::exit(0);
+    });
+    // SAFETY: ends this thread, as a C program's main may; nothing on its stack is used by others.
+    unsafe { libc::syscall(libc::SYS_exit, 1) };
+}
+
+fn fork_with_stops() {
+    boot(&BootOptions::default());
+    static DONE: AtomicBool = AtomicBool::new(false);
+    go(|| {
+        while !DONE.load(SeqCst) {
+            black_box(vec![0u8; 100]);
+            yield_now();
+        }
+    });
+    let stopper = thread::spawn(|| {
+        while !DONE.load(SeqCst) {
+            world().stop(&[]).expect("every thread can be stopped");
+            world().start();
+        }
+    });
+    for _ in 0..50 {
+        // SAFETY: the child does what is right after a fork here: allocate, stop, and leave.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            black_box(vec![1u8; 1000]);
+            // SAFETY: no preconditions.
+            unsafe { libc::raise(libc::SIGURG) };
+            let stopped = world().stop(&[]);
+            if stopped.is_ok() {
+                world().start();
+            }
+            // SAFETY: no preconditions.
+            unsafe { libc::_exit(i32::from(stopped.is_err())) };
+        }
+        let mut status = 0;
+        // SAFETY: our child, and room for its status.
+        assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
+        assert_eq!(status, 0);
+    }
+    DONE.store(true, SeqCst);
+    stopper.join().expect("it ends");
+}
+
+fn system() {
+    boot(&BootOptions::default());
+    go_with(|| GATE.wait(), true);
+    go(|| GATE.wait());
+    while GATE.waiting() < 2 {
+        thread::yield_now();
+    }
+    assert_eq!(num_goroutines(), 1);
+    GATE.open();
+    while num_goroutines() > 0 {
+        thread::yield_now();
+    }
+}
+
+/// A thread that polls for an io_uring is listed as the process's, and takes no signal.
+fn kernel_threads() {
+    const SYS_IO_URING_SETUP: libc::c_long = 425;
+    const SETUP_SQPOLL: u32 = 2;
+    const IDLE_MS: u32 = 60_000;
+    boot(&BootOptions::default());
+    // `struct io_uring_params`: flags are its third word, the idle time its fifth.
+    let mut params = [0u32; 30];
+    params[2] = SETUP_SQPOLL;
+    params[4] = IDLE_MS;
+    // SAFETY: room for the parameters. Where the kernel refuses there is nothing to see.
+    unsafe { libc::syscall(SYS_IO_URING_SETUP, 8, params.as_mut_ptr()) };
+    on_collector(|world| {
+        for _ in 0..20 {
+            world.stop(&[]).expect("every thread can be stopped");
+            world.start();
+        }
+    });
+}
+
+/// The signal is the program's too: out-of-band data raises it. With no stop on, and on the stopper itself, it means nothing.
+fn stray_signals() {
+    boot(&BootOptions::default());
+    static DONE: AtomicBool = AtomicBool::new(false);
+    let senders: Vec<_> = (0..2)
+        .map(|_| {
+            thread::spawn(|| {
+                while !DONE.load(SeqCst) {
+                    // SAFETY: no preconditions.
+                    let pid = unsafe { libc::getpid() };
+                    // SAFETY: no preconditions.
+                    unsafe { libc::kill(pid, libc::SIGURG) };
+                }
+            })
+        })
+        .collect();
+    on_collector(|world| {
+        for _ in 0..200 {
+            world.stop(&[]).expect("every thread can be stopped");
+            world.start();
+        }
+    });
+    DONE.store(true, SeqCst);
+    senders.into_iter().for_each(|s| s.join().expect("it ends"));
+}

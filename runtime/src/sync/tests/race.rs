@@ -5,13 +5,14 @@
 //! forced by `std`'s atomics, which make no edge in a program that is not instrumented.
 
 use std::env;
+use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic as unwatched;
 
 use crate::shared::{Map, Slice, Var};
-use crate::sync::atomic::{AtomicU32, Ordering, fence};
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use crate::sync::{
     Barrier, Condvar, Lazy, Mutex, Once, OnceCell, RwLock, RwLockWriteGuard, Semaphore, WaitGroup,
 };
@@ -562,6 +563,247 @@ const CLEAN: &[(&str, Case)] = &[
             }
         }
     }),
+    ("boxes of siblings in one place", |_| {
+        let goroutines: Vec<_> = (0..200_u64)
+            .map(|i| {
+                crate::go(move || {
+                    let flag = Box::new(AtomicU64::new(i));
+                    flag.store(1, Ordering::Release);
+                    flag.load(Ordering::Acquire);
+                    drop(flag);
+                    let var = Box::new(Var::new(i));
+                    var.add(1);
+                })
+            })
+            .collect();
+        goroutines
+            .into_iter()
+            .for_each(|g| g.join().expect("no panic"));
+    }),
+    ("variables that move", |_| {
+        let (give, take) = crate::chan::bounded::<Var<u64>>(1);
+        let taker = crate::go(move || {
+            for var in &take {
+                var.add(1);
+                let boxed = Box::new(var);
+                boxed.add(1);
+                let kept: Vec<_> = [*boxed, Var::new(7)].into_iter().collect();
+                kept.iter().for_each(|var| var.add(1));
+            }
+        });
+        for i in 0..100 {
+            let var = Var::new(i);
+            var.set(2);
+            give.send(var).expect("a receiver");
+        }
+        drop(give);
+        taker.join().expect("no panic");
+    }),
+    ("vectors of variables that grow", |_| {
+        let goroutines: Vec<_> = (0..4)
+            .map(|_| {
+                crate::go(|| {
+                    for _ in 0..20 {
+                        let mut all = Vec::new();
+                        for i in 0..100_u64 {
+                            all.push(Var::new(i));
+                            all[i as usize / 2].add(1);
+                        }
+                        all.truncate(50);
+                        all.shrink_to_fit();
+                        all.iter().for_each(|var| var.add(1));
+                    }
+                })
+            })
+            .collect();
+        goroutines
+            .into_iter()
+            .for_each(|g| g.join().expect("no panic"));
+    }),
+    (
+        "a vector that is resized in its place and handed on",
+        |_| {
+            let (give, take) = crate::chan::bounded::<Vec<Var<u64>>>(0);
+            let taker = crate::go(move || {
+                for mut all in &take {
+                    all.reserve_exact(1);
+                    all.push(Var::new(1));
+                    all.iter().for_each(|var| var.add(1));
+                }
+            });
+            for n in 1..100 {
+                let all: Vec<_> = (0..n).map(Var::new).collect();
+                all.iter().for_each(|var| var.set(1));
+                give.send(all).expect("a receiver");
+            }
+            drop(give);
+            taker.join().expect("no panic");
+        },
+    ),
+    ("shared variables whose last owner is anyone", |_| {
+        let (give, take) = crate::chan::bounded::<Arc<Var<u64>>>(4);
+        let takers: Vec<_> = (0..2)
+            .map(|_| {
+                let take = take.clone();
+                crate::go(move || {
+                    for var in &take {
+                        var.add(1);
+                        drop(var);
+                        std::hint::black_box(Box::new(Var::new(1_u128))).add(1);
+                    }
+                })
+            })
+            .collect();
+        for i in 0..200 {
+            let var = Arc::new(Var::new(i));
+            var.set(1);
+            give.send(var.clone()).expect("a receiver");
+            if i % 3 == 0 {
+                crate::yield_now();
+            }
+        }
+        drop(give);
+        takers.into_iter().for_each(|g| g.join().expect("no panic"));
+    }),
+    ("maps whose tables come and go", |_| {
+        let goroutines: Vec<_> = (0..4)
+            .map(|_| {
+                crate::go(|| {
+                    for round in 0..20_u64 {
+                        let map = Map::new();
+                        for i in 0..50 {
+                            map.insert(i, [round; 3]);
+                            map.get(&(i / 2));
+                        }
+                        map.remove(&3);
+                        map.iter().count();
+                    }
+                })
+            })
+            .collect();
+        goroutines
+            .into_iter()
+            .for_each(|g| g.join().expect("no panic"));
+    }),
+    ("keys with atomics that many look up", |_| {
+        let map = Map::new();
+        map.insert(Counting::new(1), 1);
+        let goroutines: Vec<_> = (0..4)
+            .map(|_| {
+                let map = map.clone();
+                crate::go(move || {
+                    for _ in 0..50 {
+                        assert_eq!(map.get(&Counting::new(1)), Some(1));
+                        crate::yield_now();
+                    }
+                })
+            })
+            .collect();
+        goroutines
+            .into_iter()
+            .for_each(|g| g.join().expect("no panic"));
+    }),
+];
+
+/// A key that counts how often it was compared.
+struct Counting {
+    key: u64,
+    compared: AtomicU64,
+}
+
+impl Counting {
+    fn new(key: u64) -> Counting {
+        let compared = AtomicU64::new(0);
+        Counting { key, compared }
+    }
+}
+
+impl PartialEq for Counting {
+    fn eq(&self, other: &Counting) -> bool {
+        for one in [self, other] {
+            one.compared.fetch_add(1, Ordering::Relaxed);
+        }
+        self.key == other.key
+    }
+}
+
+impl Eq for Counting {}
+
+impl Hash for Counting {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key.hash(state);
+    }
+}
+
+/// What is unordered with the beginning or the end of a block, and what the report says of the block.
+const TOLD: &[(&str, Case, &[&str])] = &[
+    (
+        "a use after free",
+        |w| {
+            let var = Box::into_raw(Box::new(Var::new([1_u64; 8])));
+            let (address, w1, w2) = (var.expose_provenance(), w.clone(), w.clone());
+            let freer = crate::go(move || {
+                let var = std::ptr::with_exposed_provenance_mut::<Var<[u64; 8]>>(address);
+                // SAFETY: from `into_raw`; nobody else frees it.
+                drop(unsafe { Box::from_raw(var) });
+                w1.reach(1);
+            });
+            let user = crate::go(move || {
+                w2.after(1);
+                // Tells of the read that a program with this bug would make, without making it.
+                crate::race::read(std::ptr::without_provenance::<u64>(address + 16));
+            });
+            freer.join().expect("no panic");
+            user.join().expect("no panic");
+        },
+        &[
+            "\nPrevious free at ",
+            "\nBlock of 64 bytes at ",
+            " allocated by main goroutine:\n",
+        ],
+    ),
+    (
+        "a fresh block that is handed over without order",
+        |w| {
+            let place = Arc::new(unwatched::AtomicPtr::<Var<u64>>::default());
+            let (p1, p2, w1, w2) = (place.clone(), place, w.clone(), w.clone());
+            let maker = crate::go(move || {
+                p1.store(Box::into_raw(Box::new(Var::new(1))), Ordering::SeqCst);
+                w1.reach(1);
+            });
+            let user = crate::go(move || {
+                w2.after(1);
+                // SAFETY: stored before the step was reached; nobody frees it.
+                let var = unsafe { &*p2.load(Ordering::SeqCst) };
+                assert_eq!(var.get(), 1);
+            });
+            maker.join().expect("no panic");
+            user.join().expect("no panic");
+        },
+        &[
+            "\nPrevious write (allocation) at ",
+            "\nBlock of 8 bytes at ",
+            " allocated by goroutine ",
+            "sync/tests/race.rs:",
+        ],
+    ),
+    (
+        "a variable inside a block",
+        |_| {
+            let all: Arc<[Var<u32>; 10]> = Arc::default();
+            let (a, b) = (all.clone(), all);
+            let first = crate::go(move || a[7].set(1));
+            let second = crate::go(move || b[7].set(2));
+            first.join().expect("no panic");
+            second.join().expect("no panic");
+        },
+        &[
+            "\nPrevious write at ",
+            "\nBlock of 56 bytes at ",
+            " allocated by main goroutine:\n",
+            "sync/tests/race.rs:",
+        ],
+    ),
 ];
 
 const LONG_ENOUGH: Duration = Duration::from_millis(1);
@@ -570,27 +812,39 @@ const LONG_ENOUGH_TO_WRITE: Duration = Duration::from_millis(30);
 const CASE: &str = "RADDLE_TEST_CASE";
 const RACES_FOUND: i32 = 66;
 
+/// In a child: runs the case that the environment names.
+fn is_child() -> bool {
+    let Ok(name) = env::var(CASE) else {
+        return false;
+    };
+    let told = TOLD.iter().map(|(name, case, _)| (name, case));
+    let all = RACY.iter().chain(CLEAN).map(|(name, case)| (name, case));
+    let (_, case) = all.chain(told).find(|(n, _)| **n == name).expect("a case");
+    crate::run(|| case(&Arc::new(World::default())));
+    true
+}
+
+/// Runs the case in race mode, as the test `this` in a process of its own.
+fn child(this: &str, case: &str) -> Output {
+    let program = env::current_exe().expect("a test has a program");
+    let test = format!("sync::tests::race::{this}");
+    let mut child = Command::new(program);
+    child
+        .args(["--exact", &test, "--nocapture"])
+        .envs([(CASE, case), ("RADDLE_RACE", "1")]);
+    child.output().expect("the program starts")
+}
+
 #[test]
 fn race_mode_reports_what_is_unordered_and_nothing_else() {
-    if let Ok(name) = env::var(CASE) {
-        let (_, case) = RACY
-            .iter()
-            .chain(CLEAN)
-            .find(|(n, _)| *n == name)
-            .expect("a case");
-        crate::run(|| case(&Arc::new(World::default())));
+    if is_child() {
         return;
     }
-    let program = env::current_exe().expect("a test has a program");
-    let this = "sync::tests::race::race_mode_reports_what_is_unordered_and_nothing_else";
+    let this = "race_mode_reports_what_is_unordered_and_nothing_else";
     let mut wrong = Vec::new();
     for (cases, status) in [(RACY, RACES_FOUND), (CLEAN, 0)] {
         for (name, _) in cases {
-            let run = Command::new(&program)
-                .args(["--exact", this, "--nocapture"])
-                .envs([(CASE, *name), ("RADDLE_RACE", "1")])
-                .output()
-                .expect("the program starts");
+            let run = child(this, name);
             if run.status.code() != Some(status) {
                 let text = String::from_utf8_lossy(&run.stderr);
                 wrong.push(format!(
@@ -601,4 +855,25 @@ fn race_mode_reports_what_is_unordered_and_nothing_else() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn reports_tell_of_blocks() {
+    if is_child() {
+        return;
+    }
+    let block = Box::new(0_u64);
+    if raddle_alloc::find_object((&raw const *block).addr()).is_none() {
+        // The detector hears of blocks only where Raddle's heap is the global allocator.
+        return;
+    }
+    for (name, _, expected) in TOLD {
+        let run = child("reports_tell_of_blocks", name);
+        let text = String::from_utf8_lossy(&run.stderr);
+        for part in *expected {
+            assert!(text.contains(part), "{name}: no {part:?} in\n{text}");
+        }
+        assert_eq!(run.status.code(), Some(RACES_FOUND), "{name}\n{text}");
+        assert!(text.contains("Found 1 data race(s)"), "{name}\n{text}");
+    }
 }

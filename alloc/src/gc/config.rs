@@ -1,0 +1,71 @@
+//! What the runtime sets at boot: traces, stress, and limits for tests.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::*};
+
+/// What freed memory is filled with, where it is.
+pub(crate) const POISON: u8 = 0xdb;
+
+/// Switches of the collector.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Config {
+    /// Write a line to stderr for every cycle.
+    pub trace: bool,
+    /// Collect at every so many allocations, and fill freed memory with a pattern; 0: do not. Once on, allocation stays slow.
+    pub stress_every: u32,
+    /// How many entries a marking thread's stack has, with no other to spill to. `None`: as many as it takes.
+    pub mark_stack_limit: Option<usize>,
+}
+
+/// Functions of the floor above that the collector's thread calls after a cycle, with the world running.
+#[derive(Clone, Copy, Debug)]
+pub struct Hooks {
+    /// There are spans to sweep ([`sweep_some`](super::sweep_some)).
+    pub wake_sweeper: fn(),
+    /// There are objects to finalise ([`next_finalizable`](super::next_finalizable)).
+    pub wake_finalizer: fn(),
+}
+
+static TRACE: AtomicBool = AtomicBool::new(false);
+static STRESS_EVERY: AtomicU32 = AtomicU32::new(0);
+static POISONS: AtomicBool = AtomicBool::new(cfg!(debug_assertions));
+static MARK_STACK_LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
+static HOOKS: OnceLock<Hooks> = OnceLock::new();
+
+/// Sets the switches, from the next allocation and the next cycle on.
+pub fn configure(config: Config) {
+    TRACE.store(config.trace, Relaxed);
+    STRESS_EVERY.store(config.stress_every, Relaxed);
+    MARK_STACK_LIMIT.store(config.mark_stack_limit.unwrap_or(usize::MAX), Relaxed);
+    if config.stress_every != 0 {
+        POISONS.store(true, Relaxed);
+        crate::heap::watch();
+    }
+}
+
+/// Installs the hooks: once. A second call has no effect.
+pub fn install_hooks(hooks: Hooks) {
+    let _ = HOOKS.set(hooks);
+}
+
+pub(super) fn hooks() -> Option<Hooks> {
+    HOOKS.get().copied()
+}
+
+pub(super) fn traces() -> bool {
+    TRACE.load(Relaxed)
+}
+
+#[inline(always)]
+pub(super) fn stress_every() -> u32 {
+    STRESS_EVERY.load(Relaxed)
+}
+
+pub(super) fn mark_stack_limit() -> Option<usize> {
+    Some(MARK_STACK_LIMIT.load(Relaxed)).filter(|&n| n != usize::MAX)
+}
+
+/// Whether freed memory is filled with [`POISON`].
+pub(crate) fn poisons() -> bool {
+    POISONS.load(Relaxed)
+}

@@ -1,0 +1,107 @@
+//! What the collector knows of an object: its kind, and the header of those that have destructors.
+//!
+//! # Blocking
+//!
+//! Allocation may run a collection first, which blocks the OS thread until marking is done; it parks no goroutine.
+
+use crate::heap;
+use raddle_race::Pc;
+use std::alloc::Layout;
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering::*};
+
+/// What the collector does with an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// Nothing: the program frees it. While it lives it is scanned.
+    Manual = 0,
+    /// Scans it for pointers.
+    Scan = 1,
+    /// Does not scan it: there are no pointers in it.
+    NoScan = 2,
+    /// Scans it, and has its destructor run before it goes. It begins with a [`Header`].
+    Finalized = 3,
+}
+
+/// Those that are collected.
+pub(crate) const COLLECTED: [Kind; 3] = [Kind::Scan, Kind::NoScan, Kind::Finalized];
+
+/// The start of every [`Kind::Finalized`] object; its value lies behind it.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Header {
+    /// Drops the value in place. Called once, with the header's address.
+    pub drop: unsafe fn(*mut Header),
+    /// One of [`state`].
+    pub state: AtomicU32,
+    /// For `drop`: the number of elements, where the value is a slice.
+    pub len: usize,
+    /// The next of the queue of objects to be finalised. The collector's.
+    pub next: AtomicPtr<Header>,
+}
+
+/// The life of a [`Header`].
+///
+/// `INITIALISING` (as allocated) to `LIVE`, by the program, when the value is whole; to `QUEUED`, by the collector, when the object
+/// was found dead; to `DROPPED`, by the finalizer, after `drop` returned or panicked. A dead object in any state but `LIVE` is freed.
+pub mod state {
+    /// Its destructor will run once it is dead.
+    pub const LIVE: u32 = 0;
+    /// There is no value in it yet: no destructor will run.
+    pub const INITIALISING: u32 = 1;
+    /// Found dead: the destructor is to run, or runs.
+    pub const QUEUED: u32 = 2;
+    /// The destructor has run.
+    pub const DROPPED: u32 = 3;
+}
+
+/// Allocates a collected object, or a manual one. Null when out of memory.
+///
+/// The contents are undefined, but for what lies behind `layout.size()` in an object of a scanned kind, which holds no
+/// pointers, and the state of a [`Header`], which is [`state::INITIALISING`]. `pc` is shown by the detector as where it was allocated.
+///
+/// **Blocking**: may run a collection first, which blocks the OS thread. Parks nothing.
+#[inline]
+pub fn allocate(layout: Layout, kind: Kind, pc: Pc) -> *mut u8 {
+    let object = match heap::allocate_fast(layout, kind) {
+        Some(object) => object,
+        None => heap::allocate(layout, kind, pc, false),
+    };
+    begin(object, kind)
+}
+
+/// As [`allocate`], with zeros in it.
+pub fn allocate_zeroed(layout: Layout, kind: Kind, pc: Pc) -> *mut u8 {
+    begin(heap::allocate(layout, kind, pc, true), kind)
+}
+
+/// What was left in the place of a header must not be taken for one, should the caller give the object up before it has written its own.
+#[inline(always)]
+fn begin(object: *mut u8, kind: Kind) -> *mut u8 {
+    if kind == Kind::Finalized && !object.is_null() {
+        // SAFETY: objects of the kind have room for a header, and this one is the caller's alone.
+        let state = unsafe { &raw mut (*object.cast::<Header>()).state };
+        // SAFETY: as above.
+        unsafe { ptr::write(state, AtomicU32::new(state::INITIALISING)) };
+    }
+    object
+}
+
+/// The header of a finalized object.
+pub(super) fn header(object: usize) -> &'static Header {
+    // SAFETY: the caller passes an allocated object of kind Finalized, whose first bytes are atomics and words of any value; nobody
+    // else touches it while the world stands.
+    unsafe { &*ptr::with_exposed_provenance::<Header>(object) }
+}
+
+impl Header {
+    /// Whether a destructor is still to be queued; if so, it is now.
+    pub(super) fn take_live(&self) -> bool {
+        self.state
+            .compare_exchange(state::LIVE, state::QUEUED, Relaxed, Relaxed)
+            .is_ok()
+    }
+}
+
+const _: () = assert!(size_of::<Header>() == 32);

@@ -1,0 +1,3 @@
+module raddle.example/bench
+
+go 1.24

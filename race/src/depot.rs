@@ -1,0 +1,168 @@
+//! The depot: stacks of allocations and frees, each kept once, so that a block's record needs one word for its stack.
+//!
+//! # States
+//! One mapping of [`BYTES`], made at the first use and touched from the front: a table of buckets, then entries. An entry
+//! is written once and never changes or goes: a head word (next entry of the bucket, number of frames), then its frames,
+//! innermost first. An entry is named by the index of its head word, which a [`Pc`] can hold. When the depot is full, or a
+//! stack has but one frame, the innermost frame stands for the stack.
+//!
+//! # Invariants
+//! 1. Indices in buckets and head words are 0 or of entries that are written.
+//!
+//! # Memory ordering
+//! `intern: bucket store Release, after the entry` ⇄ `find: bucket load Acquire`. An entry's next was published before it.
+//!
+//! # Blocking
+//! Looking up takes no lock; a new stack takes one spin lock for two dozen stores. No allocation.
+
+use std::ptr::NonNull;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::*};
+
+use crate::Pc;
+use crate::mem::{self, SpinLock};
+
+/// Frames kept of a stack.
+pub(crate) const FRAMES: usize = 16;
+/// All of the depot: about a quarter of a million stacks.
+const BYTES: usize = 32 << 20;
+const WORDS: usize = BYTES / 8;
+const BUCKETS: usize = 1 << 15;
+/// In a head word, above the next entry's index: the number of frames.
+const COUNT_SHIFT: u32 = 32;
+
+/// The mapping, as an address: it is never unmapped.
+static MEMORY: OnceLock<usize> = OnceLock::new();
+static ADDING: SpinLock = SpinLock::new();
+/// Words in use; changes under `ADDING`.
+static USED: AtomicUsize = AtomicUsize::new(BUCKETS);
+
+fn word(index: usize) -> &'static AtomicU64 {
+    let base = *MEMORY.get_or_init(|| mem::map(BYTES).expose_provenance().get());
+    let base: NonNull<AtomicU64> = match std::num::NonZeroUsize::new(base) {
+        Some(base) => NonNull::with_exposed_provenance(base),
+        None => mem::fatal("the depot has no memory"),
+    };
+    assert!(index < WORDS, "inside the depot");
+    let at = base.as_ptr().wrapping_add(index);
+    // SAFETY: inside the mapping, which stays; every word of it is an atomic.
+    unsafe { &*at }
+}
+
+fn bucket_of(frames: &[Pc]) -> usize {
+    let mix = |hash: u64, pc: &Pc| {
+        (hash ^ pc.bits())
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_left(29)
+    };
+    (frames.iter().fold(0, mix) >> 20) as usize % BUCKETS
+}
+
+fn is(entry: usize, head: u64, frames: &[Pc]) -> bool {
+    (head >> COUNT_SHIFT) as usize == frames.len()
+        && frames
+            .iter()
+            .enumerate()
+            .all(|(i, pc)| word(entry + 1 + i).load(Relaxed) == pc.bits())
+}
+
+/// The entry with these frames, in the chain that begins at `entry`.
+fn find(mut entry: usize, frames: &[Pc]) -> Option<usize> {
+    while entry != 0 {
+        let head = word(entry).load(Relaxed);
+        if is(entry, head, frames) {
+            return Some(entry);
+        }
+        entry = head as u32 as usize;
+    }
+    None
+}
+
+/// The place that stands for all of `frames`, innermost first, of which the first [`FRAMES`] count.
+pub(crate) fn intern(frames: &[Pc]) -> Pc {
+    let frames = &frames[..frames.len().min(FRAMES)];
+    let (&[innermost, _, ..], bucket) = (frames, word(bucket_of(frames))) else {
+        return frames.first().copied().unwrap_or(Pc::NONE);
+    };
+    if let Some(entry) = find(bucket.load(Acquire) as usize, frames) {
+        return Pc::stack(entry as u32);
+    }
+    let _held = ADDING.lock();
+    let first = bucket.load(Relaxed);
+    if let Some(entry) = find(first as usize, frames) {
+        return Pc::stack(entry as u32);
+    }
+    let entry = USED.load(Relaxed);
+    if entry + 1 + frames.len() > WORDS {
+        return innermost;
+    }
+    USED.store(entry + 1 + frames.len(), Relaxed);
+    word(entry).store((frames.len() as u64) << COUNT_SHIFT | first, Relaxed);
+    for (i, pc) in frames.iter().enumerate() {
+        word(entry + 1 + i).store(pc.bits(), Relaxed);
+    }
+    bucket.store(entry as u64, Release); // pairs with the load in the look-up above
+    Pc::stack(entry as u32)
+}
+
+/// The frames of an entry, innermost first, and their number.
+pub(crate) fn frames(entry: u32) -> ([Pc; FRAMES], usize) {
+    let entry = entry as usize;
+    let count = ((word(entry).load(Relaxed) >> COUNT_SHIFT) as usize).min(FRAMES);
+    let mut frames = [Pc::NONE; FRAMES];
+    for (i, pc) in frames[..count].iter_mut().enumerate() {
+        *pc = Pc::from_bits(word(entry + 1 + i).load(Relaxed));
+    }
+    (frames, count)
+}
+
+/// Bytes in use.
+pub(crate) fn bytes() -> usize {
+    (USED.load(Relaxed) - BUCKETS) * 8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stack(from: usize, frames: usize) -> Vec<Pc> {
+        (0..frames).map(|i| Pc::code(from + 8 * i)).collect()
+    }
+
+    #[test]
+    fn equal_stacks_are_one() {
+        let a = intern(&stack(0x51_0000, 5));
+        let used = bytes();
+        assert_eq!(a, intern(&stack(0x51_0000, 5)));
+        assert_eq!(intern(&stack(0x51_0000, 5)), a);
+        assert_ne!(a, intern(&stack(0x51_0000, 4)));
+        assert_ne!(a, intern(&stack(0x51_0008, 5)));
+        assert!(bytes() > used);
+        let (frames, count) = frames(a.stack_entry().expect("a stack"));
+        assert_eq!(frames[..count], stack(0x51_0000, 5));
+    }
+
+    #[test]
+    fn short_stacks_are_places_and_long_ones_are_cut() {
+        assert_eq!(intern(&[]), Pc::NONE);
+        assert_eq!(intern(&stack(0x52_0000, 1)), Pc::code(0x52_0000));
+        let long = intern(&stack(0x52_0000, 40));
+        assert_eq!(long, intern(&stack(0x52_0000, FRAMES)));
+    }
+
+    #[test]
+    fn threads_agree_on_the_entries() {
+        let all = || {
+            (0..2000)
+                .map(|i| intern(&stack(0x53_0000 + 64 * i, 3)))
+                .collect::<Vec<_>>()
+        };
+        let threads: Vec<_> = (0..4).map(|_| std::thread::spawn(all)).collect();
+        let here = all();
+        for thread in threads {
+            assert_eq!(thread.join().expect("no panic"), here);
+        }
+        let entries: std::collections::HashSet<_> = here.iter().map(|pc| pc.bits()).collect();
+        assert_eq!(entries.len(), 2000);
+    }
+}

@@ -1,0 +1,192 @@
+//! What the heap tells: memory comes, blocks begin and end, and memory is used for something else.
+//!
+//! A block's bytes are marked in bulk, page by page (`shadow::fill`): blocks of thousands of bytes come and go by the
+//! million. Where a block was allocated is kept with the sync objects, under its first address; its stack is in the
+//! `depot`.
+//!
+//! # Blocking
+//! As for accesses; and the locks of `sync` and `depot`, for a few dozen instructions each.
+
+use std::ops::Range;
+
+use crate::access::{bytes_in, place};
+use crate::cell::{Cell, FREED};
+use crate::ctx::{Ctx, GoCtx};
+use crate::current::{current, set_current};
+use crate::shadow::{self, Granule};
+use crate::state::host;
+use crate::sync::Keep;
+use crate::{Pc, depot, pages, report, sync};
+
+/// New heap or data memory exists: maps its shadow.
+///
+/// # Blocking
+/// Three system calls per run of new MiBs, under a spin lock.
+pub fn map_shadow(addr: usize, size: usize) {
+    shadow::map_chunks(addr, size);
+}
+
+/// The bytes of a block in one page, by what may be done with their granules.
+fn each_granule_or_run(
+    part: Range<usize>,
+    (addr, end): (usize, usize),
+    mut cut: impl FnMut(usize, u8),
+    run: impl FnOnce(usize, usize),
+) {
+    let (mut from, mut to) = (part.start, part.end);
+    if from < addr {
+        cut(from, bytes_in(from, addr, end));
+        from += 8;
+    }
+    if to > end && from < to {
+        to -= 8;
+        cut(to, bytes_in(to, addr, end));
+    }
+    run(from, to);
+}
+
+/// Forgets all that is known of `[addr, addr + size)`. Exact to the byte: what shares a granule with the ends is someone
+/// else's. `is_dense`: most granules have cells.
+fn forget(addr: usize, size: usize, is_dense: bool) {
+    let ends = (addr, addr.saturating_add(size));
+    let cut = |granule, bytes| Granule::of(granule).clear_bytes(bytes);
+    pages::each_marked(addr, size, pages::CELLS, |part| {
+        each_granule_or_run(part, ends, cut, |from, to| {
+            if is_dense {
+                shadow::fill(from, to, Cell::EMPTY);
+            } else {
+                // A store would give memory to shadow that never had a cell.
+                let granules = (from..to).step_by(8);
+                granules.for_each(|granule| Granule::of(granule).clear());
+            }
+        });
+    });
+    // With the cells of whole pages went those of plane B.
+    pages::each_marked(addr, size, pages::DEEP, |_| ());
+}
+
+/// Makes one access (a cell without bytes) all that is known of `[addr, addr + size)`, exact to the byte.
+fn overwrite(addr: usize, size: usize, c: &mut Ctx, access: u64) {
+    let ends = (addr, addr.saturating_add(size));
+    pages::each_watched(addr, size, |part| {
+        let cut = |granule, bytes| {
+            Granule::of(granule).clear_bytes(bytes);
+            // Nothing is left there to race with.
+            place(c, granule, Cell(access | u64::from(bytes)));
+        };
+        let cell = Cell(access | u64::from(WHOLE));
+        each_granule_or_run(part, ends, cut, |from, to| shadow::fill(from, to, cell));
+    });
+}
+
+/// All bytes of a granule.
+const WHOLE: u8 = 0xff;
+
+/// Whose event of the heap this is, and where.
+struct Place {
+    /// With all callers that are known.
+    whole: Pc,
+    /// For the history, which knows the announced callers by itself.
+    own: Pc,
+}
+
+/// The place `pc` of an event of the heap, with its callers: those that `func_enter` announced; where none are and there is
+/// no place either (Rust's own allocation functions pass none), the thread's real ones.
+fn place_of(me: GoCtx, pc: Pc) -> Place {
+    let announced = me.get().stack.frames();
+    if announced.is_empty() && !pc.is_none() {
+        return Place { whole: pc, own: pc };
+    }
+    let mut frames = [Pc::NONE; depot::FRAMES];
+    if announced.is_empty() {
+        // What the host allocates meanwhile is nobody's: a walk never begins another.
+        set_current(None);
+        let count = (host().current_stack)(&mut frames);
+        set_current(me);
+        let whole = depot::intern(&frames[..count]);
+        return Place { whole, own: whole };
+    }
+    let callers = announced.iter().rev().map(|word| Pc::from_bits(*word));
+    let known = Some(pc)
+        .filter(|pc| !pc.is_none())
+        .into_iter()
+        .chain(callers);
+    let mut count = 0;
+    for (place, pc) in frames.iter_mut().zip(known) {
+        *place = pc;
+        count += 1;
+    }
+    Place {
+        whole: depot::intern(&frames[..count]),
+        own: pc,
+    }
+}
+
+/// A fresh heap block: as if the current goroutine wrote it, and nobody had touched the memory before.
+///
+/// The stack and goroutine of the allocation are remembered for reports about the block: `pc` and what [`func_enter`]
+/// announced; without either, the calling thread's real stack.
+///
+/// [`func_enter`]: crate::func_enter
+pub fn malloc(addr: usize, size: usize, pc: Pc) {
+    if size == 0 || !shadow::is_watched(addr) {
+        return;
+    }
+    report::forget(addr, size);
+    sync::remove(addr, size, Keep::Nothing);
+    let Some(me) = current() else {
+        return forget(addr, size, true);
+    };
+    let place = place_of(me, pc);
+    let c = me.get();
+    sync::record_block(addr, size, place.whole, c.record().goid());
+    match c.template().filter(|_| c.watches_accesses()) {
+        Some(template) => {
+            c.remember(addr, size, 0, true, place.own);
+            overwrite(addr, size, c, template);
+        }
+        None => forget(addr, size, true),
+    }
+}
+
+/// A heap block is gone: its sync objects return to the current P's cache, and a later access that is not ordered
+/// after this call is a race with the free. Without a current goroutine the shadow is only cleared.
+///
+/// Earlier accesses are not checked against the free: the last handle of an `Arc` is ordered by its count, which typed
+/// events do not show, and no report may be false. Who allocated the block is known until its memory is used again.
+pub fn free(addr: usize, size: usize, pc: Pc) {
+    if size == 0 || !shadow::is_watched(addr) {
+        return;
+    }
+    let Some(me) = current() else {
+        return swept(addr, size);
+    };
+    sync::remove(addr, size, Keep::Dead(addr));
+    let place = place_of(me, pc);
+    let c = me.get();
+    match c.template().filter(|_| c.watches_accesses()) {
+        Some(template) => {
+            c.remember(addr, size, FREED, false, place.own);
+            overwrite(addr, size, c, template | FREED);
+        }
+        None => forget(addr, size, true),
+    }
+}
+
+/// The sweeper found a heap block dead: it is gone, and nobody freed it, whoever the caller is. Its sync objects return to the
+/// current P's cache; its shadow is clear, so what comes to lie there has no past.
+///
+/// # Happens-before
+/// None is needed: nobody can reach the block.
+pub fn swept(addr: usize, size: usize) {
+    sync::remove(addr, size, Keep::Nothing);
+    forget(addr, size, true);
+}
+
+/// The memory begins a new life that has nothing to do with the old (a recycled stack): no accesses, no sync objects.
+/// Who allocated the block that it lies in stays known. Costs by the pages that have any, not by `size`.
+pub fn clear_shadow(addr: usize, size: usize) {
+    report::forget(addr, size);
+    sync::remove(addr, size, Keep::Blocks);
+    forget(addr, size, false);
+}
