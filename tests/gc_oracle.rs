@@ -18,7 +18,6 @@
 #[path = "support/mod.rs"]
 mod support;
 
-use std::collections::HashMap;
 use std::env;
 use std::mem::needs_drop;
 use std::process::Command;
@@ -36,10 +35,13 @@ const CASE: &str = "RADDLE_ORACLE_SEED";
 const LIMIT: Duration = Duration::from_secs(240);
 
 /// The objects that a case makes.
-const OBJECTS: usize = 20_000;
+const OBJECTS: usize = 40_000;
 const ROUNDS: usize = 4;
 const MUTATORS: usize = 12;
-const ROOTS: usize = 40;
+/// The graph has parts, between which there are no links: so what one stray number holds is at most one part's garbage.
+const PARTS: usize = 64;
+const ROOTS_OF_PART: usize = 4;
+const ROOTS: usize = PARTS * ROOTS_OF_PART;
 const LINKS: usize = 4;
 /// How much of a round's garbage may be left at its end, in percent, besides [`LEFT_FEW`]. Measured: none in almost every
 /// round; one stray number can hold a piece of the graph.
@@ -149,7 +151,7 @@ impl Drop for Dropping {
     fn drop(&mut self) {
         self.0.check();
         assert!(!DROPPED[self.0.id].swap(true, AcqRel));
-        if self.0.id.is_multiple_of(8)
+        if self.0.id.is_multiple_of(64)
             && let Some(Handle::Dropping(next)) = self.0.link(3)
             && let Some(next) = Gc::get(&next)
         {
@@ -213,6 +215,8 @@ struct World {
     root_ids: [Option<Id>; ROOTS],
     links: Vec<[Option<Id>; LINKS]>,
     weak: Vec<WeakHandle>,
+    /// The part of each object.
+    parts: Vec<usize>,
 }
 
 type Shared = Arc<Mutex<World>>;
@@ -244,38 +248,37 @@ impl World {
     /// Compares all that is reachable with the model.
     fn check(&self) {
         let reached = self.reachable();
-        let mut seen = HashMap::new();
-        let mut open: Vec<Handle> = self.roots.iter().flatten().copied().collect();
-        assert!(
-            self.roots
-                .iter()
-                .map(|r| r.map(|r| r.object().id))
-                .eq(self.root_ids)
-        );
-        while let Some(handle) = open.pop() {
-            let object = handle.object();
-            object.check();
-            if seen.insert(object.id, ()).is_some() {
-                continue;
-            }
-            for link in 0..LINKS {
-                let to = object.link(link);
-                assert_eq!(
-                    to.map(|to| to.object().id),
-                    self.links[object.id][link],
-                    "link {link} of object {}",
-                    object.id
-                );
-                open.extend(to);
-            }
+        let mut seen = vec![false; reached.len()];
+        for (root, id) in self.roots.iter().zip(self.root_ids) {
+            assert_eq!(root.map(|root| root.object().id), id);
+            root.iter().for_each(|root| self.compare(root, &mut seen));
         }
-        let expected = reached.iter().filter(|reached| **reached).count();
-        assert_eq!(seen.len(), expected);
+        assert!(seen == reached);
         for (id, weak) in self.weak.iter().enumerate().filter(|(id, _)| reached[*id]) {
             let there = weak
                 .upgrade()
                 .expect("what is reached has not been found lost");
             assert_eq!(there.object().id, id);
+        }
+    }
+
+    /// Compares an object, and what it leads to. It recurses: a list of handles would be copied as it grows, by way of vector
+    /// registers, where they stay for long, and would keep alive what is lost.
+    fn compare(&self, handle: &Handle, seen: &mut [bool]) {
+        let object = handle.object();
+        object.check();
+        if std::mem::replace(&mut seen[object.id], true) {
+            return;
+        }
+        for link in 0..LINKS {
+            let to = object.link(link);
+            assert_eq!(
+                to.map(|to| to.object().id),
+                self.links[object.id][link],
+                "link {link} of object {}",
+                object.id
+            );
+            to.iter().for_each(|to| self.compare(to, seen));
         }
     }
 
@@ -300,7 +303,9 @@ fn mutate(
 ) {
     let mut made = 0;
     while made < budget {
-        let (a, b) = (random.below(ROOTS), random.below(ROOTS));
+        let part = random.below(PARTS);
+        let mut root_of = |part| part * ROOTS_OF_PART + random.below(ROOTS_OF_PART);
+        let (a, b) = (root_of(part), root_of(part));
         let (steps, link) = (random.below(6), random.below(LINKS));
         match random.below(16) {
             0..6 => {
@@ -313,6 +318,7 @@ fn mutate(
                 let new = Handle::new(id, drops);
                 w.links.push([None; LINKS]);
                 w.weak.push(new.downgrade());
+                w.parts.push(part);
                 let below = w.roots[a];
                 w.set_link(new, link, below);
                 w.set_root(a, Some(new));
@@ -352,7 +358,9 @@ fn mutate(
                 }
                 if let Ok(got) = ring.1.try_recv() {
                     got.object().check();
-                    world.lock().set_root(b, Some(got));
+                    let mut w = world.lock();
+                    let root = w.parts[got.object().id] * ROOTS_OF_PART + b % ROOTS_OF_PART;
+                    w.set_root(root, Some(got));
                 }
             }
             13 => {
@@ -362,7 +370,8 @@ fn mutate(
                     && let Some(found) = w.weak[random.below(n)].upgrade()
                 {
                     found.object().check();
-                    w.set_root(a, Some(found));
+                    let root = w.parts[found.object().id] * ROOTS_OF_PART + b % ROOTS_OF_PART;
+                    w.set_root(root, Some(found));
                 }
             }
             14 => {
@@ -375,6 +384,12 @@ fn mutate(
             _ => raddle::yield_now(),
         }
     }
+}
+
+/// Runs `f` on a goroutine with room for deep recursions.
+fn deep<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> raddle::JoinHandle<T> {
+    let builder = raddle::Builder::new().stack_size(256 << 20);
+    builder.spawn(f).expect("there is room for a stack")
 }
 
 /// Collects, and compares, while the others wait for the lock.
@@ -391,13 +406,14 @@ fn play(seed: u64) {
         root_ids: [None; ROOTS],
         links: Vec::with_capacity(OBJECTS),
         weak: Vec::with_capacity(OBJECTS),
+        parts: Vec::with_capacity(OBJECTS),
     }));
     for round in 0..ROUNDS {
         let ring = chan::bounded(4);
         let over = Arc::new(AtomicBool::new(false));
         let checker = {
             let (world, over) = (world.clone(), over.clone());
-            raddle::go(move || {
+            deep(move || {
                 let mut checks = 0;
                 while !over.load(Relaxed) {
                     collect_and_check(&world);
@@ -422,13 +438,16 @@ fn play(seed: u64) {
         // Nothing changes any more: what is lost goes.
         let (mut lost, mut left) = (0, usize::MAX);
         for _ in 0..300 {
+            // Not on a goroutine that follows handles, nor on one whose stack was another's: frames have room that nobody has
+            // written since, with handles of before in it.
+            gc::collect();
             let w = world.clone();
-            (lost, left) = raddle::go(move || {
-                collect_and_check(&w);
-                w.lock().garbage()
-            })
-            .join()
-            .unwrap();
+            let looked = deep(move || {
+                let w = w.lock();
+                w.check();
+                w.garbage()
+            });
+            (lost, left) = looked.join().unwrap();
             if left == 0 {
                 break;
             }

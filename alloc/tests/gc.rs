@@ -303,7 +303,8 @@ fn finalize() -> Vec<Hidden> {
     while let Some(header) = gc::next_finalizable() {
         // SAFETY: ours until it is dropped.
         let state = unsafe { &header.as_ref().state };
-        assert_eq!(state.swap(state::DROPPED, Relaxed), state::QUEUED);
+        let before = state.swap(state::DROPPED, Relaxed);
+        assert!(matches!(before, state::QUEUED | state::FIRST));
         order.push(Hidden::new(header.as_ptr().cast()));
     }
     order
@@ -383,6 +384,32 @@ fn cycles_are_finalised_once_each_whatever_the_memory() {
     }
 }
 
+fn only_what_no_other_leads_to_is_first() {
+    let is_first = |object: Hidden| {
+        // SAFETY: queued objects are there.
+        let header = unsafe { &*object.get().cast::<Header>() };
+        match header.state.load(Relaxed) {
+            state::FIRST => true,
+            state::QUEUED => false,
+            other => panic!("not queued but {other}"),
+        }
+    };
+    let [a, b, c, d, e, f, g, loner] = [(); 8].map(|()| new_finalized(8));
+    // A chain, a ring, and two that share a third.
+    let links = [(a, b), (c, d), (d, c), (e, f), (g, f)];
+    for (from, to) in links {
+        from.set(VALUE, !to.0);
+    }
+    collect_all();
+    assert!(is_first(loner));
+    assert!(is_first(a) && !is_first(b));
+    assert!(is_first(c) != is_first(d));
+    assert!(!is_first(f) && (is_first(e) || is_first(g)));
+    assert_eq!(finalize().len(), 8);
+    collect_all();
+    assert_eq!(finalize(), []);
+}
+
 fn an_object_may_be_resurrected_and_one_without_a_value_just_goes() {
     let mut roots = Roots::new(1);
     let object = new_finalized(8);
@@ -426,6 +453,10 @@ fn main() {
         (
             "weak_pointers_are_cleared_when_the_target_dies",
             weak_pointers_are_cleared_when_the_target_dies,
+        ),
+        (
+            "only_what_no_other_leads_to_is_first",
+            only_what_no_other_leads_to_is_first,
         ),
         (
             "owners_are_finalised_before_what_they_own_and_freed_a_cycle_later",

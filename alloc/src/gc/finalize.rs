@@ -10,6 +10,10 @@
 //! that cannot hold; one of its objects begins, as if nothing led to it. It is the reverse post-order of a depth-first search over the
 //! dead. If the search runs out of memory, objects that it does not enter come in any order.
 //!
+//! A destructor may use what its object reaches, and even save it: then what *that* reaches has to stay too, and no destructor behind it in
+//! the queue is certain to be due. Those of `FIRST` objects are: no other search came to what theirs found, so nothing that is
+//! saved leads to them. So every cycle gets on, and one in which nothing is saved is the only one that is needed.
+//!
 //! # Invariants
 //!
 //! 1. Objects in the queue are roots.
@@ -17,7 +21,7 @@
 //! 3. Only the coordinator's thread searches; no other marks meanwhile.
 
 use super::mark::{self, candidate};
-use super::object::{Header, Kind, header};
+use super::object::{Header, Kind, header, state};
 use super::{config, stats};
 use crate::futex::Lock;
 use crate::span::Span;
@@ -62,6 +66,28 @@ impl List {
         self.last = other.last;
     }
 
+    /// The searches are over: gives their objects the states that the finalizer knows. Each search's are in a row, and where it
+    /// began is in front of them.
+    fn settle(&self) {
+        let mut start: Option<&Header> = None;
+        let mut at = self.first;
+        // SAFETY: null or in the list, hence live.
+        while let Some(object) = unsafe { at.as_ref() } {
+            let found = object.state.load(Relaxed);
+            object.state.store(state::QUEUED, Relaxed);
+            if found & START != 0 {
+                object.state.store(state::FIRST, Relaxed);
+                start = Some(object);
+            }
+            if found & CROSSED != 0
+                && let Some(start) = start
+            {
+                start.state.store(state::QUEUED, Relaxed);
+            }
+            at = object.next.load(Relaxed);
+        }
+    }
+
     fn pop(&mut self) -> Option<NonNull<Header>> {
         let first = NonNull::new(self.first)?;
         // SAFETY: in the queue, hence live.
@@ -100,8 +126,8 @@ impl Queue {
     }
 }
 
-/// Takes the next object whose destructor is to run, in state `QUEUED`. The caller runs `drop` and then stores `DROPPED`;
-/// until then it holds the object.
+/// Takes the next object whose destructor is to run, in state `QUEUED` or `FIRST`, unless the program has made it `LIVE` again. The caller
+/// makes it `DROPPED` and runs `drop`, and meanwhile holds the object.
 ///
 /// **Blocking**: neither parks the goroutine nor blocks the thread.
 pub fn next_finalizable() -> Option<NonNull<Header>> {
@@ -131,6 +157,7 @@ pub(super) fn queue_dead() -> (usize, bool) {
         path: Path::new(),
         found: List::new(),
         marked: 0,
+        number: 0,
     };
     for central in central::of_kind(Kind::Finalized) {
         central.each_swept(|span| {
@@ -139,7 +166,7 @@ pub(super) fn queue_dead() -> (usize, bool) {
                 let mut dead = allocated & !span.mark[word].load(Relaxed);
                 while dead != 0 {
                     let index = word * 64 + dead.trailing_zeros() as usize;
-                    if header(span.address_of(index)).state.load(Relaxed) == super::state::LIVE {
+                    if header(span.address_of(index)).state.load(Relaxed) == state::LIVE {
                         search.from(span, index);
                     }
                     // The search may have marked others.
@@ -149,6 +176,7 @@ pub(super) fn queue_dead() -> (usize, bool) {
             }
         });
     }
+    search.found.settle();
     let has_any = !search.found.first.is_null();
     QUEUE.locked(|list| list.append(search.found));
     (search.marked, has_any)
@@ -160,7 +188,17 @@ struct Search {
     /// In reverse post-order.
     found: List,
     marked: usize,
+    /// How many starts there were.
+    number: u32,
 }
+
+/// The state of an object while there are searches: found by the one of this number (modulo 2^24: a mistake costs a cycle) ...
+const FOUND: u32 = 1 << 31;
+const NUMBER: u32 = (1 << 24) - 1;
+/// ... which began there ...
+const START: u32 = 1 << 30;
+/// ... and another came across it.
+const CROSSED: u32 = 1 << 29;
 
 /// An object on the path from where the search began to where it is.
 #[derive(Clone, Copy)]
@@ -174,10 +212,12 @@ struct Step {
 
 impl Search {
     fn from(&mut self, span: &Span, index: usize) {
-        self.enter(span, index);
+        self.number = self.number.wrapping_add(1) & NUMBER;
+        let found = FOUND | self.number;
+        self.enter(span, index, found | START);
         while let Some(step) = self.path.last() {
-            match next_dead(step) {
-                Some((span, index)) => self.enter(span, index),
+            match next_dead(step, found) {
+                Some((span, index)) => self.enter(span, index, found),
                 None => {
                     let object = step.object;
                     self.path.pop();
@@ -190,7 +230,7 @@ impl Search {
     }
 
     /// Marks an object and goes on from there.
-    fn enter(&mut self, span: &Span, index: usize) {
+    fn enter(&mut self, span: &Span, index: usize, found: u32) {
         if !span.set_mark(index) {
             return;
         }
@@ -200,7 +240,7 @@ impl Search {
         if kind == Kind::NoScan {
             return;
         }
-        let is_queued = kind == Kind::Finalized && header(start).take_live();
+        let is_queued = kind == Kind::Finalized && header(start).take_live(found);
         let step = Step {
             object: if is_queued { start } else { 0 },
             at: start,
@@ -215,17 +255,25 @@ impl Search {
     }
 }
 
-/// Goes on with a step, to the next unmarked object that it leads to.
-fn next_dead(step: &mut Step) -> Option<(&'static Span, usize)> {
+/// Goes on with a step, to the next unmarked object that it leads to. What another search has found is crossed.
+fn next_dead(step: &mut Step, found: u32) -> Option<(&'static Span, usize)> {
     while step.at < step.end {
         // SAFETY: a word of an allocated object; the world stands.
         let word = unsafe { &*ptr::with_exposed_provenance::<AtomicUsize>(step.at) }.load(Relaxed);
         step.at += size_of::<usize>();
         if let Some(span) = arena::span_of(word)
             && let Some(index) = candidate(span, word)
-            && !span.is_marked(index)
         {
-            return Some((span, index));
+            if !span.is_marked(index) {
+                return Some((span, index));
+            }
+            if span.kind() == Kind::Finalized {
+                let state = &header(span.address_of(index)).state;
+                let now = state.load(Relaxed);
+                if now & FOUND != 0 && (now ^ found) & NUMBER != 0 {
+                    state.store(now | CROSSED, Relaxed);
+                }
+            }
         }
     }
     None

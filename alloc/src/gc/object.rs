@@ -43,17 +43,20 @@ pub struct Header {
 
 /// The life of a [`Header`].
 ///
-/// `INITIALISING` (as allocated) to `LIVE`, by the program, when the value is whole; to `QUEUED`, by the collector, when the object
-/// was found dead; to `DROPPED`, by the finalizer, after `drop` returned or panicked. A dead object in any state but `LIVE` is freed.
+/// `INITIALISING` (as allocated) to `LIVE`, by the program, when the value is whole; to `QUEUED` or `FIRST`, by the collector, when the
+/// object was found dead; to `DROPPED`, by the finalizer, before it runs `drop`, or back to `LIVE`, by the program, which then waits for a
+/// later cycle to find it dead again. A dead object in any state but `LIVE` is freed.
 pub mod state {
     /// Its destructor will run once it is dead.
     pub const LIVE: u32 = 0;
     /// There is no value in it yet: no destructor will run.
     pub const INITIALISING: u32 = 1;
-    /// Found dead: the destructor is to run, or runs.
+    /// Found dead: the destructor is to run. Another that waits may reach it.
     pub const QUEUED: u32 = 2;
-    /// The destructor has run.
+    /// The destructor has begun.
     pub const DROPPED: u32 = 3;
+    /// As `QUEUED`, but none that waits reaches it, unless it reaches that one too.
+    pub const FIRST: u32 = 4;
 }
 
 /// Allocates a collected object, or a manual one. Null when out of memory.
@@ -96,10 +99,10 @@ pub(super) fn header(object: usize) -> &'static Header {
 }
 
 impl Header {
-    /// Whether a destructor is still to be queued; if so, it is now.
-    pub(super) fn take_live(&self) -> bool {
+    /// Whether a destructor is still to be queued; if so, the state is `next` now.
+    pub(super) fn take_live(&self, next: u32) -> bool {
         self.state
-            .compare_exchange(state::LIVE, state::QUEUED, Relaxed, Relaxed)
+            .compare_exchange(state::LIVE, next, Relaxed, Relaxed)
             .is_ok()
     }
 }

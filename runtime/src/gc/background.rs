@@ -21,6 +21,8 @@
 //!
 //! `notify` never blocks and may be called on any thread with the world running.
 
+use std::hint::black_box;
+use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -77,7 +79,7 @@ fn start() {
 
 fn is_global_allocator() -> bool {
     // Not optimised away: it must have come from the allocator.
-    let probe = std::hint::black_box(Box::new(0_usize));
+    let probe = black_box(Box::new(0_usize));
     raddle_alloc::find_object((&raw const *probe).addr()).is_some()
 }
 
@@ -94,12 +96,24 @@ fn sweep() {
 /// The finalizer's goroutine.
 fn run_destructors() {
     loop {
-        while let Some(header) = gc::next_finalizable() {
-            run_destructor(header);
-        }
+        far_down(|| {
+            while let Some(header) = gc::next_finalizable() {
+                run_destructor(header);
+            }
+        });
         finalize::queue_is_empty();
         FINALIZER.wait();
     }
+}
+
+/// Runs `f` some way down the stack. What it leaves there, addresses of objects among it, is then out of the frames in which this
+/// goroutine parks: those have room that nobody writes, and the collector would take what it finds there for handles.
+#[inline(never)]
+fn far_down(f: fn()) {
+    let room = [MaybeUninit::<usize>::uninit(); 2048];
+    black_box(&room);
+    f();
+    black_box(&room);
 }
 
 fn run_destructor(header: NonNull<Header>) {
