@@ -26,7 +26,7 @@ use super::halt::Stopped;
 use super::modules::Modules;
 use super::tasks::Tasks;
 use crate::g::{G, State};
-use crate::parked::{MARGIN, Note};
+use crate::parked::{Note, margin};
 use crate::stack::{self, Slot};
 use crate::tls;
 use std::mem::offset_of;
@@ -164,7 +164,7 @@ impl Roots<'_> {
             return;
         };
         if !self.is_stood_on(&slot) {
-            show((sp - MARGIN).max(slot.base())..slot.top());
+            show((sp - margin()).max(slot.base())..slot.top());
             self.outside(&slot, show);
         }
     }
