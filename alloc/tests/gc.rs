@@ -126,9 +126,6 @@ impl Model {
                 assert!(node.at.is_there(), "a reachable object was freed");
                 assert_eq!(node.at.word(0), MAGIC + i);
             } else {
-                if node.at.is_there() {
-                    world::holders(node.at);
-                }
                 assert!(!node.at.is_there(), "an unreachable object was kept");
                 node.alive = false;
                 expected += 1;

@@ -102,14 +102,12 @@ pub(crate) fn scan_my_stack<R>(f: impl FnOnce() -> R) -> R {
 
 fn my_slot(tid: i32) -> &'static Slot {
     let start = tid as usize % MAX_THREADS;
-    for i in 0..MAX_THREADS {
-        let slot = &SLOTS[(start + i) % MAX_THREADS];
-        let now = slot.tid.load(Relaxed);
-        if now == tid || (now == 0 && slot.tid.compare_exchange(0, tid, Relaxed, Relaxed).is_ok()) {
-            return slot;
-        }
-    }
-    std::process::abort()
+    let mut slots = (start..start + MAX_THREADS).map(|i| &SLOTS[i % MAX_THREADS]);
+    let found = slots.find(|slot| {
+        let taken = slot.tid.compare_exchange(0, tid, Relaxed, Relaxed);
+        taken.unwrap_or_else(|by| by) == tid || taken.is_ok()
+    });
+    found.unwrap_or_else(|| std::process::abort())
 }
 
 fn tid() -> i32 {
@@ -149,12 +147,14 @@ fn stand() {
     }
 }
 
-/// Shows the threads of the process. Without C's malloc, whose lock a stopped thread may hold.
-fn each_task(mut f: impl FnMut(i32)) {
+/// Shows the threads of the process; false: perhaps not all, since the kernel ends a listing early when a thread ends meanwhile. Without C's
+/// malloc, whose lock a stopped thread may hold.
+fn each_task(mut f: impl FnMut(i32)) -> bool {
     // SAFETY: a valid path.
     let dir = unsafe { libc::open(c"/proc/self/task".as_ptr(), libc::O_RDONLY) };
     assert!(dir >= 0);
     let mut buffer = [0u64; 1024];
+    let mut shown = 0;
     loop {
         // SAFETY: the buffer is so large.
         let n = unsafe { libc::syscall(libc::SYS_getdents64, dir, buffer.as_mut_ptr(), 8192) };
@@ -168,15 +168,23 @@ fn each_task(mut f: impl FnMut(i32)) {
             let len = usize::from(u16::from_le_bytes([bytes[at + 16], bytes[at + 17]]));
             let name = bytes[at + 19..at + len].iter().take_while(|b| **b != 0);
             let tid = name.fold(Some(0), |n: Option<i32>, b| {
-                b.is_ascii_digit()
-                    .then(|| Some(n? * 10 + i32::from(b - b'0')))?
+                b.is_ascii_digit().then_some(n? * 10 + i32::from(b.wrapping_sub(b'0')))
             });
-            tid.filter(|&tid| tid > 0).into_iter().for_each(&mut f);
+            if let Some(tid) = tid {
+                shown += 1;
+                f(tid);
+            }
             at += len;
         }
     }
+    // SAFETY: all zeros is a valid value.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: an open directory, and a place for the answer.
+    unsafe { libc::fstat(dir, &mut stat) };
     // SAFETY: opened above.
     unsafe { libc::close(dir) };
+    // A link for each thread, and two.
+    stat.st_nlink == shown + 2
 }
 
 impl World for TestWorld {
@@ -186,7 +194,7 @@ impl World for TestWorld {
         let me = tid();
         loop {
             let mut all = true;
-            each_task(|tid| {
+            let has_all = each_task(|tid| {
                 if tid == me || collectors.contains(&tid) {
                     return;
                 }
@@ -198,7 +206,7 @@ impl World for TestWorld {
                     all = false;
                 }
             });
-            if all {
+            if all && has_all {
                 return Ok(());
             }
             std::thread::yield_now();
@@ -291,23 +299,5 @@ impl Random {
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         ((u128::from(self.0) * n as u128) >> 64) as usize
-    }
-}
-
-/// Says who names an object that should be dead.
-pub(crate) fn holders(object: Hidden) {
-    let Some(found) = find_object(!object.0) else {
-        return;
-    };
-    eprintln!("{found:x?} is held by");
-    let mut at = 0x01d3_0000_0000usize;
-    let end = at + raddle_alloc::heap_stats().mapped;
-    while at < end {
-        // SAFETY: mapped.
-        let word = unsafe { *ptr::with_exposed_provenance::<usize>(at) };
-        if (found.start..found.start + found.size).contains(&word) {
-            eprintln!("  {word:x} at {at:x} in {:x?}", find_object(at));
-        }
-        at += 8;
     }
 }
