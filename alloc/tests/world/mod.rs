@@ -4,6 +4,8 @@
 //! keeps its pointers hidden decides exactly what is reachable.
 #![allow(dead_code, reason = "each test program uses a part")]
 
+pub(crate) mod churn;
+
 use raddle_alloc::gc;
 use raddle_alloc::gc::Kind;
 use raddle_alloc::{
@@ -14,7 +16,7 @@ use std::alloc::Layout;
 use std::cell::Cell;
 use std::ops::Range;
 use std::ptr;
-use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicUsize, Ordering::*};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 const SIGNAL: i32 = 40;
@@ -41,6 +43,7 @@ static SLOTS: [Slot; MAX_THREADS] = [const {
 /// The number of the stop that is on, or 0.
 static STOP: AtomicU32 = AtomicU32::new(0);
 static LAST: AtomicU32 = AtomicU32::new(0);
+static REFUSE: AtomicBool = AtomicBool::new(false);
 static WORKERS: AtomicUsize = AtomicUsize::new(2);
 
 thread_local! {
@@ -76,6 +79,11 @@ pub(crate) fn exclusive(config: gc::Config) -> MutexGuard<'static, ()> {
     collect_all();
     collect_all();
     guard
+}
+
+/// Has stops fail, as if a thread blocked the signal.
+pub(crate) fn refuse(refuse: bool) {
+    REFUSE.store(refuse, Relaxed);
 }
 
 /// How many threads mark from now on, at least.
@@ -168,7 +176,8 @@ fn each_task(mut f: impl FnMut(i32)) -> bool {
             let len = usize::from(u16::from_le_bytes([bytes[at + 16], bytes[at + 17]]));
             let name = bytes[at + 19..at + len].iter().take_while(|b| **b != 0);
             let tid = name.fold(Some(0), |n: Option<i32>, b| {
-                b.is_ascii_digit().then_some(n? * 10 + i32::from(b.wrapping_sub(b'0')))
+                b.is_ascii_digit()
+                    .then_some(n? * 10 + i32::from(b.wrapping_sub(b'0')))
             });
             if let Some(tid) = tid {
                 shown += 1;
@@ -189,6 +198,9 @@ fn each_task(mut f: impl FnMut(i32)) -> bool {
 
 impl World for TestWorld {
     fn stop(&self, collectors: &[i32]) -> Result<(), Unstoppable> {
+        if REFUSE.load(Relaxed) {
+            return Err(Unstoppable { tid: tid() });
+        }
         let stop = LAST.fetch_add(1, Relaxed).wrapping_add(1);
         STOP.store(stop, Release);
         let me = tid();
