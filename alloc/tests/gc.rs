@@ -237,7 +237,11 @@ fn what_is_not_scanned_keeps_nothing_alive_and_added_roots_do() {
     let range = map.addr()..map.addr() + 4096;
     let held = new(64, Kind::Scan);
     // SAFETY: inside the mapping.
-    unsafe { map.cast::<usize>().add(511).write_volatile(!held.0 + 63) };
+    unsafe {
+        map.cast::<usize>()
+            .wrapping_add(511)
+            .write_volatile(!held.0 + 63)
+    };
     // SAFETY: mapped until it is removed.
     unsafe { gc::add_root(range.clone()) };
     collect_all();

@@ -39,12 +39,10 @@ fn make_list(random: &mut Random, tag: usize) -> *mut usize {
         let layout = Layout::array::<usize>(words).unwrap();
         let node = gc::allocate(layout, Kind::Scan, Pc::NONE).cast::<usize>();
         assert!(!node.is_null());
-        // SAFETY: fresh, and so large.
-        unsafe {
-            node.write(first.addr());
-            node.add(1).write(tag);
-            node.add(2).write(words);
-            node.add(words - 1).write(if words == 3 { 3 } else { tag });
+        let end = if words == 3 { 3 } else { tag };
+        for (word, value) in [(0, first.addr()), (1, tag), (2, words), (words - 1, end)] {
+            // SAFETY: fresh, and so large.
+            unsafe { node.wrapping_add(word).write(value) };
         }
         first = node;
     }
@@ -54,13 +52,13 @@ fn make_list(random: &mut Random, tag: usize) -> *mut usize {
 fn check_list(mut node: *mut usize) {
     while !node.is_null() {
         // SAFETY: reached from a list that is kept.
-        let (next, tag, words) = unsafe { (node.read(), node.add(1).read(), node.add(2).read()) };
+        let word = |i| unsafe { node.wrapping_add(i).read() };
+        let (next, tag, words) = (word(0), word(1), word(2));
         assert!(
             (3..50_000).contains(&words),
             "a live object was overwritten"
         );
-        // SAFETY: as above.
-        let end = unsafe { node.add(words - 1).read() };
+        let end = word(words - 1);
         assert!(end == tag || words == 3);
         node = ptr::with_exposed_provenance_mut(next);
     }

@@ -124,19 +124,21 @@ fn tid() -> i32 {
 }
 
 fn signal(tid: i32) -> bool {
-    // SAFETY: no preconditions; a thread that is gone is refused.
-    unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, SIGNAL) == 0 }
+    // SAFETY: a thread that is gone is refused.
+    unsafe { libc::syscall(libc::SYS_tgkill, std::process::id(), tid, SIGNAL) == 0 }
 }
 
 extern "C" fn handler(_: i32) {
+    // SAFETY: no preconditions.
+    let errno_at = unsafe { libc::__errno_location() };
     // SAFETY: this thread's errno.
-    let errno = unsafe { *libc::__errno_location() };
+    let errno = unsafe { *errno_at };
     match try_this_thread() {
         Some(thread) if thread.is_busy() => thread.stop_when_done(),
         _ => stand(),
     }
     // SAFETY: as above.
-    unsafe { *libc::__errno_location() = errno };
+    unsafe { *errno_at = errno };
 }
 
 #[inline(never)]
@@ -175,9 +177,8 @@ fn each_task(mut f: impl FnMut(i32)) -> bool {
         while at < bytes.len() {
             let len = usize::from(u16::from_le_bytes([bytes[at + 16], bytes[at + 17]]));
             let name = bytes[at + 19..at + len].iter().take_while(|b| **b != 0);
-            let tid = name.fold(Some(0), |n: Option<i32>, b| {
-                b.is_ascii_digit()
-                    .then_some(n? * 10 + i32::from(b.wrapping_sub(b'0')))
+            let tid = name.copied().try_fold(0, |n: i32, b| {
+                b.is_ascii_digit().then(|| n * 10 + i32::from(b - b'0'))
             });
             if let Some(tid) = tid {
                 shown += 1;
@@ -268,12 +269,12 @@ impl Hidden {
     /// Writes `value` at a word of the object.
     pub(crate) fn set(self, word: usize, value: usize) {
         // SAFETY: the callers' objects are alive and have so many words.
-        unsafe { self.get().cast::<usize>().add(word).write(value) };
+        unsafe { self.get().cast::<usize>().wrapping_add(word).write(value) };
     }
 
     pub(crate) fn word(self, word: usize) -> usize {
         // SAFETY: as above.
-        unsafe { self.get().cast::<usize>().add(word).read() }
+        unsafe { self.get().cast::<usize>().wrapping_add(word).read() }
     }
 
     /// Whether it is allocated; or another collected object is, in its place.
