@@ -1,6 +1,7 @@
 //! Starting the scheduler: once per process, by the first that needs it.
 //!
-//! Order: thread-local mode, signal handlers, the world for the collector, Ps, sysmon. Nothing runs before the last step, and nothing is ever taken down.
+//! Order: thread-local mode, signal handlers, the world for the collector, Ps, sysmon. Nothing runs before the last step, and
+//! nothing is ever taken down.
 
 use crate::sched::{MAX_PROCS, Sched, try_sched};
 use crate::{bind, parked, resize, rt, signal, stack, stop, sys, sysmon, tls};

@@ -10,8 +10,9 @@
 //! sysmon (and a stopper of the world) sends SIGURG to the M of a goroutine that ran too long. The handler, on that very
 //! thread, knows whether the goroutine is inside the runtime:
 //!
-//! - outside, and outside the allocator too (`M::in_rt` is 0, its heap record is not busy): it takes the P off the M, marks it HandOff, and wakes sysmon, which finds it a new M. The
-//!   goroutine runs on without a P and queues for one at its next runtime call.
+//! - outside, and outside the allocator too (`M::in_rt` is 0, its heap record is not busy): it takes the P off the M, marks
+//!   it HandOff, and wakes sysmon, which finds it a new M. The goroutine runs on without a P and queues for one at its next
+//!   runtime call.
 //! - inside: it sets `attention`; on its way out the goroutine yields.
 //!
 //! # Invariants

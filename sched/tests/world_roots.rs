@@ -1,7 +1,7 @@
 //! Whatever place a pointer is kept in, it is in a range that the world shows.
 //!
-//! Each keeper makes a number of its own that is nowhere else, keeps it in one kind of place, and says so. Then the world is stopped, and all
-//! that is shown is searched for all the numbers.
+//! Each keeper makes a number of its own that is nowhere else, keeps it in one kind of place, and says so. Then the world is
+//! stopped, and all that is shown is searched for all the numbers.
 
 mod common;
 
