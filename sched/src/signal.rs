@@ -3,7 +3,8 @@
 //! # The world
 //!
 //! SIGURG also stops a thread when the collector stops the world: `stop` says how. Since signals of one kind merge, the handler
-//! looks for both reasons. A handler for SIGURG that the program installs after the start is replaced at the next stop.
+//! looks for both reasons. System calls that a stop interrupts go on, but for those that no signal lets go on (`signal(7)`:
+//! `poll`, `epoll_wait`, `select`, `nanosleep`, ...), which return EINTR: on foreign threads too. A handler for SIGURG that the program installs after the start is replaced at the next stop.
 //!
 //! # Hogs
 //!
