@@ -25,7 +25,9 @@
 //! A word that looks like an address in the object, its middle included, wherever a Rust program can keep a pointer: stacks
 //! and registers of all threads and goroutines, thread-locals, statics, the memory of `Box`, `Vec` and all that uses Rust's
 //! global allocator, and collected objects that are themselves reached. The collector looks at memory without knowing types:
-//! now and then a number that happens to look like an address keeps something alive for longer.
+//! now and then a number that happens to look like an address keeps something alive for longer. So do old bits of a handle that
+//! nobody has overwritten: an `Option<Gc<T>>` that becomes `None` is cleared, but an enum with more than one variant that
+//! holds something is not, and a variable that is out of scope is overwritten some time later, or when its goroutine ends.
 //!
 //! It does not see
 //! - handles in memory that it does not know, such as C's `malloc` or `mmap`: [`add_root`] makes it known;
