@@ -149,8 +149,10 @@ fn map_at(addr: usize, bytes: usize) -> Result<(), i32> {
     // SAFETY: NOREPLACE refuses to touch what is mapped there.
     let at = unsafe { libc::mmap(wanted, bytes, protection, flags, -1, 0) };
     if at == libc::MAP_FAILED {
+        // SAFETY: no preconditions.
+        let errno = unsafe { libc::__errno_location() };
         // SAFETY: this thread's errno.
-        return Err(unsafe { *libc::__errno_location() });
+        return Err(unsafe { *errno });
     }
     if at.addr() != addr {
         // A kernel before 4.17 takes the address for a hint.

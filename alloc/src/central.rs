@@ -187,6 +187,16 @@ impl Central {
         })
     }
 
+    /// How many spans are to be swept.
+    ///
+    /// # Safety
+    ///
+    /// The caller holds the lock.
+    pub(crate) unsafe fn count_unswept(&self) -> usize {
+        // SAFETY: by the contract.
+        unsafe { &*self.lists.get() }.unswept.iter().count()
+    }
+
     /// Takes a span to sweep, in place Out.
     pub(crate) fn next_unswept(&self) -> Option<&'static Span> {
         self.locked(|lists| {

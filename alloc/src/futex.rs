@@ -64,6 +64,10 @@ pub fn wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) {
 /// Wakes at most `n` threads that sleep on `word`.
 ///
 /// Takes a pointer: the word may be gone by the time the kernel looks at it, which is harmless.
+#[expect(
+    clippy::not_unsafe_ptr_arg_deref,
+    reason = "the address is a key, never followed"
+)]
 pub fn wake(word: *const AtomicU32, n: i32) {
     // SAFETY: the kernel uses the address of a private futex as a key only.
     unsafe {

@@ -198,10 +198,10 @@ pub(crate) fn allocate(layout: Layout, kind: Kind, pc: Pc, zeroed: bool) -> *mut
         let object = small(kind, class);
         (object, class::TABLE[class].size as usize, false)
     } else {
-        let span = large(size, layout.align(), kind);
-        span.map_or((None, 0, false), |span| {
-            (Some(span.start()), span.size(), span.is_zero.load(Relaxed))
-        })
+        match large(size, layout.align(), kind) {
+            Some((object, slot, is_zero)) => (Some(object), slot, is_zero),
+            None => (None, 0, false),
+        }
     };
     arena::announce();
     let Some(object) = object else {
@@ -267,8 +267,11 @@ fn small(kind: Kind, class: usize) -> Option<usize> {
     }
 }
 
-/// A span for one large object.
-fn large(size: usize, align: usize, kind: Kind) -> Option<&'static Span> {
+/// A large object: its address, its size, and whether it reads as zeros.
+///
+/// All read in the busy section: from its end on the address, in a register or on the stack, is what keeps a collected object alive; the span
+/// would not.
+fn large(size: usize, align: usize, kind: Kind) -> Option<(usize, usize, bool)> {
     if kind != Kind::Manual {
         gc::sweep::make_room(size);
     }
@@ -283,7 +286,7 @@ fn large(size: usize, align: usize, kind: Kind) -> Option<&'static Span> {
             let spare = central::of(kind, LARGE).put(span, true);
             debug_assert!(spare.is_none());
         }
-        Some(span)
+        Some((span.start(), span.size(), span.is_zero.load(Relaxed)))
     })
 }
 

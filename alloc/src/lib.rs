@@ -18,6 +18,7 @@ mod heap;
 mod meta;
 mod pages;
 mod span;
+mod sync;
 mod thread;
 mod world;
 

@@ -28,15 +28,14 @@
 //!
 //! `give: fetch_or SeqCst free, load SeqCst place` ⇄ `central: store SeqCst place, load SeqCst free`: either the freer sees that
 //! the span left the list and puts it back, or the one that took it off sees the bit. The object's memory goes from the freer to the next
-//! owner by the same words.
+//! owner by the same words. The models below check this.
 
 use crate::class::{self, LARGE, MAX_OBJECTS, PAGE};
 use crate::gc::Kind;
 use crate::meta::Pooled;
+use crate::sync::{AtomicU8, AtomicU32, AtomicU64, in_seqcst_order};
 use std::ptr;
-use std::sync::atomic::{
-    AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::*,
-};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::*};
 
 /// Words of bits.
 pub(crate) const WORDS: usize = MAX_OBJECTS / 64;
@@ -136,6 +135,7 @@ impl Span {
 
     pub(crate) fn set_place(&self, place: Place) {
         self.place.store(place as u8, SeqCst);
+        in_seqcst_order();
     }
 
     /// Makes it cover these pages, in place Idle or Out.
@@ -200,6 +200,7 @@ impl Span {
     /// Ends the process on a double free.
     pub(crate) fn give(&self, word: usize, bits: u64) -> bool {
         let before = self.free[word].fetch_or(bits, SeqCst);
+        in_seqcst_order();
         if before & bits != 0 {
             let index = word * 64 + (before & bits).trailing_zeros() as usize;
             double_free(self.address_of(index));
@@ -341,5 +342,94 @@ impl List {
         std::iter::successors(self.first(), |span| unsafe {
             span.next.load(Relaxed).as_ref()
         })
+    }
+}
+
+#[cfg(all(test, loom))]
+mod tests {
+    use super::*;
+    use loom::sync::{Arc, Mutex};
+
+    impl Span {
+        /// A manual span of two objects, both allocated.
+        fn model() -> Span {
+            Span {
+                next: AtomicPtr::new(ptr::null_mut()),
+                previous: AtomicPtr::new(ptr::null_mut()),
+                start: AtomicUsize::new(0),
+                size: AtomicUsize::new(8),
+                magic: AtomicU64::new(class::magic(8)),
+                pages: AtomicU32::new(1),
+                objects: AtomicU32::new(2),
+                free_count: AtomicU32::new(0),
+                class: AtomicU8::new(0),
+                kind: AtomicU8::new(0),
+                place: AtomicU8::new(Place::Partial as u8),
+                is_zero: AtomicBool::new(false),
+                idle_since: AtomicU64::new(0),
+                hint: AtomicU32::new(0),
+                overflowed: AtomicBool::new(false),
+                free: std::array::from_fn(|_| AtomicU64::new(0)),
+                mark: std::array::from_fn(|_| AtomicU64::new(0)),
+            }
+        }
+    }
+
+    /// A span, and whether it is in the central list, under the list's lock.
+    struct Central(Span, Mutex<bool>);
+
+    // SAFETY: as a span's.
+    unsafe impl Sync for Central {}
+    // SAFETY: as above.
+    unsafe impl Send for Central {}
+
+    impl Central {
+        /// `central::give`, for one object; returns whether it was the last.
+        fn give(&self, index: usize) -> bool {
+            let all_free = self.0.give(0, 1 << index);
+            if self.0.place() == Place::Full {
+                let mut listed = self.1.lock().unwrap();
+                if self.0.place() == Place::Full && self.0.has_free() {
+                    assert!(!*listed);
+                    self.0.set_place(Place::Partial);
+                    *listed = true;
+                }
+            }
+            all_free
+        }
+
+        /// `Central::refill`, of a span that has nothing free at first.
+        fn refill(&self) -> usize {
+            let mut listed = self.1.lock().unwrap();
+            let taken = self.0.take(&mut [0; 2]);
+            if taken == 0 {
+                self.0.set_place(Place::Full);
+                *listed = self.0.has_free();
+                if *listed {
+                    self.0.set_place(Place::Partial);
+                }
+            }
+            taken
+        }
+    }
+
+    /// Whatever way a span leaves the list while its objects are freed, it is in the list at the end if any is free.
+    #[test]
+    fn a_span_with_free_objects_is_listed() {
+        loom::model(|| {
+            let central = Arc::new(Central(Span::model(), Mutex::new(true)));
+            let freers: Vec<_> = (0..2)
+                .map(|i| {
+                    let central = central.clone();
+                    loom::thread::spawn(move || central.give(i))
+                })
+                .collect();
+            let taken = central.refill();
+            let last = freers.into_iter().map(|f| f.join().unwrap());
+            let last = last.filter(|last| *last).count();
+            assert!(*central.1.lock().unwrap() || taken == 2);
+            // One that comes last is told so, unless some were taken again before.
+            assert!(last <= 1 && (taken > 0 || last == 1));
+        });
     }
 }

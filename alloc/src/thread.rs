@@ -228,8 +228,10 @@ fn at_end(thread: &'static Thread) {
 unsafe extern "C" fn ended(thread: *mut c_void) {
     // SAFETY: `at_end` passed a record.
     let thread = unsafe { &*thread.cast::<Thread>() };
-    // SAFETY: its own cache, in a busy section; empty for the record's next owner.
-    busy(thread, || unsafe { (*thread.own.load(Relaxed)).flush() });
+    // SAFETY: never null in a record that was in use; caches are never unmapped.
+    let own = unsafe { &*thread.own.load(Relaxed) };
+    // SAFETY: the thread's, in a busy section; empty for the record's next owner.
+    busy(thread, || unsafe { own.flush() });
     // It cannot be found from here on, so the next allocation of this thread makes another.
     THREAD.set(ptr::null());
     // SAFETY: from the pool, and nobody's.

@@ -1,3 +1,3 @@
 module raddle.example/bench
 
-go 1.24
+go 1.25

@@ -123,6 +123,7 @@ fn a_swept_block_is_freed_by_nobody_whoever_sweeps() {
         });
         assert_eq!(crate::sync::block_at(block), None);
         on(b, || {
+            malloc(block, 4000, fresh_pc());
             write(block, 8, fresh_pc());
             write(block + 3992, 8, fresh_pc());
             swept(block, 4000);
@@ -243,11 +244,14 @@ fn a_new_block_forgets_the_second_plane_too() {
             write(block + 512, 8, fresh_pc());
         });
         assert!(take_races().is_empty());
-        swept(block, 8200);
+        crate::clear_shadow(block, 8200);
     }
     fill();
     swept(block, 8192);
-    on(b, || write(block + 512, 8, fresh_pc()));
+    on(b, || {
+        malloc(block, 8192, fresh_pc());
+        write(block + 512, 8, fresh_pc());
+    });
     assert!(take_races().is_empty());
     go_end(a);
     go_end(b);

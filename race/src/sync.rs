@@ -276,13 +276,17 @@ pub(crate) fn remove(addr: usize, size: usize, keep: Keep) {
     let end = addr.saturating_add(size);
     pages::each_marked(addr, size, pages::SYNC, |part| {
         let mut granule = part.start;
-        while granule < part.end {
-            if part.end - granule >= 64 && shadow::has_no_sync(granule) {
-                granule += 64; // most of a large block
-                continue;
+        loop {
+            // Most of a large block has none.
+            granule = shadow::skip_syncless(granule, part.end);
+            if granule == part.end {
+                return;
             }
-            remove_of(granule, addr..end, keep);
-            granule += 8;
+            let step = part.end.min(granule + 8 * shadow::STEP);
+            for granule in (granule..step).step_by(8) {
+                remove_of(granule, addr..end, keep);
+            }
+            granule = step;
         }
     });
 }

@@ -11,8 +11,9 @@
 //!
 //! # Invariants
 //!
-//! 1. The addresses of a valid entry lie above the one where its walk began, on the same stack. They are read only by a walk that
-//!    begins at that very address: so they lie on the reader's own stack, in frames that are live or were.
+//! 1. The addresses of a valid entry lie above the one where its walk began, on the same goroutine's stack. They are read only by a
+//!    walk that begins at that very address: so they lie on the reader's own stack, in frames that are live or were. Threads'
+//!    walks are not remembered: their stacks are unmapped when they end, and others come to lie there.
 //!
 //! # Memory ordering
 //!
@@ -142,8 +143,8 @@ pub(crate) fn current_stack(stack: &mut [Pc]) -> usize {
             count < SHORT
         });
         let frames = &frames[..count];
-        // Not so where a signal handler was entered: such a walk is not remembered.
-        if are_there(frames) {
+        // They are not where a signal handler was entered.
+        if raddle_sched::on_goroutine_stack() && are_there(frames) {
             let [first, second] = entries(start);
             let older = first.version.load(Relaxed) > second.version.load(Relaxed);
             (if older { second } else { first }).remember(start, frames);

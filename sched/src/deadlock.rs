@@ -4,7 +4,7 @@
 //!
 //! Every M sleeps for want of work, no timer is armed, every queue is empty, every other thread of the process is known
 //! (sysmon, the collector's threads, and plain threads that are parked in the runtime), and somebody waits. Goroutines of the runtime itself
-//! do not count. A collection may end in a finalizer that wakes somebody, so none may have been since the last look. A thread that we do not know might still
+//! do not count. A collection may end in a finalizer that wakes somebody, so none may have been lately. A thread that we do not know might still
 //! send or close something: then there is no report, and sysmon looks again from time to time.
 //!
 //! # The stacks
@@ -20,21 +20,16 @@ use crate::{clock, stop, thread};
 use std::backtrace::Backtrace;
 use std::fmt::Write;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// The documented exit status.
 const EXIT_STATUS: i32 = 2;
 
 static STACK: Mutex<Option<Backtrace>> = Mutex::new(None);
 
-/// Collections as of the last look.
-static COLLECTIONS: AtomicU32 = AtomicU32::new(0);
-
 /// Ends the program if it is certain that nothing can ever run again.
 pub(crate) fn check(s: &'static Sched) {
-    // The hooks that follow a collection run with the world started: they are done by the next look.
-    let collections = stop::generation();
-    if COLLECTIONS.swap(collections, Ordering::Relaxed) != collections || !nothing_can_run(s) {
+    if collected_lately() || !nothing_can_run(s) {
         return;
     }
     let mut gs = s.all_gs();
@@ -46,6 +41,22 @@ pub(crate) fn check(s: &'static Sched) {
     if all_wait && threads.len() == thread::parked() as usize && nothing_can_run(s) {
         report(gs, threads);
     }
+}
+
+/// Whether the world was stopped so lately that what the collector does next, waking the finalizer, may yet come.
+fn collected_lately() -> bool {
+    /// What a thread that is ready to run waits for a processor at most.
+    const LATELY_NS: u64 = 500_000_000;
+    /// Collections as of the last look, and when they were seen to have changed. Of sysmon alone.
+    static COLLECTIONS: AtomicU32 = AtomicU32::new(0);
+    static CHANGED: AtomicU64 = AtomicU64::new(0);
+    let now = clock::read_ns();
+    let collections = stop::generation();
+    if COLLECTIONS.swap(collections, Ordering::Relaxed) != collections {
+        CHANGED.store(now, Ordering::Relaxed);
+    }
+    let changed = CHANGED.load(Ordering::Relaxed);
+    changed != 0 && now.saturating_sub(changed) < LATELY_NS
 }
 
 fn nothing_can_run(s: &Sched) -> bool {

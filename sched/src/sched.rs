@@ -253,7 +253,7 @@ impl Sched {
         })
     }
 
-    /// Gives `m` a P that is Running and nobody's.
+    /// Gives `m`, the caller's, a P that is Running and nobody's.
     pub(crate) fn attach(&self, m: &M, p: &'static P) {
         debug_assert_eq!(p.status(), Status::Running);
         m.set_p(Some(p));

@@ -3,7 +3,7 @@
 //! # The world
 //!
 //! SIGURG also stops a thread when the collector stops the world: `stop` says how. Since signals of one kind merge, the handler
-//! looks for both reasons.
+//! looks for both reasons. A handler for SIGURG that the program installs after the start is replaced at the next stop.
 //!
 //! # Hogs
 //!
@@ -51,6 +51,18 @@ pub(crate) fn install() {
     let bus = set_handler(libc::SIGBUS, on_fault as *const () as usize);
     BEFORE.get_or_init(|| [segv, bus]);
     set_handler(PREEMPT, on_urgent as *const () as usize);
+}
+
+/// Makes sure that [`PREEMPT`] is still ours: a program may have taken it, and then nobody would ever stop.
+pub(crate) fn keep_handler() {
+    let mut now = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: asks for the action only, and there is room for it.
+    unsafe { libc::sigaction(PREEMPT, ptr::null(), now.as_mut_ptr()) };
+    // SAFETY: zeroed, and filled by the call.
+    let now = unsafe { now.assume_init() };
+    if now.sa_sigaction != on_urgent as *const () as usize {
+        set_handler(PREEMPT, on_urgent as *const () as usize);
+    }
 }
 
 fn set_handler(signal: libc::c_int, handler: usize) -> libc::sigaction {

@@ -135,6 +135,11 @@ pub fn next_finalizable() -> Option<NonNull<Header>> {
     next.inspect(|_| stats::count_finalized())
 }
 
+/// The queue's lock, for `fork`.
+pub(super) fn lock() -> &'static Lock {
+    &QUEUE.lock
+}
+
 /// Whether there is one.
 pub(super) fn has_queued() -> bool {
     busy(this_thread(), || QUEUE.locked(|list| !list.first.is_null()))
@@ -303,7 +308,7 @@ impl Path {
     fn last(&mut self) -> Option<&mut Step> {
         let last = self.len.checked_sub(1)?;
         // SAFETY: below `len`, hence inside the mapping and written.
-        Some(unsafe { &mut *self.steps.add(last) })
+        Some(unsafe { &mut *self.steps.wrapping_add(last) })
     }
 
     fn pop(&mut self) {
@@ -315,7 +320,7 @@ impl Path {
             return false;
         }
         // SAFETY: below the capacity.
-        unsafe { self.steps.add(self.len).write(step) };
+        unsafe { self.steps.wrapping_add(self.len).write(step) };
         self.len += 1;
         true
     }

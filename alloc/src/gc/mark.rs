@@ -315,7 +315,7 @@ impl Marker {
         let first = ptr::with_exposed_provenance::<AtomicUsize>(start);
         for i in 0..words {
             // SAFETY: a word of a root or of an allocated object, aligned; any value is valid, and nobody writes while the world stands.
-            let word = unsafe { &*first.add(i) }.load(Relaxed);
+            let word = unsafe { &*first.wrapping_add(i) }.load(Relaxed);
             self.word(word);
         }
     }

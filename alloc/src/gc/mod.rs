@@ -41,3 +41,16 @@ pub(crate) use pacer::{before_allocation, note_allocated};
 pub fn collect() {
     cycle::collect();
 }
+
+/// The locks that are held in busy sections, for `fork`. None is taken under another of them.
+pub(crate) fn each_lock(f: &mut dyn FnMut(&crate::Lock)) {
+    for lock in [finalize::lock(), pacer::lock()] {
+        f(lock);
+    }
+    roots::each_lock(f);
+}
+
+/// A child of `fork` begins: no other thread is there, and all locks of the allocator are held.
+pub(crate) fn after_fork() {
+    sweep::after_fork();
+}

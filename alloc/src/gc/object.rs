@@ -4,6 +4,7 @@
 //!
 //! Allocation may run a collection first, which blocks the OS thread until marking is done; it parks no goroutine.
 
+use super::{cycle, sweep};
 use crate::heap;
 use raddle_race::Pc;
 use std::alloc::Layout;
@@ -69,14 +70,25 @@ pub mod state {
 pub fn allocate(layout: Layout, kind: Kind, pc: Pc) -> *mut u8 {
     let object = match heap::allocate_fast(layout, kind) {
         Some(object) => object,
-        None => heap::allocate(layout, kind, pc, false),
+        None => allocate_slow(layout, kind, pc, false),
     };
     begin(object, kind)
 }
 
 /// As [`allocate`], with zeros in it.
 pub fn allocate_zeroed(layout: Layout, kind: Kind, pc: Pc) -> *mut u8 {
-    begin(heap::allocate(layout, kind, pc, true), kind)
+    begin(allocate_slow(layout, kind, pc, true), kind)
+}
+
+/// Before memory is out, what is dead is collected.
+#[cold]
+fn allocate_slow(layout: Layout, kind: Kind, pc: Pc, zeroed: bool) -> *mut u8 {
+    let object = heap::allocate(layout, kind, pc, zeroed);
+    if object.is_null() && kind != Kind::Manual && cycle::collect() {
+        while sweep::sweep_some(usize::MAX) {}
+        return heap::allocate(layout, kind, pc, zeroed);
+    }
+    object
 }
 
 /// What was left in the place of a header must not be taken for one, should the caller give the object up before it has written its own.

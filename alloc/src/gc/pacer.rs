@@ -108,6 +108,11 @@ fn replan<R>(change: impl FnOnce() -> R) -> R {
     })
 }
 
+/// The plan's lock, for `fork`.
+pub(super) fn lock() -> &'static Lock {
+    &PLANNING
+}
+
 /// What the last cycle found.
 pub(super) fn measured() -> Measured {
     Measured {

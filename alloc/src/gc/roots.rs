@@ -35,6 +35,12 @@ fn locked<R>(f: impl FnOnce() -> R) -> R {
     })
 }
 
+/// The locks, for `fork`, in the order in which they nest.
+pub(super) fn each_lock(f: &mut dyn FnMut(&Lock)) {
+    f(&LOCK);
+    f(POOL.lock());
+}
+
 /// Has the collector scan `range` from now on.
 ///
 /// # Safety

@@ -24,7 +24,7 @@ use super::object::{COLLECTED, Kind};
 use super::{config, stats};
 use crate::class::LARGE;
 use crate::futex;
-use crate::span::{Span, WORDS};
+use crate::span::{Place, Span, WORDS};
 use crate::thread::{busy, this_thread};
 use crate::{arena, central, pages};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::*};
@@ -54,6 +54,25 @@ pub(super) fn finish() {
             return;
         }
         futex::wait(&LEFT, left, None);
+    }
+}
+
+/// In a child of `fork`: the spans that other threads were sweeping are lost, since nobody will. Their marks must not be taken for those of a
+/// later cycle. With all locks held, and no other thread.
+pub(crate) fn after_fork() {
+    if LEFT.load(Relaxed) == 0 {
+        return;
+    }
+    let listed: usize = central::collected()
+        // SAFETY: the lock is held by the caller of the handler, and nobody else is there.
+        .map(|central| unsafe { central.count_unswept() })
+        .sum();
+    if LEFT.swap(listed as u32, Relaxed) == listed as u32 {
+        return;
+    }
+    let spans = (0..arena::pages()).filter_map(arena::span_of_page);
+    for span in spans.filter(|span| span.place() == Place::Out) {
+        span.mark.iter().for_each(|word| word.store(0, Relaxed));
     }
 }
 

@@ -4,6 +4,8 @@
 //! keeps its pointers hidden decides exactly what is reachable.
 #![allow(dead_code, reason = "each test program uses a part")]
 
+pub(crate) mod churn;
+
 use raddle_alloc::gc;
 use raddle_alloc::gc::Kind;
 use raddle_alloc::{
@@ -14,7 +16,7 @@ use std::alloc::Layout;
 use std::cell::Cell;
 use std::ops::Range;
 use std::ptr;
-use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicUsize, Ordering::*};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 const SIGNAL: i32 = 40;
@@ -41,6 +43,7 @@ static SLOTS: [Slot; MAX_THREADS] = [const {
 /// The number of the stop that is on, or 0.
 static STOP: AtomicU32 = AtomicU32::new(0);
 static LAST: AtomicU32 = AtomicU32::new(0);
+static REFUSE: AtomicBool = AtomicBool::new(false);
 static WORKERS: AtomicUsize = AtomicUsize::new(2);
 
 thread_local! {
@@ -78,6 +81,11 @@ pub(crate) fn exclusive(config: gc::Config) -> MutexGuard<'static, ()> {
     guard
 }
 
+/// Has stops fail, as if a thread blocked the signal.
+pub(crate) fn refuse(refuse: bool) {
+    REFUSE.store(refuse, Relaxed);
+}
+
 /// How many threads mark from now on, at least.
 pub(crate) fn set_workers(n: usize) {
     WORKERS.store(n, Relaxed);
@@ -102,14 +110,12 @@ pub(crate) fn scan_my_stack<R>(f: impl FnOnce() -> R) -> R {
 
 fn my_slot(tid: i32) -> &'static Slot {
     let start = tid as usize % MAX_THREADS;
-    for i in 0..MAX_THREADS {
-        let slot = &SLOTS[(start + i) % MAX_THREADS];
-        let now = slot.tid.load(Relaxed);
-        if now == tid || (now == 0 && slot.tid.compare_exchange(0, tid, Relaxed, Relaxed).is_ok()) {
-            return slot;
-        }
-    }
-    std::process::abort()
+    let mut slots = (start..start + MAX_THREADS).map(|i| &SLOTS[i % MAX_THREADS]);
+    let found = slots.find(|slot| {
+        let taken = slot.tid.compare_exchange(0, tid, Relaxed, Relaxed);
+        taken.unwrap_or_else(|by| by) == tid || taken.is_ok()
+    });
+    found.unwrap_or_else(|| std::process::abort())
 }
 
 fn tid() -> i32 {
@@ -118,19 +124,21 @@ fn tid() -> i32 {
 }
 
 fn signal(tid: i32) -> bool {
-    // SAFETY: no preconditions; a thread that is gone is refused.
-    unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, SIGNAL) == 0 }
+    // SAFETY: a thread that is gone is refused.
+    unsafe { libc::syscall(libc::SYS_tgkill, std::process::id(), tid, SIGNAL) == 0 }
 }
 
 extern "C" fn handler(_: i32) {
+    // SAFETY: no preconditions.
+    let errno_at = unsafe { libc::__errno_location() };
     // SAFETY: this thread's errno.
-    let errno = unsafe { *libc::__errno_location() };
+    let errno = unsafe { *errno_at };
     match try_this_thread() {
         Some(thread) if thread.is_busy() => thread.stop_when_done(),
         _ => stand(),
     }
     // SAFETY: as above.
-    unsafe { *libc::__errno_location() = errno };
+    unsafe { *errno_at = errno };
 }
 
 #[inline(never)]
@@ -149,12 +157,14 @@ fn stand() {
     }
 }
 
-/// Shows the threads of the process. Without C's malloc, whose lock a stopped thread may hold.
-fn each_task(mut f: impl FnMut(i32)) {
+/// Shows the threads of the process; false: perhaps not all, since the kernel ends a listing early when a thread ends meanwhile. Without C's
+/// malloc, whose lock a stopped thread may hold.
+fn each_task(mut f: impl FnMut(i32)) -> bool {
     // SAFETY: a valid path.
     let dir = unsafe { libc::open(c"/proc/self/task".as_ptr(), libc::O_RDONLY) };
     assert!(dir >= 0);
     let mut buffer = [0u64; 1024];
+    let mut shown = 0;
     loop {
         // SAFETY: the buffer is so large.
         let n = unsafe { libc::syscall(libc::SYS_getdents64, dir, buffer.as_mut_ptr(), 8192) };
@@ -167,26 +177,37 @@ fn each_task(mut f: impl FnMut(i32)) {
         while at < bytes.len() {
             let len = usize::from(u16::from_le_bytes([bytes[at + 16], bytes[at + 17]]));
             let name = bytes[at + 19..at + len].iter().take_while(|b| **b != 0);
-            let tid = name.fold(Some(0), |n: Option<i32>, b| {
-                b.is_ascii_digit()
-                    .then(|| Some(n? * 10 + i32::from(b - b'0')))?
+            let tid = name.copied().try_fold(0, |n: i32, b| {
+                b.is_ascii_digit().then(|| n * 10 + i32::from(b - b'0'))
             });
-            tid.filter(|&tid| tid > 0).into_iter().for_each(&mut f);
+            if let Some(tid) = tid {
+                shown += 1;
+                f(tid);
+            }
             at += len;
         }
     }
+    // SAFETY: all zeros is a valid value.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: an open directory, and a place for the answer.
+    unsafe { libc::fstat(dir, &mut stat) };
     // SAFETY: opened above.
     unsafe { libc::close(dir) };
+    // A link for each thread, and two.
+    stat.st_nlink == shown + 2
 }
 
 impl World for TestWorld {
     fn stop(&self, collectors: &[i32]) -> Result<(), Unstoppable> {
+        if REFUSE.load(Relaxed) {
+            return Err(Unstoppable { tid: tid() });
+        }
         let stop = LAST.fetch_add(1, Relaxed).wrapping_add(1);
         STOP.store(stop, Release);
         let me = tid();
         loop {
             let mut all = true;
-            each_task(|tid| {
+            let has_all = each_task(|tid| {
                 if tid == me || collectors.contains(&tid) {
                     return;
                 }
@@ -198,7 +219,7 @@ impl World for TestWorld {
                     all = false;
                 }
             });
-            if all {
+            if all && has_all {
                 return Ok(());
             }
             std::thread::yield_now();
@@ -248,12 +269,12 @@ impl Hidden {
     /// Writes `value` at a word of the object.
     pub(crate) fn set(self, word: usize, value: usize) {
         // SAFETY: the callers' objects are alive and have so many words.
-        unsafe { self.get().cast::<usize>().add(word).write(value) };
+        unsafe { self.get().cast::<usize>().wrapping_add(word).write(value) };
     }
 
     pub(crate) fn word(self, word: usize) -> usize {
         // SAFETY: as above.
-        unsafe { self.get().cast::<usize>().add(word).read() }
+        unsafe { self.get().cast::<usize>().wrapping_add(word).read() }
     }
 
     /// Whether it is allocated; or another collected object is, in its place.
@@ -291,23 +312,5 @@ impl Random {
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         ((u128::from(self.0) * n as u128) >> 64) as usize
-    }
-}
-
-/// Says who names an object that should be dead.
-pub(crate) fn holders(object: Hidden) {
-    let Some(found) = find_object(!object.0) else {
-        return;
-    };
-    eprintln!("{found:x?} is held by");
-    let mut at = 0x01d3_0000_0000usize;
-    let end = at + raddle_alloc::heap_stats().mapped;
-    while at < end {
-        // SAFETY: mapped.
-        let word = unsafe { *ptr::with_exposed_provenance::<usize>(at) };
-        if (found.start..found.start + found.size).contains(&word) {
-            eprintln!("  {word:x} at {at:x} in {:x?}", find_object(at));
-        }
-        at += 8;
     }
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 	"slices"
 	"strconv"
 	"time"
@@ -73,9 +74,9 @@ func report(stats debug.GCStats, cycles int, waitMax, wall time.Duration) {
 	// The newest are first; a cycle has two pauses, of which Go gives the sum.
 	pauses := slices.Clone(stats.Pause[:min(cycles, len(stats.Pause))])
 	slices.Sort(pauses)
-	var memory runtime.MemStats
-	runtime.ReadMemStats(&memory)
+	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(live)
 	us := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
 	fmt.Printf("go gc_pause live_mib=%d cycles=%d pause_p50_us=%.1f pause_max_us=%.1f wait_max_us=%.1f wall_ms=%.0f\n",
-		memory.HeapAlloc>>20, cycles, us(pauses[len(pauses)/2]), us(pauses[len(pauses)-1]), us(waitMax), us(wall)/1e3)
+		live[0].Value.Uint64()>>20, cycles, us(pauses[len(pauses)/2]), us(pauses[len(pauses)-1]), us(waitMax), us(wall)/1e3)
 }

@@ -134,7 +134,7 @@ const POINTER: u64 = (1 << TAG_SHIFT) - 1;
 
 /// Begins a stop: from here on threads that get the signal arrive. By the one stopper.
 pub(super) fn begin() {
-    let generation = GENERATION.load(Relaxed) + 1;
+    let generation = GENERATION.load(Relaxed).wrapping_add(1);
     debug_assert!(is_odd(generation));
     HEAD.store(tag(generation), Relaxed); // published by the next line but one
     ARRIVED.store(0, SeqCst);

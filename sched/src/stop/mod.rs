@@ -213,6 +213,7 @@ impl Notes {
         let tasks = Tasks::open().ok_or(0)?;
         let layout = tls::layout();
         let regions = sched().regions();
+        signal::keep_handler();
         let blocked = signal::block_all();
         // SAFETY: no preconditions.
         let caller = unsafe { libc::gettid() };

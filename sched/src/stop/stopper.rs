@@ -30,6 +30,10 @@ const LOOK_NS: u64 = 1_000_000;
 const PATIENCE_NS: u64 = 100_000_000;
 const PATIENCE_RUNNING_NS: u64 = 1_000_000_000;
 
+/// So many lists in a row that show nobody who runs are enough, even where the kernel (an imitation of Linux, say) does not tell how
+/// long they should be.
+const MAX_DOUBTFUL: u32 = 64;
+
 /// The process whose main thread has ended, and is a zombie.
 static ENDED_MAIN: AtomicI32 = AtomicI32::new(0);
 
@@ -51,6 +55,7 @@ pub(super) fn stop_all(
     halt::begin();
     let started = now_ns();
     let mut pause = FIRST_PAUSE;
+    let mut doubtful = 0;
     let mut suspect: Option<Suspect> = None;
     loop {
         gather(stopped);
@@ -60,11 +65,13 @@ pub(super) fn stop_all(
         listed.retain(|&tid| !is_among(stopped, tid));
         let signalled = listed.iter().filter(|&&tid| signal::send(tid)).count();
         if signalled == 0 {
-            if is_whole {
+            doubtful += 1;
+            if is_whole || doubtful == MAX_DOUBTFUL {
                 return Ok(());
             }
             continue;
         }
+        doubtful = 0;
         halt::wait_for(stopped.len() + signalled, pause);
         pause = (pause * 2).min(LONGEST_PAUSE);
         let now = now_ns();

@@ -27,6 +27,8 @@ pub(crate) struct Layout {
     stack: Option<usize>,
     /// Where it has the table of groups of `pthread_setspecific` values.
     specific: Option<usize>,
+    /// Where it has the byte that says whether there is any such value.
+    specific_used: Option<usize>,
     /// The number of modules with static storage: a process with no more has nothing in its dtvs.
     static_modules: usize,
 }
@@ -37,6 +39,7 @@ const GUESS: Layout = Layout {
     above: 8 << 10,
     stack: None,
     specific: None,
+    specific_used: None,
     static_modules: 0,
 };
 
@@ -51,6 +54,7 @@ pub(crate) fn layout() -> Layout {
     };
     Layout {
         stack: Some(setup.template.stack),
+        specific_used: setup.template.specific_used,
         static_modules: image::current(&setup.glibc).modules.len(),
         ..of_glibc(&setup.glibc)
     }
@@ -117,6 +121,12 @@ impl Layout {
         let Some(specific) = self.specific else {
             return;
         };
+        if let Some(used) = self.specific_used
+            // SAFETY: the probe found a flag of that type there.
+            && unsafe { Block::at_address(tp).read::<u8>(used as isize) } == 0
+        {
+            return;
+        }
         // Group 0 is in the block.
         for group in 1..GROUPS {
             let at = specific + group * size_of::<usize>();

@@ -38,6 +38,7 @@ const PROGRAMS: &[Program] = &[
     ("fork_with_stops", fork_with_stops, is_success),
     ("system_goroutines_do_not_count", system, is_success),
     ("kernel_threads_are_left_out", kernel_threads, is_success),
+    ("a_stolen_signal_is_taken_back", stolen_signal, is_success),
     ("stray_signals_do_nothing", stray_signals, is_success),
 ];
 
@@ -355,6 +356,18 @@ fn kernel_threads() {
             world.stop(&[]).expect("every thread can be stopped");
             world.start();
         }
+    });
+}
+
+/// The program has a handler of its own for our signal.
+fn stolen_signal() {
+    extern "C" fn nothing(_: libc::c_int) {}
+    boot(&BootOptions::default());
+    // SAFETY: a handler of that type.
+    unsafe { libc::signal(libc::SIGURG, nothing as *const () as usize) };
+    on_collector(|world| {
+        world.stop(&[]).expect("every thread can be stopped");
+        world.start();
     });
 }
 
