@@ -268,9 +268,12 @@ fn destructors_panic() {
         }
     }
     let (tx, rx) = chan::unbounded();
-    weaver(move || (0..50).for_each(|_| drop(black_box(Gc::new(Panics(tx.clone()))))))
-        .join()
-        .unwrap();
+    let lost = weaver(move || {
+        for _ in 0..50 {
+            black_box(Gc::new(Panics(tx.clone())));
+        }
+    });
+    lost.join().unwrap();
     gc::collect();
     // Not all: one may still look as if it were reached.
     (0..40).for_each(|_| rx.recv().unwrap());
