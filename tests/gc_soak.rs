@@ -137,9 +137,12 @@ impl Drop for Message {
     }
 }
 
+/// Both ends.
+type Channel = (Sender<Gc<Message>>, Receiver<Gc<Message>>);
+
 /// What all goroutines of a round share.
 struct World {
-    channels: Vec<(Sender<Gc<Message>>, Receiver<Gc<Message>>)>,
+    channels: Vec<Channel>,
     places: Slice<Atomic<Message>>,
     cache: RwLock<Vec<Weak<Message>>>,
     kept: Mutex<Vec<Gc<Message>>>,

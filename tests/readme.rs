@@ -39,6 +39,7 @@ fn every_flag_and_variable_is_explained() {
         "RADDLE_RACE",
         "RADDLE_PROCS",
         "RADDLE_STACK",
+        "RADDLE_GC",
         "RADDLE_DEBUG",
     ] {
         assert!(
@@ -53,6 +54,8 @@ fn every_flag_and_variable_is_explained() {
         "schedtrace",
         "seed",
         "yield",
+        "gctrace",
+        "gcstress",
     ] {
         assert!(
             README.contains(&format!("`{key}")),

@@ -11,13 +11,13 @@ use raddle::shared::Var;
 use raddle::sync::Mutex;
 use raddle::{chan, time};
 
-use crate::gc::{Drops, FEW, MANY, Token, collect_until, elsewhere};
+use crate::gc::{Drops, FEW, MANY, Token, collect_until, elsewhere, forget};
 
 pub(crate) fn a_lost_value_is_dropped_once() {
     let drops = Drops::default();
     let kept = Gc::new(drops.token());
     let inner = drops.clone();
-    elsewhere(move || (0..MANY).for_each(|_| drop(Gc::new(inner.token()))));
+    elsewhere(move || (0..MANY).for_each(|_| forget(Gc::new(inner.token()))));
     collect_until(|| drops.count() >= MANY - FEW);
     for _ in 0..10 {
         gc::collect();
@@ -30,7 +30,7 @@ pub(crate) fn a_lost_value_is_dropped_once() {
 pub(crate) fn slices_drop_every_value() {
     let drops = Drops::default();
     let inner = drops.clone();
-    elsewhere(move || (0..MANY).for_each(|n| drop(Slice::from_fn(n, |_| inner.token()))));
+    elsewhere(move || (0..MANY).for_each(|n| forget(Slice::from_fn(n, |_| inner.token()))));
     let all = MANY * (MANY - 1) / 2;
     collect_until(|| drops.count() >= all - FEW * MANY);
     assert!(drops.count() <= all);
@@ -49,7 +49,7 @@ impl Drop for Teller {
 
 pub(crate) fn it_runs_on_the_finalizer_goroutine() {
     let (tx, rx) = chan::unbounded();
-    elsewhere(move || (0..MANY).for_each(|_| drop(Gc::new(Teller(tx.clone())))));
+    elsewhere(move || (0..MANY).for_each(|_| forget(Gc::new(Teller(tx.clone())))));
     let mut names = vec![];
     collect_until(|| {
         names.extend(rx.try_iter());
@@ -201,7 +201,7 @@ pub(crate) fn a_panic_does_not_stop_the_others() {
     let drops = Drops::default();
     let inner = drops.clone();
     std::panic::set_hook(Box::new(|_| {}));
-    elsewhere(move || (0..MANY).for_each(|i| drop(Gc::new(Panics(i % 2 == 0, inner.token())))));
+    elsewhere(move || (0..MANY).for_each(|i| forget(Gc::new(Panics(i % 2 == 0, inner.token())))));
     collect_until(|| drops.count() >= MANY - FEW);
     let _ = std::panic::take_hook();
 }
@@ -237,10 +237,12 @@ pub(crate) fn weak_pointers_are_empty_before_it_runs() {
     assert!(there <= FEW);
 }
 
+type Treasure = Gc<(usize, Token)>;
+
 /// Gives what it holds to a place that outlives it.
 struct Heir {
-    treasure: Gc<(usize, Token)>,
-    saved: Arc<Mutex<Vec<Gc<(usize, Token)>>>>,
+    treasure: Treasure,
+    saved: Arc<Mutex<Vec<Treasure>>>,
 }
 
 impl Drop for Heir {
@@ -256,7 +258,7 @@ pub(crate) fn it_may_save_what_it_reaches() {
     elsewhere(move || {
         for i in 0..MANY {
             let treasure = Gc::new((i, inner.token()));
-            drop(Gc::new(Heir {
+            forget(Gc::new(Heir {
                 treasure,
                 saved: place.clone(),
             }));
@@ -292,7 +294,7 @@ pub(crate) fn it_may_do_what_goroutines_do() {
         }
     }
     let (tx, rx) = chan::bounded(0);
-    elsewhere(move || (0..MANY).for_each(|n| drop(Gc::new(Busy(tx.clone(), n)))));
+    elsewhere(move || (0..MANY).for_each(|n| forget(Gc::new(Busy(tx.clone(), n)))));
     let mut got = vec![];
     collect_until(|| {
         got.extend(rx.try_iter());
@@ -309,7 +311,7 @@ pub(crate) fn exit_in_one_does_not_stop_the_others() {
     }
     let drops = Drops::default();
     let inner = drops.clone();
-    elsewhere(move || (0..MANY).for_each(|_| drop(Gc::new(Exits(inner.token())))));
+    elsewhere(move || (0..MANY).for_each(|_| forget(Gc::new(Exits(inner.token())))));
     collect_until(|| drops.count() >= MANY - FEW);
 }
 

@@ -26,6 +26,11 @@ pub(crate) fn elsewhere<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'stati
     raddle::go(f).join().unwrap()
 }
 
+/// Has the handle and forgets it.
+pub(crate) fn forget<H: Copy>(handle: H) {
+    black_box(handle);
+}
+
 /// Collects, and lets the runtime's goroutines work, until `what` holds.
 #[track_caller]
 pub(crate) fn collect_until(mut what: impl FnMut() -> bool) {
@@ -64,7 +69,7 @@ impl Drop for Token {
 
 /// `MANY` lost objects, each with what `make` gives.
 fn lose<T: Send + 'static>(make: impl Fn(usize) -> T + Send + 'static) {
-    elsewhere(move || (0..MANY).for_each(|i| drop(black_box(Gc::new(make(i))))));
+    elsewhere(move || (0..MANY).for_each(|i| forget(Gc::new(make(i)))));
 }
 
 pub(crate) fn a_handle_leads_to_its_value() {
@@ -177,9 +182,9 @@ fn panic_of(f: impl FnOnce()) -> String {
 
 pub(crate) fn an_impossible_size_panics() {
     for len in [usize::MAX, usize::MAX / 8, isize::MAX as usize / 8 + 1] {
-        let text = panic_of(|| drop(Slice::<u64>::zeroed(len)));
+        let text = panic_of(|| forget(Slice::<u64>::zeroed(len)));
         assert!(text.starts_with("capacity overflow: a slice of"), "{text}");
-        let text = panic_of(|| drop(Slice::from_fn(len, |_| String::new())));
+        let text = panic_of(|| forget(Slice::from_fn(len, |_| String::new())));
         assert!(text.starts_with("capacity overflow: a slice of"), "{text}");
     }
     assert_eq!(*Gc::new(1), 1, "nothing is broken");
@@ -270,7 +275,7 @@ pub(crate) fn atomic_places_change_hands() {
         "an equal value is another object"
     );
     assert_eq!(place.into_inner(), Some(a));
-    panic_of(|| drop(Atomic::from(a).load(Release)));
+    panic_of(|| forget(Atomic::from(a).load(Release)));
     panic_of(|| Atomic::from(a).store(None, Acquire));
     assert_eq!(format!("{:?}", Atomic::<u8>::default()), "Atomic(0x0)");
 }
@@ -378,7 +383,7 @@ pub(crate) fn statics_and_thread_locals_keep_alive() {
     static ONE: OnceLock<Gc<[usize; 8]>> = OnceLock::new();
     static SLOT: Atomic<[usize; 8]> = Atomic::null();
     thread_local!(static MINE: Cell<Option<Gc<[usize; 8]>>> = const { Cell::new(None) });
-    stays(|gc| drop(ONE.set(gc)), |()| ONE.get().unwrap()[0]);
+    stays(|gc| ONE.set(gc).unwrap(), |()| ONE.get().unwrap()[0]);
     stays(
         |gc| SLOT.store(Some(gc), Release),
         |()| SLOT.load(Acquire).unwrap()[1],

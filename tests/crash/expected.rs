@@ -149,6 +149,10 @@ tests! {
         refused("RADDLE_STACK", "1K", "RADDLE_STACK=1K: must be a size from 16K to 1024M");
         refused("RADDLE_DEBUG", "colour", "unknown key \"colour\"; the keys are notls,");
         refused("RADDLE_DEBUG", "seed=x", "write seed=N");
+        refused("RADDLE_GC", "banana", "RADDLE_GC=banana: must be a percentage from 1 to 100000, without a sign, or off");
+        refused("RADDLE_GC", "0", "RADDLE_GC=0: must be a percentage");
+        refused("RADDLE_DEBUG", "gctrace=yes", "write gctrace=1");
+        refused("RADDLE_DEBUG", "gcstress=0", "write gcstress=N, at least 1");
         refused("RADDLE_RACE", "colour=red", "unknown race option `colour`");
         refused("RADDLE_RACE", "exitcode=many", "exitcode");
     }
@@ -180,5 +184,36 @@ tests! {
         program("races_and_goes_on").arg("--race=halt_on_error=1").run().exits(66)
             .prints("").says("WARNING: DATA RACE");
         program("races_and_goes_on").arg("--race=exitcode=9").run().exits(9).prints("after the race\n");
+    }
+
+    fn a_collection_is_silent_unless_it_is_traced() {
+        for percent in ["1", "100000", "off"] {
+            program("collects").env("RADDLE_GC", percent).run().exits(0).prints("1\n").says_nothing();
+        }
+        program("collects").env("RADDLE_DEBUG", "gcstress=1").run().exits(0).prints("1\n").says_nothing();
+        let traced = program("collects").env("RADDLE_DEBUG", "gctrace=1").run();
+        traced.exits(0).prints("1\n").says("gc 1 @").says("gc 3 @").says(" ms stopped), ");
+    }
+
+    fn the_collectors_goroutines_and_threads_hide_no_deadlock() {
+        let outcome = program("collects_and_deadlocks").run();
+        outcome.exits(2).says("all goroutines are asleep: deadlock").says(&place("waits for ever"));
+        assert!(!outcome.stderr.contains("finalizer"), "{outcome}");
+    }
+
+    fn a_panic_in_a_destructor_is_reported() {
+        program("destructors_panic").run().exits(0).prints("main goes on\n")
+            .says("\"finalizer\" panicked at").says(&place("a destructor panics")).says("this thread broke")
+            .says("raddle: the destructor of a collected value panicked; the others go on");
+    }
+
+    fn out_of_memory_is_what_it_is_for_a_vec() {
+        program("asks_for_too_much").run().is_killed_by(libc::SIGABRT).prints("")
+            .says("memory allocation of 70368744177664 bytes failed");
+    }
+
+    fn a_race_in_a_collected_value_names_its_block() {
+        program("races_in_a_collected_value").arg("--race").run().exits(66)
+            .says("WARNING: DATA RACE").says("Block of ").says(&place("the block"));
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::{ptr, thread};
 
 use raddle::chan;
+use raddle::gc::{self, Gc, Slice};
 use raddle::shared::Var;
 use raddle::sync::{Mutex, WaitGroup};
 
@@ -42,6 +43,11 @@ programs! {
     races
     races_and_goes_on
     does_not_race
+    collects
+    collects_and_deadlocks
+    destructors_panic
+    asks_for_too_much
+    races_in_a_collected_value
 }
 
 #[raddle::main]
@@ -235,4 +241,55 @@ fn does_not_race() {
         }
     });
     println!("{}", visits.get());
+}
+
+#[raddle::main]
+fn collects() {
+    let one = Gc::new(1);
+    (0..3).for_each(|_| gc::collect());
+    println!("{one}");
+}
+
+#[raddle::main]
+fn collects_and_deadlocks() {
+    gc::collect();
+    let (tx, rx) = chan::bounded::<()>(0);
+    let _ = rx.recv(); // marker: waits for ever
+    drop(tx);
+}
+
+#[raddle::main]
+fn destructors_panic() {
+    struct Panics(chan::Sender<()>);
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            self.0.send(()).unwrap();
+            panic!("this thread broke"); // marker: a destructor panics
+        }
+    }
+    let (tx, rx) = chan::unbounded();
+    let lost = weaver(move || {
+        for _ in 0..50 {
+            black_box(Gc::new(Panics(tx.clone())));
+        }
+    });
+    lost.join().unwrap();
+    gc::collect();
+    // Not all: one may still look as if it were reached.
+    (0..40).for_each(|_| rx.recv().unwrap());
+    println!("main goes on");
+}
+
+#[raddle::main]
+fn asks_for_too_much() {
+    println!("{}", Slice::<u8>::zeroed(1 << 46).len());
+}
+
+#[raddle::main]
+fn races_in_a_collected_value() {
+    let visits = Gc::new(Var::new(0)); // marker: the block
+    raddle::scope(|s| {
+        s.go(move || visits.set(1));
+        s.go(move || visits.set(2));
+    });
 }

@@ -233,9 +233,11 @@ impl<T> Gc<T> {
     #[inline]
     pub fn get(this: &Self) -> Option<&T> {
         // SAFETY: by invariant 1.
-        let there = unsafe { finalize::is_there(this.0) };
+        if !unsafe { finalize::is_there(this.0) } {
+            return None;
+        }
         // SAFETY: it is initialised, not dropped, and by invariant 2 stays as long as `this`; nobody has it mutably.
-        there.then(|| unsafe { this.0.as_ref() })
+        Some(unsafe { this.0.as_ref() })
     }
 
     /// A handle from the address that [`into_raw`](Self::into_raw) gave.

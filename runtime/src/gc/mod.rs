@@ -76,6 +76,8 @@ mod no_pointers;
 mod place;
 mod slice;
 mod slice_traits;
+#[cfg(test)]
+mod tests;
 mod weak;
 
 pub use atomic::Atomic;
