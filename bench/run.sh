@@ -10,7 +10,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-cargo build --release
+cargo build --release --bin peer-raddle
 program=${CARGO_TARGET_DIR:-target}/release/peer-raddle
 
 if [ -n "${PEERS_BIN:-}" ]; then

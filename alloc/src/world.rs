@@ -4,8 +4,8 @@
 //!
 //! # Invariants
 //!
-//! 1. Between [`World::stop`] and [`World::start`] no code of the program runs but the collector's: every other thread of the process
-//!    stands still in a signal handler, outside the allocator's busy sections.
+//! 1. Between [`World::stop`] and [`World::start`] no code of the program runs but the collector's: every other thread of the
+//!    process stands still in a signal handler, outside the allocator's busy sections.
 //! 2. The roots are complete: a pointer that is in none of them, nor in a live manual object, nor in an object reachable from
 //!    them, will never be used.
 

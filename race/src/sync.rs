@@ -181,10 +181,17 @@ pub(crate) fn find_or_make(addr: usize) -> Option<Held> {
     }
 }
 
+/// A lock with a cache line of its own.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Padded(SpinLock);
+
 /// The lock under which objects of the address's granule are made and single ones removed.
 fn making(addr: usize) -> &'static SpinLock {
-    static STRIPES: [SpinLock; 64] = [const { SpinLock::new() }; 64];
-    &STRIPES[(addr / 8) % STRIPES.len()]
+    static STRIPES: [Padded; 64] = [const { Padded(SpinLock::new()) }; 64];
+    // The high bits of a product: heap blocks of one size lie at distances of which a remainder would make one stripe.
+    let hash = (addr as u64 >> 3).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    &STRIPES[(hash >> 58) as usize].0
 }
 
 /// Makes an object for the address, under the lock of `making`.

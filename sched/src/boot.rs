@@ -1,9 +1,10 @@
 //! Starting the scheduler: once per process, by the first that needs it.
 //!
-//! Order: thread-local mode, signal handlers, the world for the collector, Ps, sysmon. Nothing runs before the last step, and nothing is ever taken down.
+//! Order: thread-local mode, signal handlers, the world for the collector, Ps, sysmon. Nothing runs before the last step, and
+//! nothing is ever taken down.
 
 use crate::sched::{MAX_PROCS, Sched, try_sched};
-use crate::{bind, resize, rt, signal, stack, stop, sys, sysmon, tls};
+use crate::{bind, parked, resize, rt, signal, stack, stop, sys, sysmon, tls};
 use parking_lot::Once;
 use raddle_race::ProcCtx;
 use std::sync::atomic::Ordering;
@@ -94,6 +95,7 @@ fn start(options: &BootOptions) {
         n => n,
     };
     let s = Sched::install(options.inject_yield_every, seed);
+    parked::measure();
     stop::install();
     resize::resize(s, procs.min(MAX_PROCS), options.first_proc);
     resize::start_world(s);

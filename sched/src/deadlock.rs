@@ -3,9 +3,10 @@
 //! # When it is certain
 //!
 //! Every M sleeps for want of work, no timer is armed, every queue is empty, every other thread of the process is known
-//! (sysmon, the collector's threads, and plain threads that are parked in the runtime), and somebody waits. Goroutines of the runtime itself
-//! do not count. A collection may end in a finalizer that wakes somebody, so none may have been lately. A thread that we do not know might still
-//! send or close something: then there is no report, and sysmon looks again from time to time.
+//! (sysmon, the collector's threads, and plain threads that are parked in the runtime), and somebody waits. Goroutines of the
+//! runtime itself do not count. A collection may end in a finalizer that wakes somebody, so none may have been lately. A
+//! thread that we do not know might still send or close something: then there is no report, and sysmon looks again from time
+//! to time.
 //!
 //! # The stacks
 //!

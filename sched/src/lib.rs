@@ -1,9 +1,10 @@
 //! The G/M/P scheduler of Raddle: goroutines on a few OS threads.
 //!
-//! In reading order: `state`, `g` (goroutines), `m` (threads), `p` (the right to run), `idle` (the protocol that
-//! loses no wake-up), `sched` (what they share), `proc` (the loop), `rt` (into and out of the runtime, park and ready),
-//! `spawn` and `bind` (life and death of a goroutine, and its stack), `timer`, `blocking`, `resize` (all Ps taken, `set_procs`), `stop` and `parked` (all threads stopped, for the collector), `sysmon`, `signal`
-//! (stops, hogs and stack overflow), `thread` (plain threads as users), `deadlock`, `boot`; below them `stack`, `tls`, `arch`, `sys`.
+//! In reading order: `state`, `g` (goroutines), `m` (threads), `p` (the right to run), `idle` (the protocol that loses no
+//! wake-up), `sched` (what they share), `proc` (the loop), `rt` (into and out of the runtime, park and ready), `spawn` and
+//! `bind` (life and death of a goroutine, and its stack), `timer`, `blocking`, `resize` (all Ps taken, `set_procs`), `stop`
+//! and `parked` (all threads stopped, for the collector), `sysmon`, `signal` (stops, hogs and stack overflow), `thread`
+//! (plain threads as users), `deadlock`, `boot`; below them `stack`, `tls`, `arch`, `sys`.
 //!
 //! The floors above use [`enter`], [`Rt::park`], [`Rt::ready`], [`Timer`], [`Lock`] and [`Rt::spawn`].
 

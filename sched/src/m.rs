@@ -9,11 +9,13 @@
 //!    whoever took it off the list before it is woken.
 //! 2. `in_rt` is above 0 while the thread is inside the runtime: on g0, and in a goroutine between `enter` and the end of
 //!    its guard. Then the P stays. The signal handler, on this very thread, takes the P away only when it is 0.
+//! 3. The heap serves the thread from the cache of the P in `p`, or, without one, from the thread's own: `set_p` changes both.
 //!
 //! # Memory ordering
 //!
 //! `in_rt`, `attention` and `p` are shared with a signal handler on the same thread: plain loads and stores (Relaxed) with
-//! compiler fences. `preempt: store Release` ⇄ `swap Acquire` in the handler. Other threads read `p` and `g` for reports and set `attention` as a hint only.
+//! compiler fences. `preempt: store Release` ⇄ `swap Acquire` in the handler. Other threads read `p` and `g` for reports and
+//! set `attention` as a hint only.
 
 use crate::g::G;
 use crate::p::P;

@@ -1,7 +1,8 @@
 //! Where a goroutine's stack begins while nobody runs on it: what the collector must know of one that is parked.
 //!
 //! corosensei keeps the stack pointer of a suspended coroutine to itself. So whoever is about to leave a goroutine's stack
-//! notes its own stack pointer first; what the switch itself pushes lies at most [`MARGIN`] below.
+//! notes its own stack pointer first; what the switch itself pushes lies at most [`margin`] below. How much that is depends on
+//! how the program was compiled (24 bytes when optimised, 600 when not), so it is measured at boot.
 //!
 //! # Why no moment is left out
 //!
@@ -24,11 +25,66 @@
 //! 1. Written by the owner of the stack, read with the world stopped. It is one word: a thread that is stopped on its way leaves
 //!    the old note or the new one.
 
+use corosensei::stack::{Stack, StackPointer};
+use corosensei::{Coroutine, Yielder};
 use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// What lies below the noted stack pointer: the frames of corosensei's `suspend` and `on_parent_stack`, with the registers
-/// they save. `tests` measures it; a build without optimisation needs the most.
-pub(crate) const MARGIN: usize = if cfg!(debug_assertions) { 1024 } else { 256 };
+/// Written once, at boot, before there is a goroutine.
+static MARGIN: AtomicUsize = AtomicUsize::new(0);
+
+/// What may lie below the noted stack pointer, in bytes: the frames of corosensei's `suspend` and `on_parent_stack`, with the
+/// registers that they save.
+pub(crate) fn margin() -> usize {
+    MARGIN.load(Relaxed)
+}
+
+/// Measures [`margin`].
+pub(crate) fn measure() {
+    /// For words that happen to be zero where the search begins.
+    const SLACK: usize = 128;
+    let suspend = depth(|_| ());
+    let step = depth(|yielder| yielder.on_parent_stack(|| ()));
+    MARGIN.store(suspend.max(step) + SLACK, Relaxed);
+}
+
+/// How far below what it notes a coroutine writes to its stack when it calls `step` and suspends.
+fn depth(step: fn(&Yielder<(), ()>)) -> usize {
+    /// Words of a stack for one short call.
+    const WORDS: usize = 8 << 10;
+    struct Zeros(Box<[u128]>);
+    // SAFETY: the base is aligned to 16, and the memory below it is there, down to the limit. There is no guard page: what
+    // runs on it, once, is `suspend` or `on_parent_stack`, and the measure says that these need a hundredth of it.
+    unsafe impl Stack for Zeros {
+        fn base(&self) -> StackPointer {
+            StackPointer::new(self.0.as_ptr_range().end.addr()).expect("not at address 0")
+        }
+
+        fn limit(&self) -> StackPointer {
+            StackPointer::new(self.0.as_ptr().addr()).expect("not at address 0")
+        }
+    }
+    let parked = Parked::new();
+    let stack = Zeros(vec![0; WORDS / 2].into());
+    let bottom: *const u64 = stack.0.as_ptr().cast();
+    let noted: *const Parked = &parked;
+    let mut co = Coroutine::with_stack(stack, move |yielder: &Yielder<(), ()>, ()| {
+        // SAFETY: it lives as long as the coroutine.
+        unsafe { &*noted }.leaves();
+        step(yielder);
+        yielder.suspend(());
+    });
+    co.resume(());
+    let words = (0..WORDS).map(|i| bottom.wrapping_add(i));
+    // SAFETY: the coroutine's stack, which nobody stands on.
+    let untouched = words.take_while(|word| unsafe { word.read_volatile() } == 0);
+    let lowest = bottom.wrapping_add(untouched.count()).addr();
+    co.resume(());
+    match parked.note() {
+        Note::Left(sp) => sp.saturating_sub(lowest),
+        _ => crate::throw("a coroutine did not run"),
+    }
+}
 
 /// The goroutine has been bound, and not suspended since. Stack pointers are even.
 const FRESH: usize = 1;
@@ -80,7 +136,7 @@ impl Parked {
 
 #[cfg(test)]
 mod tests {
-    use super::{MARGIN, Note, Parked};
+    use super::{Note, Parked, margin, measure};
     use crate::stack::{self, CoStack};
     use corosensei::{Coroutine, Yielder};
 
@@ -142,7 +198,9 @@ mod tests {
             yielder.suspend(());
         }
         let depth = depth(|yielder, parked| deep(yielder, parked, suspend));
-        assert!(depth <= MARGIN, "suspend goes {depth} bytes deep");
+        measure();
+        assert!(depth <= margin(), "suspend goes {depth} bytes deep");
+        assert!(margin() < 2048, "far more than that was measured");
     }
 
     #[test]
@@ -154,7 +212,8 @@ mod tests {
             yielder.suspend(());
         }
         let depth = depth(|yielder, parked| deep(yielder, parked, step));
-        assert!(depth <= MARGIN, "the step goes {depth} bytes deep");
+        measure();
+        assert!(depth <= margin(), "the step goes {depth} bytes deep");
     }
 
     #[test]

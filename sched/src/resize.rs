@@ -11,7 +11,8 @@
 //! # Invariants
 //!
 //! 1. One stopper at a time (`STOPPER`).
-//! 2. `resize` is the one place where a P's race context and its cache of the heap are made and destroyed; it runs with all Ps Stopped.
+//! 2. `resize` is the one place where a P's race context and its cache of the heap are made and destroyed; it runs with all
+//!    Ps Stopped.
 //!
 //! # References
 //!

@@ -3,15 +3,17 @@
 //! # The world
 //!
 //! SIGURG also stops a thread when the collector stops the world: `stop` says how. Since signals of one kind merge, the handler
-//! looks for both reasons. A handler for SIGURG that the program installs after the start is replaced at the next stop.
+//! looks for both reasons. System calls that a stop interrupts go on, but for those that no signal lets go on (`signal(7)`:
+//! `poll`, `epoll_wait`, `select`, `nanosleep`, ...), which return EINTR: on foreign threads too. A handler for SIGURG that the program installs after the start is replaced at the next stop.
 //!
 //! # Hogs
 //!
 //! sysmon (and a stopper of the world) sends SIGURG to the M of a goroutine that ran too long. The handler, on that very
 //! thread, knows whether the goroutine is inside the runtime:
 //!
-//! - outside, and outside the allocator too (`M::in_rt` is 0, its heap record is not busy): it takes the P off the M, marks it HandOff, and wakes sysmon, which finds it a new M. The
-//!   goroutine runs on without a P and queues for one at its next runtime call.
+//! - outside, and outside the allocator too (`M::in_rt` is 0, its heap record is not busy): it takes the P off the M, marks
+//!   it HandOff, and wakes sysmon, which finds it a new M. The goroutine runs on without a P and queues for one at its next
+//!   runtime call.
 //! - inside: it sets `attention`; on its way out the goroutine yields.
 //!
 //! # Invariants

@@ -1,8 +1,8 @@
 //! sysmon: one thread without a P that looks after the others.
 //!
 //! It takes Ps back from Ms that block, breaks up hogs, finds Ms for Ps that signal handlers left, sees to late timers, gives
-//! idle memory of stacks and of the heap back, and notices when nothing can ever run again. It looks every 20 us while there is something to
-//! do, and less and less often, down to every 10 ms, while there is not. While every P is idle it sleeps.
+//! idle memory of stacks and of the heap back, and notices when nothing can ever run again. It looks every 20 us while there
+//! is something to do, and less and less often, down to every 10 ms, while there is not. While every P is idle it sleeps.
 //!
 //! # Invariants
 //!

@@ -1,11 +1,11 @@
 //! Whatever place a pointer is kept in, it is in a range that the world shows.
 //!
-//! Each keeper makes a number of its own that is nowhere else, keeps it in one kind of place, and says so. Then the world is stopped, and all
-//! that is shown is searched for all the numbers.
+//! Each keeper makes a number of its own that is nowhere else, keeps it in one kind of place, and says so. Then the world is
+//! stopped, and all that is shown is searched for all the numbers.
 
 mod common;
 
-use common::{Gate, go, on_collector};
+use common::{Gate, go, on_collector, on_own_stack};
 use raddle_sched::{BootOptions, blocking, boot, lock_os_thread, set_procs};
 use std::arch::asm;
 use std::cell::Cell;
@@ -245,31 +245,6 @@ fn below_alt_stack() {
     unsafe { libc::sigaltstack(&before, ptr::null_mut()) };
 }
 
-/// A stack that neither the runtime nor glibc knows.
-struct OwnStack(usize, usize);
-
-// SAFETY: mapped, aligned, large, and never unmapped; the lowest page stands for a guard.
-unsafe impl corosensei::stack::Stack for OwnStack {
-    fn base(&self) -> corosensei::stack::StackPointer {
-        corosensei::stack::StackPointer::new(self.1).expect("not at 0")
-    }
-
-    fn limit(&self) -> corosensei::stack::StackPointer {
-        corosensei::stack::StackPointer::new(self.0).expect("not at 0")
-    }
-}
-
-fn on_own_stack() {
-    let bytes = 128 << 10;
-    let prot = libc::PROT_READ | libc::PROT_WRITE;
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-    // SAFETY: a fresh mapping.
-    let at = unsafe { libc::mmap(ptr::null_mut(), bytes, prot, flags, -1, 0) } as usize;
-    corosensei::on_stack(OwnStack(at, at + bytes), || {
-        in_stack(Place::OnOwnStack, sleep);
-    });
-}
-
 /// What is found: by place.
 fn search() -> [bool; PLACES as usize + 1] {
     on_collector(|world| {
@@ -355,7 +330,7 @@ fn every_place_is_shown() {
         || in_register(Place::ThreadRegister),
         || in_key(Place::ThreadKey, sleep),
         below_alt_stack,
-        on_own_stack,
+        || on_own_stack(|| in_stack(Place::OnOwnStack, sleep)),
     ]
     .map(thread::spawn)
     .into();

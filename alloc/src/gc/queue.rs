@@ -29,11 +29,10 @@
 //!
 //! *Deques that are stolen from*: every push and pop would pay for fences that one transfer in some hundred needs.
 
-use crate::futex::{self, Lock};
 use crate::meta;
-use std::cell::UnsafeCell;
+use crate::sync::{Guarded, Word};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};
 
 /// Pieces of work that a buffer holds.
 pub(super) const ITEMS: usize = 510;
@@ -43,7 +42,7 @@ const REGIONS: usize = 32;
 /// Of so many bytes of heap the buffers may take one.
 const SHARE: usize = 64;
 /// How often an idle thread looks before it sleeps: some 50 us.
-const SPINS: u32 = 1000;
+const SPINS: u32 = if cfg!(loom) { 0 } else { 1000 };
 
 /// A range of words to scan: the address in words above 20 bits of length in words; length 0: from there to the end of its span.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,12 +87,11 @@ pub(super) struct Buffer {
 pub(super) type Held = &'static mut Buffer;
 
 pub(super) struct Pool {
-    lock: Lock,
-    state: UnsafeCell<State>,
+    state: Guarded<State>,
     /// Somebody is idle for whom there is no full buffer. A hint: Relaxed.
     hungry: AtomicBool,
     /// Changes whenever idle threads should look again.
-    word: AtomicU32,
+    word: Word,
     reserved: AtomicUsize,
 }
 
@@ -111,42 +109,32 @@ struct State {
     limited: bool,
 }
 
-// SAFETY: the state is touched under the lock only.
-unsafe impl Sync for Pool {}
+// SAFETY: buffers and regions belong to whoever has the state, on any thread.
+unsafe impl Send for State {}
 
-pub(super) static POOL: Pool = Pool::new();
+#[cfg(not(loom))]
+pub(super) static POOL: Pool = Pool::new(Guarded::new(State::new()), Word::new());
+/// loom's types cannot be made in a constant.
+#[cfg(loom)]
+pub(super) static POOL: std::sync::LazyLock<Pool> =
+    std::sync::LazyLock::new(|| Pool::new(Guarded::new(State::new()), Word::new()));
 
 impl Pool {
-    const fn new() -> Self {
+    const fn new(state: Guarded<State>, word: Word) -> Self {
         Self {
-            lock: Lock::new(),
-            state: UnsafeCell::new(State {
-                full: ptr::null_mut(),
-                full_len: 0,
-                empty: ptr::null_mut(),
-                regions: [(ptr::null_mut(), 0); REGIONS],
-                region_count: 0,
-                phase: 0,
-                joined: 0,
-                idle: 0,
-                done: true,
-                limited: false,
-            }),
+            state,
             hungry: AtomicBool::new(false),
-            word: AtomicU32::new(0),
+            word,
             reserved: AtomicUsize::new(0),
         }
     }
 
     fn locked<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
-        self.lock.lock();
-        // SAFETY: under the lock.
-        let state = unsafe { &mut *self.state.get() };
-        let result = f(state);
-        self.hungry.store(state.idle > state.full_len, Relaxed);
-        // SAFETY: taken above.
-        unsafe { self.lock.unlock() };
-        result
+        self.state.with(|state| {
+            let result = f(state);
+            self.hungry.store(state.idle > state.full_len, Relaxed);
+            result
+        })
     }
 
     /// Has enough memory for a heap of `bytes`, or none at all to test what happens then. Before the world stops.
@@ -195,8 +183,8 @@ impl Pool {
             state.joined == 0
         });
         if last {
-            self.word.fetch_add(1, Release);
-            futex::wake(&self.word, 1);
+            self.word.change();
+            self.word.wake(1);
         }
     }
 
@@ -205,7 +193,7 @@ impl Pool {
         self.locked(|state| state.joined -= 1);
         let mut spins = 0;
         loop {
-            let seen = self.word.load(Acquire); // before the look: pairs with leave
+            let seen = self.word.get(); // before the look: pairs with leave
             if self.locked(|state| state.joined == 0) {
                 return;
             }
@@ -217,12 +205,12 @@ impl Pool {
     fn pause(&self, seen: u32, spins: &mut u32) {
         while *spins < SPINS {
             *spins += 1;
-            if self.word.load(Relaxed) != seen {
+            if self.word.get() != seen {
                 return;
             }
             std::hint::spin_loop();
         }
-        futex::wait(&self.word, seen, None);
+        self.word.wait(seen);
     }
 
     /// Whether a busy thread should give work away.
@@ -255,12 +243,12 @@ impl Pool {
             state.full_len += 1;
             let wakes = state.idle > 0;
             if wakes {
-                self.word.fetch_add(1, Release);
+                self.word.change();
             }
             wakes
         });
         if wakes {
-            futex::wake(&self.word, 1);
+            self.word.wake(1);
         }
     }
 
@@ -290,18 +278,18 @@ impl Pool {
                 if state.idle == state.joined {
                     state.done = true;
                     // Nobody waits any more, once they have looked.
-                    self.word.fetch_add(1, Release);
+                    self.word.change();
                     state.idle -= 1;
                     return Found::DoneByMe;
                 }
-                Found::Nothing(self.word.load(Relaxed))
+                Found::Nothing(self.word.get())
             });
             match found {
                 // SAFETY: taken off the list: ours alone.
                 Found::Work(buffer) => return Some(unsafe { &mut *buffer }),
                 Found::Done => return None,
                 Found::DoneByMe => {
-                    futex::wake(&self.word, i32::MAX);
+                    self.word.wake(i32::MAX);
                     return None;
                 }
                 Found::Nothing(seen) => self.pause(seen, &mut spins),
@@ -312,6 +300,21 @@ impl Pool {
 }
 
 impl State {
+    const fn new() -> Self {
+        Self {
+            full: ptr::null_mut(),
+            full_len: 0,
+            empty: ptr::null_mut(),
+            regions: [(ptr::null_mut(), 0); REGIONS],
+            region_count: 0,
+            phase: 0,
+            joined: 0,
+            idle: 0,
+            done: true,
+            limited: false,
+        }
+    }
+
     fn take_empty(&mut self) -> Option<*mut Buffer> {
         if self.limited {
             return None;
@@ -335,7 +338,7 @@ impl State {
 
 const _: () = assert!(size_of::<Buffer>() == 4096);
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use std::sync::atomic::AtomicU64;
@@ -356,7 +359,7 @@ mod tests {
     #[test]
     fn all_work_is_done_once_and_the_phase_ends() {
         for round in 0..300u64 {
-            let pool = Pool::new();
+            let pool = Pool::new(Guarded::new(State::new()), Word::new());
             pool.reserve(16 << 20, false);
             let counted = AtomicU64::new(0);
             let work = |pool: &Pool| {
@@ -404,7 +407,7 @@ mod tests {
 
     #[test]
     fn buffers_are_as_many_as_were_reserved() {
-        let pool = Pool::new();
+        let pool = Pool::new(Guarded::new(State::new()), Word::new());
         assert!(pool.empty().is_none());
         pool.reserve(64 << 20, false);
         let mut taken = 0;
@@ -414,5 +417,71 @@ mod tests {
         }
         // A 64th and a byte, rounded up to a doubling.
         assert_eq!(taken, (2 << 20) / size_of::<Buffer>());
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use loom::sync::Arc;
+    use loom::sync::atomic::AtomicUsize as Counter;
+
+    /// Works until the phase is done; an item of two gives one away.
+    fn work(pool: &Pool, counted: &Counter) {
+        while let Some(buffer) = pool.get() {
+            for item in &buffer.items[..buffer.len] {
+                for _ in 1..item.len() {
+                    put(pool, 1);
+                }
+                counted.fetch_add(1, Relaxed);
+            }
+        }
+    }
+
+    fn put(pool: &Pool, item: usize) {
+        let buffer = Buffer {
+            next: ptr::null_mut(),
+            len: 1,
+            items: [Work::words(8, item); ITEMS],
+        };
+        pool.put(Box::leak(Box::new(buffer)));
+    }
+
+    /// However late helpers come and whoever sleeps: all work is done when the phase is, and everyone learns of it.
+    fn check(helpers: usize, items: &'static [usize]) {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(2);
+        model.check(move || {
+            let pool = Arc::new(Pool::new(Guarded::new(State::new()), Word::new()));
+            let counted = Arc::new(Counter::new(0));
+            let phase = pool.begin();
+            let threads: Vec<_> = (0..helpers)
+                .map(|_| {
+                    let (pool, counted) = (pool.clone(), counted.clone());
+                    loom::thread::spawn(move || {
+                        if pool.join(phase) {
+                            work(&pool, &counted);
+                            pool.leave();
+                        }
+                    })
+                })
+                .collect();
+            items.iter().for_each(|item| put(&pool, *item));
+            work(&pool, &counted);
+            pool.finish();
+            assert_eq!(counted.load(Relaxed), items.iter().sum::<usize>());
+            threads.into_iter().for_each(|t| t.join().unwrap());
+        });
+    }
+
+    #[test]
+    fn one_helper_and_work_that_splits() {
+        check(1, &[2, 1]);
+    }
+
+    #[test]
+    fn two_helpers_and_no_work_or_little() {
+        check(2, &[]);
+        check(2, &[2]);
     }
 }

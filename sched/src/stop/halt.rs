@@ -20,8 +20,8 @@
 //!
 //! - `arrive: compare-exchange Release` of `HEAD` ⇄ `each_stopped: load Acquire`: the stopper sees all that the thread did.
 //! - `end: store Release` of `GENERATION` ⇄ `arrive: load Acquire`: the thread sees all that the collector did.
-//! - `arrive: ARRIVED add, TARGET load` ⇄ `wait_for: TARGET store, ARRIVED load`, all SeqCst: the last to come wakes the stopper, or
-//!   the stopper sees that it came.
+//! - `arrive: ARRIVED add, TARGET load` ⇄ `wait_for: TARGET store, ARRIVED load`, all SeqCst: the last to come wakes the
+//!   stopper, or the stopper sees that it came.
 //!
 //! # Blocking
 //!
@@ -78,8 +78,8 @@ pub(crate) fn generation() -> u32 {
     GENERATION.load(Acquire)
 }
 
-/// In the signal handler: stops here if the world is to be stopped, until it starts. A thread that is inside the allocator will call
-/// `World::stop_self` at the end of that.
+/// In the signal handler: stops here if the world is to be stopped, until it starts. A thread that is inside the allocator
+/// will call `World::stop_self` at the end of that.
 pub(crate) fn arrive(context: *const libc::ucontext_t) {
     let generation = GENERATION.load(Acquire);
     if !is_odd(generation) {

@@ -4,15 +4,15 @@
 //! - A stopped thread: its registers, vectors included, as the signal's frame has them; its stack from 128 bytes below the stack
 //!   pointer (the red zone) up; its thread-locals. glibc puts a thread's own block at the top of its stack, so one range is all;
 //!   for a thread on a goroutine's stack, the goroutine's slot is, whose block is at the top too.
-//! - An M that runs a goroutine: besides, its own block. What else lies on its own stack then are frames of the scheduler, which hold
-//!   Gs, Ms and Ps only. In `blocking` it stands on its own stack, with the goroutine's block active: its stack and block are
-//!   shown as the thread's, the slot as the goroutine's.
+//! - An M that runs a goroutine: besides, its own block. What else lies on its own stack then are frames of the scheduler,
+//!   which hold Gs, Ms and Ps only. In `blocking` it stands on its own stack, with the goroutine's block active: its stack
+//!   and block are shown as the thread's, the slot as the goroutine's.
 //! - A goroutine that nobody stands on: its stack as `parked` says, with its block. And its G: what it is to run, until it has
 //!   begun, lies there.
 //! - What hangs on a block: storage of opened libraries, later keys of `pthread_setspecific`.
 //!
-//! Not shown: the stack of the caller and of the collector's other threads; idle stacks; what the collector finds by itself (Ms, Ps, timers, queues,
-//! thread Gs are in the heap).
+//! Not shown: the stack of the caller and of the collector's other threads; idle stacks; what the collector finds by itself
+//! (Ms, Ps, timers, queues, thread Gs are in the heap).
 //!
 //! # Stacks that are neither
 //!
@@ -26,7 +26,7 @@ use super::halt::Stopped;
 use super::modules::Modules;
 use super::tasks::Tasks;
 use crate::g::{G, State};
-use crate::parked::{MARGIN, Note};
+use crate::parked::{Note, margin};
 use crate::stack::{self, Slot};
 use crate::tls;
 use std::mem::offset_of;
@@ -164,7 +164,7 @@ impl Roots<'_> {
             return;
         };
         if !self.is_stood_on(&slot) {
-            show((sp - MARGIN).max(slot.base())..slot.top());
+            show((sp - margin()).max(slot.base())..slot.top());
             self.outside(&slot, show);
         }
     }

@@ -30,8 +30,8 @@ const LOOK_NS: u64 = 1_000_000;
 const PATIENCE_NS: u64 = 100_000_000;
 const PATIENCE_RUNNING_NS: u64 = 1_000_000_000;
 
-/// So many lists in a row that show nobody who runs are enough, even where the kernel (an imitation of Linux, say) does not tell how
-/// long they should be.
+/// So many lists in a row that show nobody who runs are enough, even where the kernel (an imitation of Linux, say) does not
+/// tell how long they should be.
 const MAX_DOUBTFUL: u32 = 64;
 
 /// The process whose main thread has ended, and is a zombie.

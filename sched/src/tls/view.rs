@@ -102,9 +102,9 @@ impl Layout {
         let base: usize = unsafe { block.read(at) };
         // SAFETY: and its size behind it.
         let bytes: usize = unsafe { block.read(at + 8) };
+        // glibc says of the main thread's that it begins at 0.
         let range = base..base.checked_add(bytes)?;
-        // The main thread's block is not on its stack.
-        range.contains(&tp).then_some(range)
+        (base != 0 && range.contains(&tp)).then_some(range)
     }
 
     /// Shows what hangs on the block at `tp`: storage of opened libraries, and values of later keys. `modules` are the number and

@@ -115,3 +115,28 @@ pub fn on_collector<R: Send>(f: impl FnOnce(&'static dyn World) -> R + Send) -> 
     let collector = std::thread::scope(|s| s.spawn(|| f(raddle_sched::world())).join());
     collector.expect("the collector does not panic")
 }
+
+/// A stack that neither the runtime nor glibc knows.
+struct OwnStack(usize, usize);
+
+// SAFETY: mapped, aligned, large, and never unmapped; the lowest page stands for a guard.
+unsafe impl corosensei::stack::Stack for OwnStack {
+    fn base(&self) -> corosensei::stack::StackPointer {
+        corosensei::stack::StackPointer::new(self.1).expect("not at 0")
+    }
+
+    fn limit(&self) -> corosensei::stack::StackPointer {
+        corosensei::stack::StackPointer::new(self.0).expect("not at 0")
+    }
+}
+
+/// Runs `f` on such a stack.
+pub fn on_own_stack<R>(f: impl FnOnce() -> R) -> R {
+    let bytes = 128 << 10;
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: a fresh mapping.
+    let at = unsafe { libc::mmap(std::ptr::null_mut(), bytes, prot, flags, -1, 0) };
+    assert_ne!(at, libc::MAP_FAILED);
+    corosensei::on_stack(OwnStack(at.addr(), at.addr() + bytes), f)
+}

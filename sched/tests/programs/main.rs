@@ -8,7 +8,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
-use common::{Gate, go, go_with, on_collector};
+use common::{Gate, go, go_with, on_collector, on_own_stack};
 use raddle_sched::{BootOptions, boot, num_goroutines, world, yield_now};
 use std::cell::Cell;
 use std::ffi::CString;
@@ -161,8 +161,16 @@ fn main_thread() {
     let kept = [Cell::new(0), Cell::new(number(2))];
     black_box(&kept);
     let found = search();
-    black_box(&kept);
     assert_eq!(found, [true; 2]);
+    // Nor is it always itself on its stack.
+    on_own_stack(|| {
+        let kept = [Cell::new(0), Cell::new(number(3))];
+        black_box(&kept);
+        let found: [bool; 3] = search();
+        black_box(&kept);
+        assert_eq!((found[0], found[2]), (true, true));
+    });
+    black_box(&kept);
 }
 
 /// A library that is opened late: its statics, and its thread-locals in old threads and old goroutines.
