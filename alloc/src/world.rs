@@ -37,6 +37,11 @@ pub trait World: Sync {
     /// The calling thread was asked to stop while it was busy, and is not busy any more: stops until the world starts.
     fn stop_self(&self);
 
+    /// The caller is about to allocate a collected object, outside busy sections: the place for a goroutine that has run too long to
+    /// wait for its turn. A program that allocates in a loop and calls nothing else of the runtime would keep a thread for
+    /// each of its goroutines.
+    fn safepoint(&self) {}
+
     /// How many threads may mark at once.
     fn parallelism(&self) -> usize;
 

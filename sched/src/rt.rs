@@ -299,6 +299,22 @@ unsafe fn after_yield_local(m: &'static M, g: &'static G, _arg: *mut ()) {
     }
 }
 
+/// A goroutine that has run too long, and is outside the runtime, waits for its turn here. For all others: nothing.
+#[inline]
+pub(crate) fn let_others_run() {
+    // SAFETY: null or a G; Gs are never freed.
+    let Some(g) = (unsafe { current().as_ref() }) else {
+        return;
+    };
+    // SAFETY: null or an M; Ms are never freed.
+    let Some(m) = (unsafe { g.m.get().as_ref() }) else {
+        return;
+    };
+    if m.p().is_none() || m.attention.load(Ordering::Relaxed) != 0 {
+        drop(enter());
+    }
+}
+
 /// Lets others run: the calling goroutine goes behind all that are ready on its P. If none is, and nothing else waits to be
 /// done, it returns at once.
 ///

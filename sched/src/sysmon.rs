@@ -16,7 +16,7 @@
 use crate::p::{P, Status};
 use crate::sched::{Sched, sched};
 use crate::sys::Note;
-use crate::{clock, deadlock, signal};
+use crate::{clock, deadlock, signal, stop};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -139,10 +139,12 @@ fn trace(s: &Sched, since_start: u64) {
 
 /// One look. Returns whether there was anything to do.
 fn look_at_all(s: &'static Sched, seen: &mut [Seen], now: u64) -> bool {
+    // A time slice does not run while the collector has stopped the world.
+    let ran = now.saturating_sub(stop::stopped_ns());
     let mut busy = false;
     for (p, seen) in s.each_p().zip(seen) {
         busy |= match p.status() {
-            Status::Running => look_at_running(s, p, seen, now),
+            Status::Running => look_at_running(s, p, seen, now, ran),
             Status::Syscall => look_at_syscall(s, p, seen, now),
             Status::HandOff => {
                 if p.take_from(Status::HandOff, Status::Running) {
@@ -159,15 +161,16 @@ fn look_at_all(s: &'static Sched, seen: &mut [Seen], now: u64) -> bool {
     busy
 }
 
-fn look_at_running(s: &Sched, p: &P, seen: &mut Seen, now: u64) -> bool {
+fn look_at_running(s: &Sched, p: &P, seen: &mut Seen, now: u64, ran: u64) -> bool {
     let tick = p.tick.load(Ordering::Relaxed);
     if tick != seen.tick || seen.tick_since == 0 {
         seen.tick = tick;
-        seen.tick_since = now;
+        seen.tick_since = ran;
         return false;
     }
     let needed = p.has_work() || !s.injector.is_empty() || p.timers.next_when() < now;
-    if now - seen.tick_since < SLICE_NS || !needed || !PREEMPT.load(Ordering::Relaxed) {
+    if ran.saturating_sub(seen.tick_since) < SLICE_NS || !needed || !PREEMPT.load(Ordering::Relaxed)
+    {
         return false;
     }
     for m in s.all_ms.lock().iter() {
@@ -176,7 +179,7 @@ fn look_at_running(s: &Sched, p: &P, seen: &mut Seen, now: u64) -> bool {
         }
     }
     // Again in another slice, if it takes no notice.
-    seen.tick_since = now;
+    seen.tick_since = ran;
     true
 }
 

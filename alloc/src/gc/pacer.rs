@@ -27,6 +27,7 @@ use super::object::Kind;
 use crate::futex::Lock;
 use crate::pages;
 use crate::thread::{busy, this_thread};
+use crate::world;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::*};
 
@@ -235,6 +236,9 @@ pub(crate) fn note_allocated(kind: Kind, bytes: usize) {
 pub(crate) fn before_allocation(kind: Kind) {
     if config::stress_every() != 0 {
         stress(kind);
+    }
+    if kind != Kind::Manual {
+        world::get().inspect(|world| world.safepoint());
     }
     if kind != Kind::Manual && ALLOCATED.load(Relaxed) >= EXTRA.load(Relaxed) {
         cycle::wait_for_one();

@@ -49,7 +49,7 @@ pub(crate) use halt::{arrive, generation};
 use crate::regions::Regions;
 use crate::sched::sched;
 use crate::sys::Lock;
-use crate::{signal, tls};
+use crate::{clock, rt, signal, tls};
 use buf::Buf;
 use halt::Stopped;
 use modules::Modules;
@@ -59,7 +59,7 @@ use roots::{Fixed, Roots};
 use std::cell::UnsafeCell;
 use std::ops::Range;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use tasks::Tasks;
 
 static ONE: Lock = Lock::new();
@@ -70,10 +70,12 @@ static WORLD: Threads = Threads(UnsafeCell::new(Notes {
     sps: Buf::new(),
     modules: Modules::new(),
     now: None,
+    since: 0,
     forking: None,
 }));
 static FIXED: OnceLock<(Fixed, usize)> = OnceLock::new();
 /// The collector's threads.
+static STOPPED_NS: AtomicU64 = AtomicU64::new(0);
 static COLLECTORS: AtomicU32 = AtomicU32::new(0);
 
 /// All threads of the process, with their goroutines.
@@ -91,6 +93,8 @@ struct Notes {
     sps: Buf<usize>,
     modules: Modules,
     now: Option<Now>,
+    /// When the stop was begun.
+    since: u64,
     /// The list of Gs, while a thread forks.
     forking: Option<MutexGuard<'static, Regions>>,
 }
@@ -128,6 +132,11 @@ pub(crate) fn install() {
     raddle_alloc::install_world(&WORLD);
 }
 
+/// How long the world has been stopped so far, in nanoseconds: time in which no goroutine ran.
+pub(crate) fn stopped_ns() -> u64 {
+    STOPPED_NS.load(Relaxed)
+}
+
 /// The number of the collector's threads.
 pub(crate) fn collectors() -> u32 {
     COLLECTORS.load(Relaxed)
@@ -151,6 +160,7 @@ impl World for Threads {
         ONE.lock();
         // SAFETY: invariant 1.
         let notes = unsafe { &mut *self.0.get() };
+        notes.since = clock::read_ns();
         notes.stop(collectors).map_err(|tid| {
             // SAFETY: taken above.
             unsafe { ONE.unlock() };
@@ -179,7 +189,9 @@ impl World for Threads {
 
     fn start(&self) {
         // SAFETY: invariant 1.
-        let now = unsafe { &mut *self.0.get() }.now.take();
+        let notes = unsafe { &mut *self.0.get() };
+        let now = notes.now.take();
+        STOPPED_NS.fetch_add(clock::read_ns().saturating_sub(notes.since), Relaxed);
         halt::end();
         let blocked = now.map(|now| now.blocked);
         // SAFETY: `stop` took it.
@@ -194,6 +206,11 @@ impl World for Threads {
             // SAFETY: no preconditions.
             signal::send(unsafe { libc::gettid() });
         }
+    }
+
+    #[inline]
+    fn safepoint(&self) {
+        rt::let_others_run();
     }
 
     fn parallelism(&self) -> usize {
