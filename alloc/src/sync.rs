@@ -36,6 +36,11 @@ impl<T> Guarded<T> {
         }
     }
 
+    /// Shows the lock, for `fork`.
+    pub(crate) fn each_lock(&self, f: &mut dyn FnMut(&crate::Lock)) {
+        f(&self.lock);
+    }
+
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
         self.lock.lock();
         // SAFETY: under the lock.
@@ -55,6 +60,9 @@ impl<T> Guarded<T> {
     pub(crate) fn new(value: T) -> Self {
         Self(loom::sync::Mutex::new(value))
     }
+
+    /// A model does not fork.
+    pub(crate) fn each_lock(&self, _: &mut dyn FnMut(&crate::Lock)) {}
 
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
         f(&mut self.0.lock().unwrap())

@@ -36,7 +36,7 @@ use crate::futex;
 use crate::thread::{busy, this_thread};
 use crate::world::{self, World};
 use crate::{cache, pages};
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering::*};
 use std::time::Duration;
 
 /// The most threads that mark.
@@ -134,6 +134,8 @@ pub(super) fn is_started() -> bool {
             let started = spawn("raddle-gc", move || coordinator(world));
             if started {
                 OWNER.store(process, Release);
+            } else {
+                pacer::given_up();
             }
             STARTING.store(0, Relaxed);
             futex::wake(&STARTING, i32::MAX);
@@ -147,7 +149,8 @@ fn spawn(name: &str, f: impl FnOnce() + Send + 'static) -> bool {
         .name(name.into())
         .stack_size(STACK_BYTES)
         .spawn(f);
-    if thread.is_err() {
+    static WARNED: AtomicBool = AtomicBool::new(false);
+    if thread.is_err() && !WARNED.swap(true, Relaxed) {
         stats::warn_no_thread();
     }
     thread.is_ok()

@@ -48,6 +48,7 @@ pub(crate) fn each_lock(f: &mut dyn FnMut(&crate::Lock)) {
         f(lock);
     }
     roots::each_lock(f);
+    queue::POOL.each_lock(f);
 }
 
 /// A child of `fork` begins: no other thread is there, and all locks of the allocator are held.

@@ -23,7 +23,8 @@
 //!
 //! # Blocking
 //!
-//! Used by the collector's threads only, with the world stopped: no thread of the program ever holds the lock.
+//! Used by the collector's threads only: no thread of the program ever holds the lock. Memory for buffers, at most a 64th of the heap's and touched
+//! only as it is needed, is reserved before the stop and kept.
 //!
 //! # Why not
 //!
@@ -127,6 +128,11 @@ impl Pool {
             word,
             reserved: AtomicUsize::new(0),
         }
+    }
+
+    /// The lock, for `fork`: the coordinator takes it with the world running, to reserve.
+    pub(super) fn each_lock(&self, f: &mut dyn FnMut(&crate::Lock)) {
+        self.state.each_lock(f);
     }
 
     fn locked<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {

@@ -186,7 +186,7 @@ pub(super) fn warn_no_thread() {
     let mut line = Line::new();
     let _ = writeln!(
         line,
-        "raddle: warning: the collector's thread cannot be started; nothing is collected"
+        "raddle: warning: a thread of the collector cannot be started; with none at all nothing is collected"
     );
     line.print();
 }
