@@ -18,7 +18,7 @@ use raddle::gc::{self, Slice};
 use raddle::sync::WaitGroup;
 use raddle::sync::atomic::AtomicU32;
 
-const GOROUTINES: usize = 1000;
+pub(crate) const GOROUTINES: usize = 1000;
 /// Numbers in a slice.
 const NUMBERS: usize = 1000;
 /// Slices that a goroutine keeps.
@@ -43,7 +43,7 @@ pub(crate) fn main() -> ExitCode {
     GROUP.add(GOROUTINES as isize);
     for seed in 0..GOROUTINES as u64 {
         raddle::go(move || {
-            work(Random(seed), iterations);
+            work(Worker::new(seed), iterations);
             GROUP.done();
         });
     }
@@ -70,19 +70,37 @@ fn iterations() -> Result<u64, String> {
     }
 }
 
-/// What each goroutine does.
-fn work(mut random: Random, iterations: u64) {
-    let mut slots = [Slice::<AtomicU32>::empty(); SLOTS];
-    for i in 1..=iterations {
+/// What a goroutine has.
+pub(crate) struct Worker {
+    random: Random,
+    slots: [Slice<AtomicU32>; SLOTS],
+}
+
+impl Worker {
+    pub(crate) fn new(seed: u64) -> Self {
+        Worker {
+            random: Random(seed),
+            slots: [Slice::empty(); SLOTS],
+        }
+    }
+
+    /// What it does, again and again.
+    pub(crate) fn iterate(&mut self) {
         let numbers = Slice::<AtomicU32>::zeroed(NUMBERS);
-        numbers[random.below(NUMBERS)].fetch_add(1, Relaxed);
-        slots[random.below(SLOTS)] = numbers;
+        numbers[self.random.below(NUMBERS)].fetch_add(1, Relaxed);
+        self.slots[self.random.below(SLOTS)] = numbers;
+    }
+}
+
+fn work(mut worker: Worker, iterations: u64) {
+    for i in 1..=iterations {
+        worker.iterate();
         // Together with others': a count that all shared would be what takes the time.
         if i % 16 == 0 || i == iterations {
             ITERATIONS.fetch_add((i - 1) % 16 + 1, Relaxed);
         }
     }
-    gc::keep_alive(&slots);
+    gc::keep_alive(&worker.slots);
 }
 
 fn report_each_second(start: Instant, ended: Receiver<()>) {

@@ -174,7 +174,7 @@ impl<T> Gc<T> {
         T: Send + 'static,
     {
         let at = Location::caller();
-        let weak = Weak::unset(at);
+        let weak = Weak::unset();
         let gc = Self::make(make(&weak), Place::<T>::KIND, at);
         weak.set(gc);
         gc
@@ -223,9 +223,8 @@ impl<T> Gc<T> {
     /// assert_eq!(weak.upgrade(), Some(gc));
     /// ```
     #[must_use]
-    #[track_caller]
     pub fn downgrade(this: &Self) -> Weak<T> {
-        Weak::to(*this, Location::caller())
+        Weak::to(*this)
     }
 
     /// The value, or `None` if it has been dropped: for destructors, which may meet such a value in a cycle.

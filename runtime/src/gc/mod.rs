@@ -60,6 +60,7 @@
 //! # Blocking
 //!
 //! An allocation may have to wait for a collection; that blocks the thread, for milliseconds, as the world stands still anyway.
+//! And a goroutine that has run for long may be parked in one, to let others run.
 //!
 //! # Control
 //!

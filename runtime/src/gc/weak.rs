@@ -13,7 +13,6 @@
 use std::alloc::{Layout, handle_alloc_error};
 use std::fmt;
 use std::marker::PhantomData;
-use std::panic::Location;
 use std::ptr::{self, NonNull};
 
 use raddle_alloc::gc::{self, WeakCell};
@@ -70,15 +69,15 @@ impl<T> Weak<T> {
     }
 
     /// One that will be set later.
-    pub(super) fn unset(at: &'static Location<'static>) -> Self {
-        Self::with_target(ptr::null_mut(), at)
+    pub(super) fn unset() -> Self {
+        Self::with_target(ptr::null_mut())
     }
 
-    pub(super) fn to(gc: Gc<T>, at: &'static Location<'static>) -> Self {
-        Self::with_target(gc.into_raw().as_ptr().cast(), at)
+    pub(super) fn to(gc: Gc<T>) -> Self {
+        Self::with_target(gc.into_raw().as_ptr().cast())
     }
 
-    fn with_target(target: *mut u8, _at: &'static Location<'static>) -> Self {
+    fn with_target(target: *mut u8) -> Self {
         background::ensure();
         let cell = NonNull::new(gc::weak_new(target));
         Weak {
