@@ -17,7 +17,6 @@ use std::ptr::NonNull;
 
 use raddle_alloc::gc::{self, Header, Kind};
 use raddle_race::Pc;
-use raddle_sched::enter;
 
 use super::background;
 
@@ -113,22 +112,7 @@ pub(super) fn allocate_zeroed(
 
 #[inline(always)]
 fn got(object: *mut u8, layout: Layout) -> NonNull<u8> {
-    // About once for every so many bytes, without counting them: for the first object in each stretch of addresses.
-    if object.addr() % BYTES_PER_TURN < layout.size() {
-        take_turn();
-    }
     NonNull::new(object).unwrap_or_else(|| handle_alloc_error(layout))
-}
-
-/// How many bytes a goroutine gets between two looks whether its time is up: some hundreds of nanoseconds of work.
-const BYTES_PER_TURN: usize = 8 << 10;
-
-/// Lets others run if the caller has run for too long. A loop that only allocates never calls the runtime otherwise: it would lose its
-/// P and run on without one, each on a thread of its own, and as many of them as there are such loops.
-#[cold]
-#[inline(never)]
-fn take_turn() {
-    drop(enter());
 }
 
 #[cfg(test)]
