@@ -8,7 +8,8 @@
 //! # Invariants
 //!
 //! 1. All of this changes under the one lock. System calls are made outside it, with the run in question in place Out.
-//! 2. Two neighbouring runs are never both Idle.
+//! 2. Two neighbouring runs that are both Idle differ in `is_zero`. Resident runs serve first, so that a program's memory does not creep
+//!    over all that is mapped; only when neither sort has a run that is long enough are unlike neighbours merged too.
 //!
 //! # Bins
 //!
@@ -44,8 +45,12 @@ pub(crate) static SPANS: Pool<Span> = Pool::new();
 static HEAP: Heap = Heap {
     lock: Lock::new(),
     bins: UnsafeCell::new(Bins {
-        lists: [const { List::new() }; BINS],
-        occupied: [0; BINS / 64],
+        sorts: [const {
+            Sort {
+                lists: [const { List::new() }; BINS],
+                occupied: [0; BINS / 64],
+            }
+        }; 2],
     }),
 };
 static IN_USE: AtomicUsize = AtomicUsize::new(0);
@@ -85,7 +90,12 @@ pub(crate) fn lock() -> &'static Lock {
     &HEAP.lock
 }
 
+/// Runs that are resident, and those that are zero.
 struct Bins {
+    sorts: [Sort; 2],
+}
+
+struct Sort {
     lists: [List; BINS],
     occupied: [u64; BINS / 64],
 }
@@ -107,28 +117,70 @@ fn bin_above(pages: usize) -> usize {
     }
 }
 
+impl Sort {
+    fn push(&mut self, run: &'static Span) {
+        let bin = bin_of(run.pages());
+        self.lists[bin].push_front(run);
+        self.occupied[bin / 64] |= 1 << (bin % 64);
+    }
+
+    fn remove(&mut self, run: &'static Span) {
+        let bin = bin_of(run.pages());
+        self.lists[bin].remove(run);
+        if self.lists[bin].first().is_none() {
+            self.occupied[bin / 64] &= !(1 << (bin % 64));
+        }
+    }
+
+    fn find(&self, pages: usize) -> Option<&'static Span> {
+        let own = bin_of(pages);
+        let above = bin_above(pages);
+        if own != above
+            && let Some(run) = self.lists[own]
+                .iter()
+                .take(TRIES)
+                .find(|run| run.pages() >= pages)
+        {
+            return Some(run);
+        }
+        let mut word = above / 64;
+        let mut bits = self.occupied.get(word)? & (!0 << (above % 64));
+        while bits == 0 {
+            word += 1;
+            bits = *self.occupied.get(word)?;
+        }
+        self.lists[word * 64 + bits.trailing_zeros() as usize].first()
+    }
+}
+
 impl Bins {
-    /// Puts a run in its bin, merged with its idle neighbours.
-    fn insert(&mut self, mut run: &'static Span) {
+    fn sort_of(&mut self, run: &Span) -> &mut Sort {
+        &mut self.sorts[usize::from(run.is_zero.load(Relaxed))]
+    }
+
+    /// Puts a run in its bin, merged with idle neighbours of its sort, or of `any`.
+    fn insert(&mut self, mut run: &'static Span, any: bool) {
+        let fits = |run: &Span, other: &&'static Span| {
+            let same = run.is_zero.load(Relaxed) == other.is_zero.load(Relaxed);
+            other.place() == Place::Idle && (same || any)
+        };
         if run.first_page() > 0
             && let Some(before) = arena::span_of_page(run.first_page() - 1)
-            && before.place() == Place::Idle
+            && fits(run, &before)
         {
             run = self.merge(before, run);
         }
         let end = run.first_page() + run.pages();
         if end < arena::pages()
             && let Some(after) = arena::span_of_page(end)
-            && after.place() == Place::Idle
+            && fits(run, &after)
         {
             run = self.merge(run, after);
         }
         run.set_place(Place::Idle);
         arena::set(run.first_page(), 1, run);
         arena::set(run.first_page() + run.pages() - 1, 1, run);
-        let bin = bin_of(run.pages());
-        self.lists[bin].push_front(run);
-        self.occupied[bin / 64] |= 1 << (bin % 64);
+        self.sort_of(run).push(run);
         if run.is_zero.load(Relaxed) {
             RELEASED.fetch_add(run.pages() * PAGE, Relaxed);
         }
@@ -136,11 +188,7 @@ impl Bins {
 
     /// Takes an idle run out of its bin. Its neighbours cannot merge with it any more.
     fn remove(&mut self, run: &'static Span) {
-        let bin = bin_of(run.pages());
-        self.lists[bin].remove(run);
-        if self.lists[bin].first().is_none() {
-            self.occupied[bin / 64] &= !(1 << (bin % 64));
-        }
+        self.sort_of(run).remove(run);
         run.set_place(Place::Out);
         if run.is_zero.load(Relaxed) {
             RELEASED.fetch_sub(run.pages() * PAGE, Relaxed);
@@ -174,24 +222,30 @@ impl Bins {
         kept
     }
 
-    fn find(&self, pages: usize) -> Option<&'static Span> {
-        let own = bin_of(pages);
-        let above = bin_above(pages);
-        if own != above
-            && let Some(run) = self.lists[own]
-                .iter()
-                .take(TRIES)
-                .find(|run| run.pages() >= pages)
-        {
-            return Some(run);
+    /// A run of at least `pages` pages, still in its bin.
+    fn find(&mut self, pages: usize) -> Option<&'static Span> {
+        let found = self.sorts.iter().find_map(|sort| sort.find(pages));
+        if found.is_some() || !self.merge_unlike() {
+            return found;
         }
-        let mut word = above / 64;
-        let mut bits = self.occupied.get(word)? & (!0 << (above % 64));
-        while bits == 0 {
-            word += 1;
-            bits = *self.occupied.get(word)?;
+        self.sorts.iter().find_map(|sort| sort.find(pages))
+    }
+
+    /// Merges zero runs with resident neighbours. Returns whether there were any zero ones.
+    #[cold]
+    fn merge_unlike(&mut self) -> bool {
+        let mut zero = List::new();
+        for bin in 0..BINS {
+            while let Some(run) = self.sorts[1].lists[bin].first() {
+                self.remove(run);
+                zero.push_front(run);
+            }
         }
-        self.lists[word * 64 + bits.trailing_zeros() as usize].first()
+        let any = zero.first().is_some();
+        while let Some(run) = zero.pop() {
+            self.insert(run, true);
+        }
+        any
     }
 
     /// Cuts `pages` pages off the low end of a run in place Out; the rest becomes idle, if it can be described.
@@ -206,7 +260,7 @@ impl Bins {
         high.idle_since.store(run.idle_since.load(Relaxed), Relaxed);
         high.set_place(Place::Out);
         run.set_range(run.start(), pages);
-        self.insert(high);
+        self.insert(high, false);
     }
 
     /// Takes `pages` pages at a multiple of `align` pages.
@@ -226,7 +280,7 @@ impl Bins {
             return Some(run);
         }
         let Some(low) = SPANS.take() else {
-            self.insert(run);
+            self.insert(run, false);
             return None;
         };
         low.set_range(run.start(), front);
@@ -235,7 +289,7 @@ impl Bins {
         low.set_place(Place::Out);
         run.set_range(run.start() + front * PAGE, run.pages() - front);
         self.split(run, pages);
-        self.insert(low);
+        self.insert(low, false);
         Some(run)
     }
 
@@ -252,7 +306,7 @@ impl Bins {
         run.is_zero.store(true, Relaxed);
         run.idle_since.store(0, Relaxed);
         run.set_place(Place::Out);
-        self.insert(run);
+        self.insert(run, false);
         Some(())
     }
 }
@@ -283,7 +337,7 @@ pub(crate) fn give(span: &'static Span, now_ns: u64) {
     }
     span.is_zero.store(huge, Relaxed);
     span.idle_since.store(now_ns, Relaxed);
-    HEAP.locked(|bins| bins.insert(span));
+    HEAP.locked(|bins| bins.insert(span, false));
 }
 
 /// Makes a large span longer, to `pages` pages, if what lies behind it is free. Returns whether it did.
@@ -337,12 +391,11 @@ pub(crate) fn scavenge(now_ns: u64) -> bool {
     loop {
         let mut waiting = false;
         let run = HEAP.locked(|bins| {
-            let longest_first = bins.lists.iter().rev().flat_map(List::iter);
+            let longest_first = bins.sorts[0].lists.iter().rev().flat_map(List::iter);
             let run = longest_first.take(SCAVENGE_LOOKS).find(|run| {
-                let resident = !run.is_zero.load(Relaxed);
                 let due = now_ns.saturating_sub(run.idle_since.load(Relaxed)) >= IDLE_NS;
-                waiting |= resident && !due;
-                resident && due
+                waiting |= !due;
+                due
             });
             run.inspect(|run| bins.remove(run))
         });
@@ -350,7 +403,7 @@ pub(crate) fn scavenge(now_ns: u64) -> bool {
         let bytes = run.pages() * PAGE;
         arena::release(run.start(), bytes);
         run.is_zero.store(true, Relaxed);
-        HEAP.locked(|bins| bins.insert(run));
+        HEAP.locked(|bins| bins.insert(run, false));
         if bytes >= left {
             return true;
         }
