@@ -159,7 +159,14 @@ impl History {
         Ring(self.ring.swap(std::ptr::null_mut(), AcqRel)).give();
     }
 
-    /// The ring, for the goroutine's own thread.
+    /// Lets go of a large ring, when the goroutine is over.
+    pub(crate) fn release_if_long(&self) {
+        if self.own_ring().is_large() {
+            self.release();
+        }
+    }
+
+    /// The ring, for the goroutine's own thread, or when it is over.
     fn own_ring(&self) -> Ring {
         Ring(self.ring.load(Relaxed))
     }

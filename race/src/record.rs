@@ -1,7 +1,8 @@
 //! Who a goroutine is and what it did: the part of its context that outlives it, for reports.
 //!
 //! A record is written by its goroutine's thread and read by any thread that prints a report, at any time. Ended
-//! goroutines' records wait in a queue, the newest [`KEPT`] with their history, before they are used again.
+//! goroutines' records wait in a queue, the newest [`KEPT`] with their history, before they are used again; a long history only
+//! among the newest [`KEPT_LONG`].
 //!
 //! # Invariants
 //! 1. Records stay mapped for ever, and every field is atomic: a stale pointer reads old or new facts, never garbage.
@@ -23,6 +24,9 @@ use crate::proc;
 pub(crate) const CREATION_FRAMES: usize = 8;
 /// Ended goroutines whose history is kept.
 pub(crate) const KEPT: usize = 1024;
+
+/// Those among them that keep a long one: else a thousand goroutines, one after the other, would leave 16 MiB behind.
+const KEPT_LONG: usize = 256;
 
 /// See the header.
 #[derive(Debug)]
@@ -112,6 +116,11 @@ impl Record {
         let oldest = {
             let _held = ENDED.lock.lock();
             let at = ENDED.next.fetch_add(1, Relaxed) % KEPT;
+            let older = ENDED.ring[(at + KEPT - KEPT_LONG) % KEPT].load(Relaxed);
+            // SAFETY: null, or a record; it is in the queue until the lock is given back, so its goroutine is over.
+            if let Some(older) = unsafe { older.as_ref() } {
+                older.history.release_if_long();
+            }
             ENDED.ring[at].swap(std::ptr::from_ref(self).cast_mut(), Relaxed)
         };
         if let Some(oldest) = NonNull::new(oldest) {
