@@ -26,7 +26,7 @@ pub(crate) const CREATION_FRAMES: usize = 8;
 pub(crate) const KEPT: usize = 1024;
 
 /// Those among them that keep a long one: else a thousand goroutines, one after the other, would leave 16 MiB behind.
-const KEPT_LONG: usize = 256;
+const KEPT_LONG: usize = 64;
 
 /// See the header.
 #[derive(Debug)]
