@@ -195,6 +195,9 @@ pub(crate) fn main_of(g: &'static G, yielder: &Yielder<(), ()>) {
     }
     // It was resumed as if inside the runtime.
     drop(Rt::resumed(g));
+    // It may have yielded there. From the next line on the note alone says that the data is still in the G.
+    g.parked.bound(g.stack.get().expect("it runs on it").top);
+    compiler_fence(Ordering::SeqCst);
     let entry = g.entry.take().expect("spawn sets it");
     // A panic that gets here must not go on through the scheduler.
     let bomb = AbortOnUnwind;
