@@ -265,11 +265,17 @@ pub fn current_goroutine() -> Option<(u64, Option<Arc<str>>)> {
     (!g.is_thread || crate::thread::stands_for_goroutine(g)).then(|| (g.id(), g.name()))
 }
 
-/// Whether the caller runs on a goroutine's own stack, not on a thread's: such a stack is never unmapped.
+/// Whether the caller runs on a goroutine's own stack, not on a thread's or the program's: such a stack is never unmapped.
 #[must_use]
 pub fn on_goroutine_stack() -> bool {
     // SAFETY: null or a G; Gs are never freed.
-    unsafe { rt::current().as_ref() }.is_some_and(|g| !g.is_thread)
+    let Some(g) = (unsafe { rt::current().as_ref() }) else {
+        return false;
+    };
+    // The program may have gone to a stack of its own, which is unmapped again.
+    let here = crate::arch::stack_pointer();
+    let own = g.stack.get();
+    own.is_some_and(|stack| (stack.slot.base()..stack.top).contains(&here))
 }
 
 /// The name of goroutine `id`, if it is alive and has one. For reports: it looks at every goroutine.

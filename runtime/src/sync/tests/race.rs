@@ -268,6 +268,20 @@ const RACY: &[(&str, Case)] = &[
 
 /// What orders.
 const CLEAN: &[(&str, Case)] = &[
+    ("variables of blocking calls on one thread", |_| {
+        // One P has few threads, which take turns.
+        crate::set_procs(1);
+        let call = || {
+            let v = Var::new(0_u64);
+            std::hint::black_box(&v).set(1);
+            // Its place on the stack is left, and no destructor says so.
+            drop(std::hint::black_box(Box::new(v)));
+        };
+        let all: Vec<_> = (0..16)
+            .map(|_| crate::go(move || crate::blocking(call)))
+            .collect();
+        all.into_iter().for_each(|g| g.join().expect("no panic"));
+    }),
     ("mutex", |w| {
         let add = |w: &World| {
             for i in 0..200 {
