@@ -14,7 +14,7 @@
 //! - *A stack at the `go` statement*: a thousand goroutines that have not begun would hold a thousand cold stacks, where they
 //!   can run one after the other on a warm one. It cost a third of a spawn.
 
-use crate::bind::{self, DEFAULT_STACK, bind, binds_at_spawn};
+use crate::bind::{self, bind, binds_at_spawn};
 use crate::g::{DATA_BYTES, G};
 use crate::m::M;
 use crate::p::{FreeList, P};
@@ -96,10 +96,7 @@ impl Rt {
             task.layout.size() <= DATA_BYTES && task.layout.align() <= 16,
             "a closure that is too large for a G"
         );
-        let size = match options.stack_size {
-            0 => DEFAULT_STACK.load(Ordering::Relaxed),
-            size => size,
-        };
+        let size = bind::stack_bytes(options.stack_size);
         let g = take_dead(s, p);
         if binds_at_spawn(size)
             && let Err(error) = bind(g, p, size)

@@ -95,6 +95,16 @@ fn in_one_place<T: Send + 'static>(w: &Arc<World>, make: fn() -> T, pass: fn(&T)
 /// What makes no edge, and so leaves a race.
 const RACY: &[(&str, Case)] = &[
     ("nothing", |w| two(w, |w| w.v.set(1), |w| w.v.set(2))),
+    ("nothing, on the smallest stacks", |w| {
+        let start = |value| {
+            let w = w.clone();
+            let builder = crate::Builder::new().stack_size(1);
+            builder.spawn(move || w.v.set(value)).expect("a stack")
+        };
+        let (first, second) = (start(1), start(2));
+        first.join().expect("no panic");
+        second.join().expect("no panic");
+    }),
     ("read and write", |w| {
         two(w, |w| w.v.set(1), |w| _ = w.v.get())
     }),
