@@ -169,8 +169,7 @@ pub(crate) fn send(tid: i32) -> bool {
     let pid = unsafe { libc::getpid() };
     // SAFETY: no preconditions.
     let sent = unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, PREEMPT) == 0 };
-    // SAFETY: this thread's errno.
-    sent || unsafe { *libc::__errno_location() } != libc::ESRCH
+    sent || std::io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
 }
 
 /// What the signal means is not in it: the world may be stopped, somebody may want this M's P, both, or, for one that was late or

@@ -54,8 +54,10 @@ fn start(run: extern "C" fn(*mut c_void) -> *mut c_void, arg: *mut c_void) {
 /// The lowest address of the calling thread's stack; `usize::MAX` if it cannot be told.
 pub(crate) fn stack_start() -> usize {
     let mut attr = MaybeUninit::uninit();
+    // SAFETY: no preconditions.
+    let own = unsafe { libc::pthread_self() };
     // SAFETY: initialises the attributes if it returns 0.
-    if unsafe { libc::pthread_getattr_np(libc::pthread_self(), attr.as_mut_ptr()) } != 0 {
+    if unsafe { libc::pthread_getattr_np(own, attr.as_mut_ptr()) } != 0 {
         return usize::MAX;
     }
     let (mut start, mut bytes) = (ptr::null_mut(), 0);

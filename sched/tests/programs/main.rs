@@ -55,6 +55,7 @@ const PROGRAMS: &[Program] = &[
         other_numbers,
         is_success,
     ),
+    ("a_stop_needs_no_new_thread", no_threads_left, is_success),
 ];
 
 fn main() -> ExitCode {
@@ -544,4 +545,29 @@ fn other_numbers() {
     // SAFETY: room for the result.
     assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
     assert_eq!(status, 0, "a stop that stops nobody");
+}
+
+/// A library was opened, and no thread can be started any more: a stop needs none.
+fn no_threads_left() {
+    boot(&BootOptions::default());
+    on_collector(|world| {
+        // What a stop notes things in is there from the first on.
+        world.stop(&[]).expect("every thread can be stopped");
+        world.start();
+        // SAFETY: a library of glibc's own, which is there.
+        let library = unsafe { libc::dlopen(c"libresolv.so.2".as_ptr(), libc::RTLD_NOW) };
+        assert!(!library.is_null());
+        let none = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
+        // No room for another stack, whoever the user is.
+        // SAFETY: a valid limit.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &none) }, 0);
+        let result = world.stop(&[]);
+        assert_eq!(result, Ok(()));
+        world.start();
+        // SAFETY: no preconditions: whatever ends the program in order may want memory.
+        unsafe { libc::_exit(0) };
+    });
 }
