@@ -139,6 +139,7 @@ pub fn malloc(addr: usize, size: usize, pc: Pc) {
     };
     let place = place_of(me, pc);
     let c = me.get();
+    c.follow_generation();
     sync::record_block(addr, size, place.whole, c.record().goid());
     match c.template().filter(|_| c.watches_accesses()) {
         Some(template) => {
@@ -165,6 +166,7 @@ pub fn free(addr: usize, size: usize, pc: Pc) {
     sync::remove(addr, size, Keep::Dead(addr));
     let place = place_of(me, pc);
     let c = me.get();
+    c.follow_generation();
     match c.template().filter(|_| c.watches_accesses()) {
         Some(template) => {
             c.remember(addr, size, FREED, false, place.own);

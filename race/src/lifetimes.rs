@@ -1,7 +1,7 @@
 //! Tests of what begins and ends: heap blocks, goroutines, sync objects, stacks, P contexts.
 
 use crate::ctx::GoCtx;
-use crate::goroutine::{go_end, go_start, go_start_orphan, set_goid};
+use crate::goroutine::{go_end, go_start, go_start_orphan, set_goid, thread_start};
 use crate::testing::{self, fresh_memory, fresh_pc, on, take_races};
 use crate::{Pc, acquire, free, malloc, read, release, stats, swept, write};
 
@@ -43,6 +43,33 @@ fn an_unordered_access_to_a_fresh_block_is_a_race() {
     on(a, || malloc(block, 64, fresh_pc()));
     on(b, || read(block + 40, 8, fresh_pc()));
     assert_eq!(take_races(), [block + 40]);
+    go_end(a);
+    go_end(b);
+}
+
+#[test]
+fn a_free_is_not_ordered_before_a_snapshot_of_everything_that_came_before_it() {
+    let (_d, a, b) = two();
+    let block = fresh_memory(64);
+    on(a, || malloc(block, 64, fresh_pc()));
+    let thread = thread_start(9);
+    on(a, || free(block, 64, fresh_pc()));
+    on(thread, || read(block + 16, 8, fresh_pc()));
+    assert_eq!(take_races(), [block + 16]);
+    go_end(thread);
+    go_end(a);
+    go_end(b);
+}
+
+#[test]
+fn a_block_is_not_ordered_before_a_snapshot_of_everything_that_came_before_it() {
+    let (_d, a, b) = two();
+    let block = fresh_memory(64);
+    let thread = thread_start(9);
+    on(a, || malloc(block, 64, fresh_pc()));
+    on(thread, || read(block + 16, 8, fresh_pc()));
+    assert_eq!(take_races(), [block + 16]);
+    go_end(thread);
     go_end(a);
     go_end(b);
 }

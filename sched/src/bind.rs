@@ -31,6 +31,23 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// The default stack size: bytes of address space, of which a goroutine pays for what it touches.
 pub(crate) static DEFAULT_STACK: AtomicUsize = AtomicUsize::new(stack::DEFAULT_BYTES);
 
+/// The smallest stack in race mode, in bytes: a report names functions from the debug information, on the stack of whoever made
+/// the access. That takes some 40 KiB.
+const RACE_MIN_BYTES: usize = 128 << 10;
+
+/// The size of stack to give to who asks for `bytes`; 0: for the default.
+pub(crate) fn stack_bytes(bytes: usize) -> usize {
+    let bytes = match bytes {
+        0 => DEFAULT_STACK.load(Ordering::Relaxed),
+        bytes => bytes,
+    };
+    if raddle_race::enabled() {
+        bytes.max(RACE_MIN_BYTES)
+    } else {
+        bytes
+    }
+}
+
 /// Stacks that a P keeps for itself; beyond it the older half goes to the pool.
 const CACHE_MAX: usize = 64;
 /// Stacks that a P takes from the pool at once.

@@ -14,7 +14,7 @@
 //! Go `runtime/proc.go`, `entersyscall`, `exitsyscall`.
 
 use crate::rt::{self, after_yield};
-use crate::{enter, proc};
+use crate::{arch, enter, proc};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr;
 
@@ -73,6 +73,11 @@ fn blocking_erased(call: &mut dyn FnMut()) {
     unsafe { &*g.yielder.get() }.on_parent_stack(move || {
         let Sendable(call) = { call };
         call();
+        if raddle_race::enabled() {
+            // The next call here, of another goroutine, has nothing to do with this one's variables.
+            let (start, end) = (m.stack_start.get(), arch::stack_pointer());
+            raddle_race::clear_shadow(start, end.saturating_sub(start));
+        }
     });
     m.set_depth(1);
     rt::set_current(g);

@@ -81,7 +81,7 @@ fn start(options: &BootOptions) {
     // A thread that was here first goes on as what it is: it has no M.
     debug_assert!(rt::this_m().is_null());
     if options.stack_size != 0 {
-        bind::DEFAULT_STACK.store(options.stack_size, Ordering::Relaxed);
+        bind::DEFAULT_STACK.store(bind::stack_bytes(options.stack_size), Ordering::Relaxed);
     }
     let seed = if options.seed == 0 {
         sys::now_ns()

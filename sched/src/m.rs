@@ -47,6 +47,8 @@ pub(crate) struct M {
     pub(crate) preempt: AtomicBool,
     /// This thread's own thread control block.
     pub(crate) block: Cell<tls::Block>,
+    /// The lowest address of this thread's stack; in race mode, else 0.
+    pub(crate) stack_start: Cell<usize>,
     pub(crate) spinning: Cell<bool>,
     /// The P with which a waker wakes it. Stored (Release) after `spinning`, taken (Acquire) before it is read.
     pub(crate) next_p: AtomicPtr<P>,
@@ -83,6 +85,7 @@ impl M {
             heap: Cell::new(None),
             preempt: AtomicBool::new(false),
             block: Cell::new(tls::Block::NONE),
+            stack_start: Cell::new(0),
             spinning: Cell::new(false),
             next_p: AtomicPtr::new(ptr::null_mut()),
             note: Note::new(),

@@ -86,7 +86,7 @@ fn depth(step: fn(&Yielder<(), ()>)) -> usize {
     }
 }
 
-/// The goroutine has been bound, and not suspended since. Stack pointers are even.
+/// The goroutine has been bound, or has begun, and not suspended since. Stack pointers are even.
 const FRESH: usize = 1;
 
 /// See the module's head.

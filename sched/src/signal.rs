@@ -163,12 +163,13 @@ pub(crate) fn preempt(m: &M) {
     send(m.tid.load(Ordering::Relaxed));
 }
 
-/// Sends the signal to a thread of this process. False: there is no such thread.
+/// Sends the signal to a thread of this process. False: there is no such thread. (One that may not be signalled is there.)
 pub(crate) fn send(tid: i32) -> bool {
     // SAFETY: no preconditions.
     let pid = unsafe { libc::getpid() };
     // SAFETY: no preconditions.
-    unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, PREEMPT) == 0 }
+    let sent = unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, PREEMPT) == 0 };
+    sent || std::io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
 }
 
 /// What the signal means is not in it: the world may be stopped, somebody may want this M's P, both, or, for one that was late or

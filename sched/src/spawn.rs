@@ -14,7 +14,7 @@
 //! - *A stack at the `go` statement*: a thousand goroutines that have not begun would hold a thousand cold stacks, where they
 //!   can run one after the other on a warm one. It cost a third of a spawn.
 
-use crate::bind::{self, DEFAULT_STACK, bind, binds_at_spawn};
+use crate::bind::{self, bind, binds_at_spawn};
 use crate::g::{DATA_BYTES, G};
 use crate::m::M;
 use crate::p::{FreeList, P};
@@ -96,10 +96,7 @@ impl Rt {
             task.layout.size() <= DATA_BYTES && task.layout.align() <= 16,
             "a closure that is too large for a G"
         );
-        let size = match options.stack_size {
-            0 => DEFAULT_STACK.load(Ordering::Relaxed),
-            size => size,
-        };
+        let size = bind::stack_bytes(options.stack_size);
         let g = take_dead(s, p);
         if binds_at_spawn(size)
             && let Err(error) = bind(g, p, size)
@@ -195,6 +192,9 @@ pub(crate) fn main_of(g: &'static G, yielder: &Yielder<(), ()>) {
     }
     // It was resumed as if inside the runtime.
     drop(Rt::resumed(g));
+    // It may have yielded there. From the next line on the note alone says that the data is still in the G.
+    g.parked.bound(g.stack.get().expect("it runs on it").top);
+    compiler_fence(Ordering::SeqCst);
     let entry = g.entry.take().expect("spawn sets it");
     // A panic that gets here must not go on through the scheduler.
     let bomb = AbortOnUnwind;
@@ -262,11 +262,17 @@ pub fn current_goroutine() -> Option<(u64, Option<Arc<str>>)> {
     (!g.is_thread || crate::thread::stands_for_goroutine(g)).then(|| (g.id(), g.name()))
 }
 
-/// Whether the caller runs on a goroutine's own stack, not on a thread's: such a stack is never unmapped.
+/// Whether the caller runs on a goroutine's own stack, not on a thread's or the program's: such a stack is never unmapped.
 #[must_use]
 pub fn on_goroutine_stack() -> bool {
     // SAFETY: null or a G; Gs are never freed.
-    unsafe { rt::current().as_ref() }.is_some_and(|g| !g.is_thread)
+    let Some(g) = (unsafe { rt::current().as_ref() }) else {
+        return false;
+    };
+    // The program may have gone to a stack of its own, which is unmapped again.
+    let here = crate::arch::stack_pointer();
+    let own = g.stack.get();
+    own.is_some_and(|stack| (stack.slot.base()..stack.top).contains(&here))
 }
 
 /// The name of goroutine `id`, if it is alive and has one. For reports: it looks at every goroutine.

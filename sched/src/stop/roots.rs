@@ -17,9 +17,9 @@
 //! # Stacks that are neither
 //!
 //! A signal handler of the program's may stand on an alternate stack, with the interrupted stack pointer deep in the
-//! frame: then that stack is shown, and of the thread's stack, or of the goroutine's, all. Whoever switches stacks by means of
-//! their own gets the whole mapping above the stack pointer; such stacks that nobody stands on are unknown here, and
-//! `gc::add_root` is for them.
+//! frame: then that stack is shown, and of the thread's stack, or of the goroutine's, all. Whoever goes to a stack of their own
+//! (`stacker` does when the one it is on gets short) gets the whole mapping above the stack pointer, and likewise all of the
+//! stack that was left. Other such stacks that nobody stands on are unknown here, and `gc::add_root` is for them.
 
 use super::buf::Buf;
 use super::halt::Stopped;
@@ -28,7 +28,7 @@ use super::tasks::Tasks;
 use crate::g::{G, State};
 use crate::parked::{Note, margin};
 use crate::stack::{self, Slot};
-use crate::tls;
+use crate::tls::{self, TlsMode};
 use std::mem::offset_of;
 use std::ops::Range;
 
@@ -90,7 +90,10 @@ impl Roots<'_> {
         } else {
             match self.stack_of(thread, own) {
                 Some(stack) => show(from.max(stack.start)..stack.end),
-                None => self.mapping(thread.sp, from, show),
+                None => {
+                    self.mapping(thread.sp, from, show);
+                    self.whole_stack(thread, own, show);
+                }
             }
         }
         self.block(own, show);
@@ -108,7 +111,7 @@ impl Roots<'_> {
         stack.contains(&thread.sp).then_some(stack)
     }
 
-    /// All of the stack that a thread has left for an alternate one.
+    /// All of the stack that a thread has left for another one, to which it will return.
     fn whole_stack(&self, thread: &Stopped, own: usize, show: &mut dyn FnMut(Range<usize>)) {
         if let Some(slot) = stack::slot_of(thread.tp) {
             show(slot.base()..slot.top());
@@ -150,8 +153,8 @@ impl Roots<'_> {
         let note = g.parked.note();
         let end = match note {
             // What it runs was moved to its stack when it began.
-            Note::Left(_) => start + offset_of!(G, data),
-            Note::Unbound | Note::Fresh(_) => start + size_of::<G>(),
+            Note::Left(_) if g.entry.get().is_none() => start + offset_of!(G, data),
+            _ => start + size_of::<G>(),
         };
         show(start..end);
         let sp = match note {
@@ -164,7 +167,13 @@ impl Roots<'_> {
             return;
         };
         if !self.is_stood_on(&slot) {
-            show((sp - margin()).max(slot.base())..slot.top());
+            // With thread-bound thread-locals nothing tells which goroutine's stack a thread has left for another one.
+            let from = if g.state() == State::Running && tls::mode() == TlsMode::Thread {
+                slot.base()
+            } else {
+                (sp - margin()).max(slot.base())
+            };
+            show(from..slot.top());
             self.outside(&slot, show);
         }
     }

@@ -41,7 +41,8 @@ static ENDED_MAIN: AtomicI32 = AtomicI32::new(0);
 ///
 /// # Errors
 ///
-/// The number of a thread that does not come. Then all run on.
+/// The number of a thread that does not come; 0: the list is of other numbers than ours, since `/proc` is that of another
+/// namespace, and shows nobody. Then all run on.
 pub(super) fn stop_all(
     tasks: &Tasks,
     caller: i32,
@@ -60,14 +61,19 @@ pub(super) fn stop_all(
     loop {
         gather(stopped);
         let is_whole = tasks.list(listed);
+        let has_caller = listed.contains(&caller);
         let is_awaited = |tid| tid != caller && !collectors.contains(&tid) && !is_ended(tid);
         listed.retain(|&tid| is_awaited(tid) && !kernels.contains(&tid));
         listed.retain(|&tid| !is_among(stopped, tid));
         let signalled = listed.iter().filter(|&&tid| signal::send(tid)).count();
         if signalled == 0 {
             doubtful += 1;
-            if is_whole || doubtful == MAX_DOUBTFUL {
+            if has_caller && (is_whole || doubtful == MAX_DOUBTFUL) {
                 return Ok(());
+            }
+            if doubtful == MAX_DOUBTFUL {
+                halt::end();
+                return Err(0);
             }
             continue;
         }

@@ -51,6 +51,23 @@ fn start(run: extern "C" fn(*mut c_void) -> *mut c_void, arg: *mut c_void) {
     }
 }
 
+/// The lowest address of the calling thread's stack; `usize::MAX` if it cannot be told.
+pub(crate) fn stack_start() -> usize {
+    let mut attr = MaybeUninit::uninit();
+    // SAFETY: no preconditions.
+    let own = unsafe { libc::pthread_self() };
+    // SAFETY: initialises the attributes if it returns 0.
+    if unsafe { libc::pthread_getattr_np(own, attr.as_mut_ptr()) } != 0 {
+        return usize::MAX;
+    }
+    let (mut start, mut bytes) = (ptr::null_mut(), 0);
+    // SAFETY: initialised above; room for both results.
+    unsafe { libc::pthread_attr_getstack(attr.as_ptr(), &mut start, &mut bytes) };
+    // SAFETY: initialised above, and not used again.
+    unsafe { libc::pthread_attr_destroy(attr.as_mut_ptr()) };
+    start.addr()
+}
+
 fn name_thread(name: &str) {
     if let Ok(name) = CString::new(name) {
         // SAFETY: a NUL-terminated string; the kernel cuts it at 15 bytes.

@@ -51,13 +51,16 @@ static SCANNING: Mutex<()> = Mutex::new(());
 
 /// Returns the image of the modules that are loaded now.
 pub(super) fn current(glibc: &Glibc) -> &'static Image {
+    known().unwrap_or_else(|| renew(glibc))
+}
+
+/// Returns that image if there is one already. Starts no thread, allocates nothing.
+pub(super) fn known() -> Option<&'static Image> {
     let stamp = stamp();
     let known = CURRENT.load(Acquire); // pairs with the store below
     // SAFETY: invariant 1.
-    match unsafe { known.as_ref() } {
-        Some(image) if image.stamp == stamp => image,
-        _ => renew(glibc),
-    }
+    let image = unsafe { known.as_ref() };
+    image.filter(|image| image.stamp == stamp)
 }
 
 #[cold]

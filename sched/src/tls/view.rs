@@ -29,7 +29,7 @@ pub(crate) struct Layout {
     specific: Option<usize>,
     /// Where it has the byte that says whether there is any such value.
     specific_used: Option<usize>,
-    /// The number of modules with static storage: a process with no more has nothing in its dtvs.
+    /// The number of modules with static storage: a process with no more has nothing in its dtvs. 0 where it was not counted yet.
     static_modules: usize,
 }
 
@@ -47,7 +47,7 @@ const GUESS: Layout = Layout {
 ///
 /// # Blocking
 ///
-/// Takes the dynamic linker's lock for a moment, and may allocate: not for a stopped world.
+/// Takes the dynamic linker's lock for a moment: not for a stopped world.
 pub(crate) fn layout() -> Layout {
     let Some(setup) = setup() else {
         return Glibc::find().map_or(GUESS, |glibc| of_glibc(&glibc));
@@ -55,7 +55,8 @@ pub(crate) fn layout() -> Layout {
     Layout {
         stack: Some(setup.template.stack),
         specific_used: setup.template.specific_used,
-        static_modules: image::current(&setup.glibc).modules.len(),
+        // Not counted anew for a collection: that starts a thread, which may fail just then.
+        static_modules: image::known().map_or(0, |image| image.modules.len()),
         ..of_glibc(&setup.glibc)
     }
 }

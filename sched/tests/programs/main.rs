@@ -40,6 +40,22 @@ const PROGRAMS: &[Program] = &[
     ("kernel_threads_are_left_out", kernel_threads, is_success),
     ("a_stolen_signal_is_taken_back", stolen_signal, is_success),
     ("stray_signals_do_nothing", stray_signals, is_success),
+    (
+        "a_closure_is_shown_when_its_goroutine_yields_first",
+        first_step_yields,
+        is_success,
+    ),
+    (
+        "a_stack_left_for_an_own_one_is_shown",
+        left_stack,
+        is_success,
+    ),
+    (
+        "other_numbers_in_proc_are_noticed",
+        other_numbers,
+        is_success,
+    ),
+    ("a_stop_needs_no_new_thread", no_threads_left, is_success),
 ];
 
 fn main() -> ExitCode {
@@ -403,4 +419,155 @@ fn stray_signals() {
     });
     DONE.store(true, SeqCst);
     senders.into_iter().for_each(|s| s.join().expect("it ends"));
+}
+
+/// How often `number` is in what the world shows. To be called with the only other copy where it is to be found.
+fn is_shown(seed: u64) -> bool {
+    on_collector(|world| {
+        let number = black_box(seed).wrapping_mul(NUMBER) | 1;
+        let mut found = false;
+        world.stop(&[]).expect("every thread can be stopped");
+        world.each_root(&mut |range| {
+            for at in (range.start.next_multiple_of(8)..range.end & !7).step_by(8) {
+                // SAFETY: what is shown is mapped, and nobody runs.
+                found |= unsafe { (at as *const u64).read_volatile() } == number;
+            }
+        });
+        world.start();
+        found
+    })
+}
+
+const NUMBER: u64 = 0x9e37_79b9_7f4a_7c15;
+
+#[inline(never)]
+fn go_with_number(seed: u64) {
+    let kept = black_box(seed).wrapping_mul(NUMBER) | 1;
+    go(move || {
+        black_box(kept);
+    });
+}
+
+#[inline(never)]
+fn wipe() {
+    black_box([0u8; 16 << 10]);
+}
+
+/// A goroutine that yields on its way out of the scheduler has not moved its closure to its stack yet.
+fn first_step_yields() {
+    static BEGUN: AtomicBool = AtomicBool::new(false);
+    static END: AtomicBool = AtomicBool::new(false);
+    boot(&BootOptions {
+        procs: 1,
+        no_preempt: true,
+        inject_yield_every: 1,
+        ..BootOptions::default()
+    });
+    // It keeps the only P once it has started the other one, which has had its first turn by then: both yield there.
+    go(|| {
+        go_with_number(7);
+        wipe();
+        BEGUN.store(true, SeqCst);
+        while !END.load(SeqCst) {
+            std::hint::spin_loop();
+        }
+    });
+    while !BEGUN.load(SeqCst) {
+        thread::yield_now();
+    }
+    wipe();
+    assert!(is_shown(7), "the closure is not shown");
+    END.store(true, SeqCst);
+}
+
+#[inline(never)]
+fn hold_below(seed: u64, ready: &AtomicU32, end: &AtomicBool) {
+    let kept = [
+        Cell::new(black_box(seed).wrapping_mul(NUMBER) | 1),
+        Cell::new(0),
+    ];
+    black_box(&kept);
+    on_own_stack(|| {
+        ready.fetch_add(1, SeqCst);
+        while !end.load(SeqCst) {
+            std::hint::spin_loop();
+        }
+    });
+    black_box(&kept);
+}
+
+/// Code that goes to a stack of its own when the one it is on gets short comes back to it.
+fn left_stack() {
+    static READY: AtomicU32 = AtomicU32::new(0);
+    static END: AtomicBool = AtomicBool::new(false);
+    boot(&BootOptions {
+        procs: 2,
+        no_preempt: true,
+        thread_bound_tls: env::var_os("RADDLE_TEST_THREAD_TLS").is_some(),
+        ..BootOptions::default()
+    });
+    go(|| hold_below(8, &READY, &END));
+    let thread = thread::spawn(|| hold_below(9, &READY, &END));
+    while READY.load(SeqCst) < 2 {
+        thread::yield_now();
+    }
+    assert!(is_shown(8), "a goroutine's");
+    assert!(is_shown(9), "a thread's");
+    END.store(true, SeqCst);
+    thread.join().expect("it ends");
+}
+
+/// In a new namespace of process numbers, with the old one's `/proc`, no thread has the number that is listed.
+fn other_numbers() {
+    // SAFETY: there is one thread yet.
+    if unsafe { libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWPID) } != 0 {
+        return; // not allowed here
+    }
+    // SAFETY: there is one thread yet.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        thread::spawn(|| {
+            loop {
+                std::hint::spin_loop();
+            }
+        });
+        let result = on_collector(|world| {
+            let result = world.stop(&[]);
+            if result.is_ok() {
+                world.start();
+            }
+            result
+        });
+        // SAFETY: no preconditions.
+        unsafe { libc::_exit(i32::from(result.is_ok())) };
+    }
+    let mut status = 0;
+    // SAFETY: room for the result.
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    assert_eq!(status, 0, "a stop that stops nobody");
+}
+
+/// A library was opened, and no thread can be started any more: a stop needs none.
+fn no_threads_left() {
+    boot(&BootOptions::default());
+    on_collector(|world| {
+        // What a stop notes things in is there from the first on.
+        world.stop(&[]).expect("every thread can be stopped");
+        world.start();
+        // SAFETY: a library of glibc's own, which is there.
+        let library = unsafe { libc::dlopen(c"libresolv.so.2".as_ptr(), libc::RTLD_NOW) };
+        assert!(!library.is_null());
+        let none = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
+        // No room for another stack, whoever the user is.
+        // SAFETY: a valid limit.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &none) }, 0);
+        let result = world.stop(&[]);
+        assert_eq!(result, Ok(()));
+        world.start();
+        // SAFETY: no preconditions: whatever ends the program in order may want memory.
+        unsafe { libc::_exit(0) };
+    });
 }

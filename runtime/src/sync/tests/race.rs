@@ -95,6 +95,16 @@ fn in_one_place<T: Send + 'static>(w: &Arc<World>, make: fn() -> T, pass: fn(&T)
 /// What makes no edge, and so leaves a race.
 const RACY: &[(&str, Case)] = &[
     ("nothing", |w| two(w, |w| w.v.set(1), |w| w.v.set(2))),
+    ("nothing, on the smallest stacks", |w| {
+        let start = |value| {
+            let w = w.clone();
+            let builder = crate::Builder::new().stack_size(1);
+            builder.spawn(move || w.v.set(value)).expect("a stack")
+        };
+        let (first, second) = (start(1), start(2));
+        first.join().expect("no panic");
+        second.join().expect("no panic");
+    }),
     ("read and write", |w| {
         two(w, |w| w.v.set(1), |w| _ = w.v.get())
     }),
@@ -268,6 +278,20 @@ const RACY: &[(&str, Case)] = &[
 
 /// What orders.
 const CLEAN: &[(&str, Case)] = &[
+    ("variables of blocking calls on one thread", |_| {
+        // One P has few threads, which take turns.
+        crate::set_procs(1);
+        let call = || {
+            let v = Var::new(0_u64);
+            std::hint::black_box(&v).set(1);
+            // Its place on the stack is left, and no destructor says so.
+            drop(std::hint::black_box(Box::new(v)));
+        };
+        let all: Vec<_> = (0..16)
+            .map(|_| crate::go(move || crate::blocking(call)))
+            .collect();
+        all.into_iter().for_each(|g| g.join().expect("no panic"));
+    }),
     ("mutex", |w| {
         let add = |w: &World| {
             for i in 0..200 {
