@@ -328,6 +328,7 @@ fn cycle(world: &dyn World, crew: &Crew) -> Result<(Times, Measured), i32> {
     if mark::take_overflowed() {
         crew.mark_all(world, true);
     }
+    weak::unlink_dead();
     let queued = crate::now_ns();
     let tally = mark::take_tally();
     let found = Measured {
