@@ -356,12 +356,13 @@ pub(crate) fn weak_pointers_that_die_with_their_holder_are_empty() {
         fn drop(&mut self) {
             self.seen
                 .fetch_add(usize::from(self.parent.upgrade().is_some()), SeqCst);
-            self.saved.lock().unwrap().push(self.parent);
+            self.saved.lock().push(self.parent);
         }
     }
     let drops = Drops::default();
-    let (seen, saved) = (Arc::<AtomicUsize>::default(), Arc::default());
-    let (inner, count, keep) = (drops.clone(), seen.clone(), Arc::clone(&saved));
+    let seen = Arc::<AtomicUsize>::default();
+    let saved = Arc::<Mutex<Vec<Weak<[usize; 8]>>>>::default();
+    let (inner, count, keep) = (drops.clone(), seen.clone(), saved.clone());
     elsewhere(move || {
         (0..MANY).for_each(|n| {
             let parent = Gc::new([n; 8]);
@@ -376,7 +377,7 @@ pub(crate) fn weak_pointers_that_die_with_their_holder_are_empty() {
     });
     collect_until(|| drops.count() >= MANY - FEW);
     assert!(seen.load(SeqCst) <= FEW);
-    let saved = saved.lock().unwrap();
+    let saved = saved.lock();
     let there = saved.iter().filter(|weak| weak.upgrade().is_some());
     assert!(there.count() <= FEW);
 }
