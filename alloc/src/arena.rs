@@ -187,8 +187,8 @@ fn announce_slow(used: usize) {
     }
 }
 
-/// Gives the pages' memory back to the kernel: they read as zeros.
-pub(crate) fn release(addr: usize, bytes: usize) {
+/// Gives the pages' memory back to the kernel: they read as zeros. False: the kernel refuses, as for memory that is locked.
+pub(crate) fn release(addr: usize, bytes: usize) -> bool {
     // SAFETY: whole pages of the arena that nobody uses.
-    unsafe { libc::madvise(pointer(addr).cast(), bytes, libc::MADV_DONTNEED) };
+    unsafe { libc::madvise(pointer(addr).cast(), bytes, libc::MADV_DONTNEED) == 0 }
 }

@@ -137,7 +137,7 @@ impl Central {
     fn relist(&self, span: &'static Span, kind: Kind, class: usize) {
         self.locked(|lists| {
             // It may have gone, and even come back as another's, while nobody held the lock.
-            let is_ours = span.place() == Place::Full && of_same(span, kind, class);
+            let is_ours = is_in(span, Place::Full, kind, class);
             if is_ours && span.has_free() {
                 if kind != Kind::Manual {
                     lists.full.remove(span);
@@ -152,7 +152,7 @@ impl Central {
     #[cold]
     fn unlist(&self, span: &'static Span, kind: Kind, class: usize) -> bool {
         self.locked(|lists| {
-            let is_ours = span.place() == Place::Partial && of_same(span, kind, class);
+            let is_ours = is_in(span, Place::Partial, kind, class);
             let is_last = lists.partial.iter().nth(1).is_none();
             if !is_ours || is_last || !span.is_all_free() {
                 return false;
@@ -220,8 +220,11 @@ impl Lists {
     }
 }
 
-fn of_same(span: &Span, kind: Kind, class: usize) -> bool {
-    span.kind() == kind && span.class() == class
+/// Whether a span is in `place` in the central of a kind and a class, whose lock the caller holds.
+fn is_in(span: &Span, place: Place, kind: Kind, class: usize) -> bool {
+    // The place may be one in another central, and the rest of the span's next life, which is not listed yet: then, with our lock held, it
+    // is Out until we are done, so the place is looked at again.
+    span.place() == place && span.kind() == kind && span.class() == class && span.place() == place
 }
 
 /// Frees objects of a span, which the caller owns. To be called in a busy section.

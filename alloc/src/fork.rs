@@ -18,6 +18,7 @@ pub(crate) fn install() {
 
 /// In the order in which they nest: a pool's lock is taken under the page heap's.
 fn each_lock(mut f: impl FnMut(&crate::Lock)) {
+    thread::each_lock(&mut f);
     gc::each_lock(&mut f);
     for central in central::all() {
         f(central.lock());

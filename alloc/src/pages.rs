@@ -135,11 +135,10 @@ impl Sort {
     fn find(&self, pages: usize) -> Option<&'static Span> {
         let own = bin_of(pages);
         let above = bin_above(pages);
+        // A run of the arena's length has a bin: what has none does not exist.
+        let own_list = self.lists.get(own)?;
         if own != above
-            && let Some(run) = self.lists[own]
-                .iter()
-                .take(TRIES)
-                .find(|run| run.pages() >= pages)
+            && let Some(run) = own_list.iter().take(TRIES).find(|run| run.pages() >= pages)
         {
             return Some(run);
         }
@@ -274,7 +273,9 @@ impl Bins {
             }
         };
         self.remove(run);
-        let front = run.first_page().next_multiple_of(align) - run.first_page();
+        // Of the address: the arena begins at no multiple of the largest alignments.
+        let first = run.start() / PAGE;
+        let front = first.next_multiple_of(align) - first;
         if front == 0 {
             self.split(run, pages);
             return Some(run);
@@ -332,10 +333,8 @@ pub(crate) fn give(span: &'static Span, now_ns: u64) {
     IN_USE.fetch_sub(bytes, Relaxed);
     arena::set(span.first_page(), span.pages(), std::ptr::null());
     let huge = bytes >= HUGE;
-    if huge {
-        arena::release(span.start(), bytes);
-    }
-    span.is_zero.store(huge, Relaxed);
+    let is_zero = huge && arena::release(span.start(), bytes);
+    span.is_zero.store(is_zero, Relaxed);
     span.idle_since.store(now_ns, Relaxed);
     HEAP.locked(|bins| bins.insert(span, false));
 }
@@ -401,8 +400,10 @@ pub(crate) fn scavenge(now_ns: u64) -> bool {
         });
         let Some(run) = run else { return waiting };
         let bytes = run.pages() * PAGE;
-        arena::release(run.start(), bytes);
-        run.is_zero.store(true, Relaxed);
+        let is_zero = arena::release(run.start(), bytes);
+        run.is_zero.store(is_zero, Relaxed);
+        // Locked memory stays: not to be tried again at once.
+        run.idle_since.store(now_ns, Relaxed);
         HEAP.locked(|bins| bins.insert(run, false));
         if bytes >= left {
             return true;

@@ -224,6 +224,12 @@ fn at_end(thread: &'static Thread) {
     unsafe { libc::pthread_setspecific(key, ptr::from_ref(thread).cast()) };
 }
 
+/// The locks, for `fork`: held outside busy sections, by threads that have no record yet, or none any more. Nothing is locked under them.
+pub(crate) fn each_lock(f: &mut dyn FnMut(&Lock)) {
+    f(&KEY_LOCK);
+    f(THREADS.lock());
+}
+
 /// The thread ends.
 unsafe extern "C" fn ended(thread: *mut c_void) {
     // SAFETY: `at_end` passed a record.

@@ -49,7 +49,7 @@ pub trait World: Sync {
     fn thread_started(&self);
 }
 
-/// A thread that blocks the signal by which threads are stopped.
+/// Why the world cannot be stopped: a thread blocks the signal for that, or they cannot be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unstoppable {
     /// Its number, as the kernel has it; 0: the threads cannot be listed, for want of `/proc` or of a file descriptor.

@@ -30,7 +30,7 @@ static STACK: Mutex<Option<Backtrace>> = Mutex::new(None);
 
 /// Ends the program if it is certain that nothing can ever run again.
 pub(crate) fn check(s: &'static Sched) {
-    if collected_lately() || !nothing_can_run(s) {
+    if raddle_alloc::gc::is_pending() || collected_lately() || !nothing_can_run(s) {
         return;
     }
     let mut gs = s.all_gs();

@@ -41,8 +41,8 @@ pub(crate) fn margin() -> usize {
 
 /// Measures [`margin`].
 pub(crate) fn measure() {
-    /// For words that happen to be zero where the search begins.
-    const SLACK: usize = 128;
+    /// For words that happen to be zero where the search begins, and for other frames where the calls are inlined otherwise.
+    const SLACK: usize = 512;
     let suspend = depth(|_| ());
     let step = depth(|yielder| yielder.on_parent_stack(|| ()));
     MARGIN.store(suspend.max(step) + SLACK, Relaxed);

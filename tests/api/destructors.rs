@@ -343,3 +343,66 @@ pub(crate) fn what_was_done_with_a_value_comes_before() {
     collect_until(|| drops.count() >= MANY - FEW);
     assert!(sum.load(SeqCst) >= MANY - FEW);
 }
+
+/// The weak pointer is found dead with its holder, and its target too: it must be empty all the same, and stay so where it is saved.
+pub(crate) fn weak_pointers_that_die_with_their_holder_are_empty() {
+    struct Child {
+        parent: Weak<[usize; 8]>,
+        seen: Arc<AtomicUsize>,
+        saved: Arc<Mutex<Vec<Weak<[usize; 8]>>>>,
+        _token: Token,
+    }
+    impl Drop for Child {
+        fn drop(&mut self) {
+            self.seen
+                .fetch_add(usize::from(self.parent.upgrade().is_some()), SeqCst);
+            self.saved.lock().push(self.parent);
+        }
+    }
+    let drops = Drops::default();
+    let seen = Arc::<AtomicUsize>::default();
+    let saved = Arc::<Mutex<Vec<Weak<[usize; 8]>>>>::default();
+    let (inner, count, keep) = (drops.clone(), seen.clone(), saved.clone());
+    elsewhere(move || {
+        (0..MANY).for_each(|n| {
+            let parent = Gc::new([n; 8]);
+            forget(Gc::new(Child {
+                parent: Gc::downgrade(&parent),
+                seen: count.clone(),
+                saved: keep.clone(),
+                _token: inner.token(),
+            }));
+            forget(parent);
+        });
+    });
+    collect_until(|| drops.count() >= MANY - FEW);
+    assert!(seen.load(SeqCst) <= FEW);
+    let saved = saved.lock();
+    let there = saved.iter().filter(|weak| weak.upgrade().is_some());
+    assert!(there.count() <= FEW);
+}
+
+/// What is borrowed may be memory of the value's own, whose address leads to no collected object.
+pub(crate) fn it_waits_for_what_is_borrowed() {
+    #[inline(never)]
+    fn foreign(bytes: &[u8], with: u8) -> usize {
+        for _ in 0..5 {
+            gc::collect();
+            time::sleep(Duration::from_millis(1));
+            for _ in 0..100 {
+                std::hint::black_box(vec![!with; bytes.len()]);
+            }
+        }
+        bytes.iter().filter(|&&byte| byte != with).count()
+    }
+    let (tx, rx) = chan::unbounded();
+    elsewhere(move || {
+        let value = Gc::new(vec![7; 3000]);
+        let _ = tx.send(foreign(&value, 7));
+        let inner = Gc::new(Gc::new(vec![9; 3000]));
+        let _ = tx.send(foreign(&inner, 9));
+        let slice = Slice::from_fn(3, |_| vec![11; 3000]);
+        let _ = tx.send(foreign(&slice[1], 11));
+    });
+    assert!(rx.try_iter().eq([0; 3]));
+}

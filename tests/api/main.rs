@@ -267,6 +267,8 @@ suite! {
         a_value_that_holds_itself_is_gone_for_its_own_destructor
         a_panic_does_not_stop_the_others
         weak_pointers_are_empty_before_it_runs
+        weak_pointers_that_die_with_their_holder_are_empty
+        it_waits_for_what_is_borrowed
         it_may_save_what_it_reaches
         it_may_do_what_goroutines_do
         exit_in_one_does_not_stop_the_others

@@ -112,6 +112,14 @@ pub(super) fn request() {
     ask(DONE.load(Relaxed).wrapping_add(1));
 }
 
+/// Whether a cycle has been asked for, or is at work: it may end in a destructor that wakes somebody.
+///
+/// **Blocking**: none. For the scheduler, before it says that nothing can run any more.
+#[must_use]
+pub fn is_pending() -> bool {
+    OWNER.load(Acquire) != 0 && is_after(REQUESTED.load(Acquire), DONE.load(Acquire))
+}
+
 /// Whether there is a coordinator; starts it, if there is a world. To be called where the caller may allocate and block.
 pub(super) fn is_started() -> bool {
     let Some(world) = world::get() else {
@@ -293,7 +301,10 @@ fn coordinator(world: &'static dyn World) {
                 stats::count_given_up();
                 pacer::given_up();
                 if warned.replace(tid) != Some(tid) {
-                    stats::warn_unstoppable(tid);
+                    match tid {
+                        0 => stats::warn_no_list(),
+                        tid => stats::warn_unstoppable(tid),
+                    }
                 }
             }
         }
@@ -328,6 +339,7 @@ fn cycle(world: &dyn World, crew: &Crew) -> Result<(Times, Measured), i32> {
     if mark::take_overflowed() {
         crew.mark_all(world, true);
     }
+    weak::unlink_dead();
     let queued = crate::now_ns();
     let tally = mark::take_tally();
     let found = Measured {

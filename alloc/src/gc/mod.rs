@@ -22,6 +22,7 @@ pub(crate) mod sweep;
 mod weak;
 
 pub use config::{Config, Hooks, configure, install_hooks};
+pub use cycle::is_pending;
 pub use finalize::next_finalizable;
 pub use object::{Header, Kind, allocate, allocate_zeroed, state};
 pub use pacer::{LimitBelowLive, set_memory_limit, set_percent};

@@ -181,6 +181,17 @@ pub(super) fn warn_unstoppable(tid: i32) {
     line.print();
 }
 
+/// Says that the collector cannot learn which threads there are.
+pub(super) fn warn_no_list() {
+    let mut line = Line::new();
+    let _ = writeln!(
+        line,
+        "raddle: warning: the collector cannot list this process's threads: /proc is missing, or another namespace's, or no descriptor \
+         is left; nothing is collected while it is so"
+    );
+    line.print();
+}
+
 /// Says that the collector has no thread.
 pub(super) fn warn_no_thread() {
     let mut line = Line::new();

@@ -1,8 +1,9 @@
 //! Weak pointers: cells that name an object without keeping it alive.
 //!
 //! A cell is a collected object itself, never scanned. All cells are linked, so that the collector finds those whose target died:
-//! after marking it takes the dead cells out, and clears the others where their target was not reached. That is before destructors are
-//! queued: what a destructor may still see can not be reached by a weak pointer any more.
+//! after marking it clears those whose target was not reached. That is before destructors are queued: what a destructor may still see
+//! can not be reached by a weak pointer any more. Afterwards it takes the dead cells out: not before, since a destructor may reach, and
+//! save, a cell that was dead.
 //!
 //! # Invariants
 //!
@@ -102,16 +103,25 @@ fn is_marked(addr: usize) -> bool {
     mark::candidate(span, addr).is_none_or(|index| span.is_marked(index))
 }
 
-/// After marking, before destructors are queued; the world is stopped: cells of dead objects are cleared, dead cells unlinked.
+/// After marking, before destructors are queued; the world is stopped: cells of dead objects are cleared, those that are dead themselves too: a
+/// destructor may still look at them, and keep them.
 pub(super) fn clear_dead() {
+    let mut at = !FIRST.load(Relaxed);
+    while let Some(this) = cell(at) {
+        if !is_marked(this.target.load(Relaxed).addr()) {
+            this.target.store(ptr::null_mut(), Relaxed);
+        }
+        at = this.next.load(Relaxed);
+    }
+}
+
+/// When all is marked, what destructors reach included; the world is stopped: dead cells are unlinked.
+pub(super) fn unlink_dead() {
     let mut at = !FIRST.load(Relaxed);
     let mut last: Option<&WeakCell> = None;
     while let Some(this) = cell(at) {
         let next = this.next.load(Relaxed);
         if is_marked(at) {
-            if !is_marked(this.target.load(Relaxed).addr()) {
-                this.target.store(ptr::null_mut(), Relaxed);
-            }
             match last {
                 Some(last) => last.next.store(at, Relaxed),
                 None => FIRST.store(!at, Relaxed),

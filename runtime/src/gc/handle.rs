@@ -231,6 +231,7 @@ impl<T> Gc<T> {
     #[must_use]
     #[inline]
     pub fn get(this: &Self) -> Option<&T> {
+        place::pin::<T, _>(this);
         // SAFETY: by invariant 1.
         if !unsafe { finalize::is_there(this.0) } {
             return None;
@@ -261,6 +262,7 @@ impl<T> Deref for Gc<T> {
     #[inline(always)]
     #[track_caller]
     fn deref(&self) -> &T {
+        place::pin::<T, _>(self);
         // SAFETY: by invariant 1.
         unsafe { finalize::check(self.0) };
         // SAFETY: it is initialised, not dropped, and by invariant 2 stays as long as `self`; nobody has it mutably.

@@ -10,6 +10,7 @@
 //!    so types that are smaller, or aligned to less, have none (`repr(packed)` apart, which the module's text excludes).
 
 use std::alloc::{Layout, handle_alloc_error};
+use std::arch::asm;
 use std::marker::PhantomData;
 use std::mem::needs_drop;
 use std::panic::Location;
@@ -89,6 +90,20 @@ impl<T> Place<T> {
         let header = unsafe { value.byte_sub(Self::OFFSET) }.cast::<Header>();
         // SAFETY: it was written when the object was made; only its atomics ever change.
         unsafe { header.as_ref() }
+    }
+}
+
+/// Keeps a handle where it is for as long as it is borrowed.
+///
+/// What is borrowed through it may be memory of another owner, as the text of a `Gc<String>` is: its address keeps the owner's object
+/// alive by no means, so the handle must not be forgotten before the borrow ends, or the destructor would run under it. The compiler has
+/// to believe that the handle's address is known elsewhere from here on; then it stays in its place until that is dead, which it cannot be
+/// while it is borrowed. No instruction comes of it but the store of a handle that was in a register.
+#[inline(always)]
+pub(super) fn pin<T, H>(handle: &H) {
+    if !matches!(Place::<T>::KIND, Kind::NoScan) {
+        // SAFETY: no instructions. That memory is changed is what the compiler must believe: else the address would be forgotten.
+        unsafe { asm!("/* {} */", in(reg) &raw const *handle, options(nostack, preserves_flags)) };
     }
 }
 

@@ -186,6 +186,7 @@ impl<T> Slice<T> {
     /// The values, or `None` if they have been dropped: as [`Gc::get`](super::Gc::get).
     #[must_use]
     pub fn get_all(this: &Self) -> Option<&[T]> {
+        place::pin::<T, _>(this);
         // SAFETY: by invariant 1.
         let there = this.len == 0 || unsafe { finalize::is_there(this.first) };
         // SAFETY: as in `deref`.
@@ -206,6 +207,7 @@ impl<T> Deref for Slice<T> {
     #[inline(always)]
     #[track_caller]
     fn deref(&self) -> &[T] {
+        place::pin::<T, _>(self);
         if Place::<T>::FINALIZED && self.len != 0 {
             // SAFETY: by invariant 1.
             unsafe { finalize::check(self.first) };
