@@ -12,8 +12,8 @@ fn zeroed_memory_is_zero_where_memory_is_locked() {
         return; // Not allowed here.
     }
     let size = 40 << 20;
-    drop(vec![7_u8; size]);
-    let zeros = vec![0_u8; size];
+    drop(std::hint::black_box(vec![7_u8; size]));
+    let zeros = std::hint::black_box(vec![0_u8; size]);
     let wrong = zeros.iter().filter(|&&byte| byte != 0).count();
     // SAFETY: no preconditions.
     unsafe { libc::munlockall() };
