@@ -113,14 +113,11 @@ pub(crate) fn grow(bytes: usize) -> Option<(usize, usize)> {
         }
         let tables = bytes / CHUNK * TABLE_PAGE;
         let table = TABLE + at / CHUNK * TABLE_PAGE;
-        // An earlier try may have mapped some of the table, and left it for good.
-        for page in (table..table + tables).step_by(TABLE_PAGE) {
-            match map_at(page, TABLE_PAGE) {
-                Ok(()) => {}
-                Err(libc::EEXIST) if page < TABLE_MAPPED.load(Relaxed) => {}
-                Err(_) => return None,
-            }
-            TABLE_MAPPED.fetch_max(page + TABLE_PAGE, Relaxed);
+        // An earlier try may have mapped some of it, and left it for good.
+        let (from, to) = (table.max(TABLE_MAPPED.load(Relaxed)), table + tables);
+        if from < to {
+            map_at(from, to - from).ok()?;
+            TABLE_MAPPED.store(to, Relaxed);
         }
         match map_at(START + at, bytes) {
             Ok(()) => {

@@ -179,7 +179,8 @@ impl Span {
     /// The index of the object around an address in the span; the tail behind the last gives [`objects`](Self::objects) or more.
     #[inline]
     pub(crate) fn index_of(&self, addr: usize) -> usize {
-        let offset = (addr - self.start()) as u64;
+        // Wrapping: who has no object there may meet a span that has moved meanwhile (invariant 1).
+        let offset = addr.wrapping_sub(self.start()) as u64;
         // A large span's magic is 0, so its offsets, which may be beyond 2^20, give 0.
         (offset.wrapping_mul(self.magic.load(Relaxed)) >> 40) as usize
     }

@@ -274,7 +274,9 @@ pub(crate) fn it_may_save_what_it_reaches() {
     assert!(numbers.len() >= MANY - FEW, "each is saved once");
     // The memory too: a list that is only cleared still has the addresses in it.
     elsewhere(move || *saved.lock() = vec![]);
-    collect_until(|| drops.count() >= MANY - FEW);
+    // When the list grew it was copied, by vector registers; on a thread that has slept since, the last that were copied are still in them.
+    const IN_REGISTERS: usize = 32;
+    collect_until(|| drops.count() >= MANY - FEW - IN_REGISTERS);
 }
 
 pub(crate) fn it_may_do_what_goroutines_do() {

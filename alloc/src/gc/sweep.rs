@@ -27,9 +27,11 @@ use crate::futex;
 use crate::span::{Place, Span, WORDS};
 use crate::thread::{busy, this_thread};
 use crate::{arena, central, pages};
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::*};
 
 static LEFT: AtomicU32 = AtomicU32::new(0);
+/// A fork lost spans that other threads were sweeping.
+static LOST: AtomicBool = AtomicBool::new(false);
 /// Where [`sweep_some`] goes on, among the collected centrals.
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
@@ -39,6 +41,9 @@ pub(super) fn begin() {
         .map(|central| central.all_unswept())
         .sum();
     LEFT.store(u32::try_from(spans).unwrap_or(u32::MAX), Release);
+    if LOST.load(Relaxed) {
+        clear_lost();
+    }
 }
 
 /// Sweeps what is left, and waits for those who are at it. The collector's thread, before it stops the world.
@@ -70,6 +75,12 @@ pub(crate) fn after_fork() {
     if LEFT.swap(listed as u32, Relaxed) == listed as u32 {
         return;
     }
+    LOST.store(true, Relaxed);
+    clear_lost();
+}
+
+/// Clears the marks of spans that were lost at a fork: nobody sweeps them, and an object that looked marked would not be scanned.
+fn clear_lost() {
     let spans = (0..arena::pages()).filter_map(arena::span_of_page);
     for span in spans.filter(|span| span.place() == Place::Out) {
         span.mark.iter().for_each(|word| word.store(0, Relaxed));

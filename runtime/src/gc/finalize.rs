@@ -28,9 +28,9 @@
 //!
 //! # Memory ordering
 //!
-//! All relaxed: the decision between a drop and a rescue is the order of two steps on one word. What was done with the value
-//! before it was lost comes before the drop by the stop of the world; a rescuer got its handle from the finalizer goroutine
-//! by other means, which order them.
+//! The decision between a drop and a rescue is the order of two steps on one word. `rescue: store SAVED, AcqRel step` ⇄ `begin_drop: load
+//! SAVED, AcqRel step`. What was done with the value before it was lost comes before the drop by the stop of the world; a rescuer
+//! got its handle from the finalizer goroutine by other means, which order them.
 //!
 //! # Why not
 //!
@@ -43,7 +43,7 @@
 
 use std::mem::needs_drop;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32};
 
 use raddle_alloc::gc::{Header, state};
@@ -118,7 +118,7 @@ fn rescue(header: &Header) -> bool {
         SAVED.store(true, Relaxed);
         match header
             .state
-            .compare_exchange(now, state::LIVE, Relaxed, Relaxed)
+            .compare_exchange(now, state::LIVE, AcqRel, Relaxed)
         {
             Ok(_) => return true,
             Err(other) => now = other,
@@ -143,7 +143,7 @@ pub(super) fn begin_drop(header: &Header) -> bool {
     let step = |from, to| {
         header
             .state
-            .compare_exchange(from, to, Relaxed, Relaxed)
+            .compare_exchange(from, to, AcqRel, Relaxed)
             .is_ok()
     };
     if step(state::FIRST, state::DROPPED) {

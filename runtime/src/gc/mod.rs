@@ -27,7 +27,8 @@
 //! global allocator, and collected objects that are themselves reached. The collector looks at memory without knowing types:
 //! now and then a number that happens to look like an address keeps something alive for longer. So do old bits of a handle that
 //! nobody has overwritten: an `Option<Gc<T>>` that becomes `None` is cleared, but an enum with more than one variant that
-//! holds something is not, and a variable that is out of scope is overwritten some time later, or when its goroutine ends.
+//! holds something is not, and a variable that is out of scope is overwritten some time later, or when its goroutine ends;
+//! and the vector registers of a thread that sleeps hold what it copied last.
 //!
 //! It does not see
 //! - handles in memory that it does not know, such as C's `malloc` or `mmap`: [`add_root`] makes it known;
