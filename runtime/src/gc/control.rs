@@ -68,8 +68,8 @@ pub fn stats() -> Stats {
 
 /// Keeps what `handle` leads to alive up to here.
 ///
-/// A handle that is not used any more may be forgotten before its scope ends. This matters only where something but the
-/// handle says how long the value is needed: a destructor that must not run yet, an address given to C.
+/// A handle that is not used, nor borrowed, any more may be forgotten before its scope ends. This matters only where something but
+/// the handle and its borrows says how long the value is needed: an address given to C, a destructor that must not run yet.
 ///
 /// # Examples
 ///

@@ -13,8 +13,8 @@
 //! # Invariants
 //!
 //! 1. A value is dropped only by who moved the state from `QUEUED` or `FIRST` to `DROPPED`; that is one.
-//! 2. When an object comes to wait, no reference to its value exists, since every reference is an address in the object.
-//!    One that is made later moves the state to `LIVE` first, or finds it `LIVE`, or is refused. So at the step to `DROPPED` there is
+//! 2. When an object comes to wait, no reference to its value, or to what that owns, exists: it would be borrowed through a handle that
+//!    lies in its place until then (`place::pin`), and keeps the object. One that is made later moves the state to `LIVE` first, or finds it `LIVE`, or is refused. So at the step to `DROPPED` there is
 //!    no reference, and there will be none: the drop has the value to itself.
 //! 3. An object in the queue stays reachable, whatever its state has become, until the finalizer goroutine takes it off; it is
 //!    never in the queue twice.
