@@ -3,7 +3,7 @@
 //! # The goal
 //!
 //! After a cycle that found `live` bytes of collected objects and scanned `roots` bytes outside them, the program may take
-//! `max(4 MiB, (live + roots) * percent / 100)` bytes of collected objects more before the next: so the time spent on marking
+//! `(live + roots) * percent / 100` bytes of collected objects more before the next, or what is left to a heap of 4 MiB: so the time spent on marking
 //! is in proportion to that spent on allocating. With a memory limit it may take only what is left up to it, but never less
 //! than a tenth of `live`: past the limit the program becomes slower, not stuck.
 //!
@@ -32,7 +32,9 @@ use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::*};
 
 /// What the program may always take, in bytes.
-const MIN_EXTRA: usize = 4 << 20;
+const MIN_EXTRA: usize = 1 << 20;
+/// A heap that it may always reach, in bytes.
+const MIN_HEAP: usize = 4 << 20;
 /// What it may take even past the limit, in bytes.
 const MIN_ROOM: usize = 256 << 10;
 const OFF: u32 = u32::MAX;
@@ -43,7 +45,7 @@ static LIMIT: AtomicUsize = AtomicUsize::new(NONE);
 /// Bytes of collected kinds taken since the last cycle.
 static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
 /// How many of them make a cycle due.
-static EXTRA: AtomicUsize = AtomicUsize::new(MIN_EXTRA);
+static EXTRA: AtomicUsize = AtomicUsize::new(MIN_HEAP);
 /// How many bytes in use make one due.
 static HIGH_WATER: AtomicUsize = AtomicUsize::new(NONE);
 /// Allocations, under stress.
@@ -79,7 +81,8 @@ struct Plan {
 fn plan(percent: Option<u32>, limit: Option<usize>, found: Measured) -> Plan {
     let extra = percent.map_or(NONE, |percent| {
         let whole = (found.live as u128 + found.roots as u128) * u128::from(percent) / 100;
-        MIN_EXTRA.max(usize::try_from(whole).unwrap_or(NONE))
+        let least = MIN_EXTRA.max(MIN_HEAP.saturating_sub(found.live));
+        least.max(usize::try_from(whole).unwrap_or(NONE))
     });
     let Some(limit) = limit else {
         return Plan {
@@ -281,12 +284,14 @@ mod tests {
     }
 
     #[test]
-    fn the_heap_grows_by_a_share_of_live_and_roots_or_four_mebibytes() {
+    fn the_heap_grows_by_a_share_of_live_and_roots_or_to_four_mebibytes() {
         let extra = |percent, live, roots| plan(percent, None, found(live, roots)).extra;
         assert_eq!(extra(Some(100), 0, 0), 4 * MIB);
         assert_eq!(extra(Some(100), 100 * MIB, 20 * MIB), 120 * MIB);
         assert_eq!(extra(Some(50), 100 * MIB, 0), 50 * MIB);
-        assert_eq!(extra(Some(0), 100 * MIB, 0), 4 * MIB);
+        assert_eq!(extra(Some(100), 3 * MIB, MIB / 2), 7 * MIB / 2);
+        assert_eq!(extra(Some(10), 3 * MIB, 0), MIB);
+        assert_eq!(extra(Some(0), 100 * MIB, 0), MIB);
         assert_eq!(extra(None, 100 * MIB, 0), NONE);
         assert!(extra(Some(u32::MAX - 1), 1 << 40, 0) > 1 << 60);
     }
