@@ -6,6 +6,7 @@
 //!    first multiple of their alignment that leaves room for it.
 //! 2. An object has at least one byte behind that offset, also for values without size: a pointer to a value always points
 //!    *into* its object, never to the end of it, which is the start of the next.
+//!    Nor does the end of a slice, where the object is not scanned.
 //! 3. A value that may contain a handle lies in an object that is scanned. A handle is a whole word at a multiple of eight,
 //!    so types that are smaller, or aligned to less, have none (`repr(packed)` apart, which the module's text excludes).
 
@@ -107,11 +108,25 @@ pub(super) fn pin<T, H>(handle: &H) {
     }
 }
 
+/// One byte more for objects that are not scanned.
+///
+/// A loop over a slice may be compiled to one that has only the address behind the last value, and counts up to it: that must not be the
+/// next object's. To objects of the other kinds a handle leads as long as they are borrowed (`pin`).
+#[inline]
+fn with_end(layout: Layout, kind: Kind) -> Layout {
+    if !matches!(kind, Kind::NoScan) {
+        return layout;
+    }
+    // A layout that cannot be longer is of no object.
+    Layout::from_size_align(layout.size() + 1, layout.align()).unwrap_or(layout)
+}
+
 /// Gets an object. The contents are undefined.
 #[inline]
 pub(super) fn allocate(layout: Layout, kind: Kind, at: &'static Location<'static>) -> NonNull<u8> {
     background::ensure();
-    got(gc::allocate(layout, kind, Pc::at(at)), layout)
+    let object = gc::allocate(with_end(layout, kind), kind, Pc::at(at));
+    got(object, layout)
 }
 
 /// Gets an object that is all zeros.
@@ -122,7 +137,8 @@ pub(super) fn allocate_zeroed(
     at: &'static Location<'static>,
 ) -> NonNull<u8> {
     background::ensure();
-    got(gc::allocate_zeroed(layout, kind, Pc::at(at)), layout)
+    let object = gc::allocate_zeroed(with_end(layout, kind), kind, Pc::at(at));
+    got(object, layout)
 }
 
 #[inline(always)]
@@ -148,6 +164,16 @@ mod tests {
         assert_eq!(Place::<String>::ONE.size(), 32 + 24);
         assert_eq!(Place::<Page>::ONE.align(), 4096);
         assert_eq!(Place::<Page>::ONE.size(), 4097);
+    }
+
+    #[test]
+    fn the_end_of_a_slice_is_in_its_object() {
+        for len in [1, 8, 16, 4096, 64 << 10, 1 << 20] {
+            let bytes = crate::gc::Slice::<u8>::zeroed(len);
+            let range = bytes.as_ptr_range();
+            let object = raddle_alloc::find_object(range.end.addr()).expect("an object");
+            assert_eq!(object.start, range.start.addr());
+        }
     }
 
     #[test]
