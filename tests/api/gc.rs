@@ -565,11 +565,11 @@ pub(crate) fn a_tight_loop_stays_bounded() {
         })
         .collect();
     let total: usize = workers.into_iter().map(|w| w.join().unwrap()).sum();
-    let limit = 64 << 20;
+    // A few MiB are enough where the finalizer goroutine keeps up; what waits for it while the machine does other things is not freed.
     let limit = if raddle::race::enabled() {
-        6 * limit
+        384 << 20
     } else {
-        limit
+        256 << 20
     };
     let resident = resident();
     assert!(total > 4 * limit || raddle::race::enabled());

@@ -126,7 +126,13 @@ pub(crate) fn install() {
     // SAFETY: the dynamic linker set it before the program began.
     let main_top = unsafe { __libc_stack_end };
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    FIXED.get_or_init(|| (Fixed { main_top }, cpus));
+    let libc = modules::libc_code();
+    let fixed = Fixed {
+        main_top,
+        libc_start: libc.start,
+        libc_end: libc.end,
+    };
+    FIXED.get_or_init(|| (fixed, cpus));
     // SAFETY: the functions have the type asked for.
     unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork)) };
     raddle_alloc::install_world(&WORLD);

@@ -1,7 +1,7 @@
 //! Where pointers may be, with the world stopped.
 //!
 //! - Statics: `modules`.
-//! - A stopped thread: its registers, vectors included, as the signal's frame has them; its stack from 128 bytes below the stack
+//! - A stopped thread: its registers, vectors included (but in a system call of the C library), as the signal's frame has them; its stack from 128 bytes below the stack
 //!   pointer (the red zone) up; its thread-locals. glibc puts a thread's own block at the top of its stack, so one range is all;
 //!   for a thread on a goroutine's stack, the goroutine's slot is, whose block is at the top too.
 //! - An M that runs a goroutine: besides, its own block. What else lies on its own stack then are frames of the scheduler,
@@ -42,6 +42,26 @@ const MAIN_STACK_MAX: usize = 128 << 20;
 pub(super) struct Fixed {
     /// The top of the main thread's stack, above all frames of the program.
     pub(super) main_top: usize,
+    /// The code of the C library.
+    pub(super) libc_start: usize,
+    pub(super) libc_end: usize,
+}
+
+impl Fixed {
+    /// Whether the thread waits in a system call that a function of the C library made. The ABI lets no caller keep anything in a vector
+    /// register over that; what is in them is what the thread copied last, and would keep garbage alive as long as it sleeps.
+    fn is_in_libc_call(&self, context: &libc::ucontext_t) -> bool {
+        const SYSCALL: [u8; 2] = [0x0f, 0x05];
+        let pc = context.uc_mcontext.gregs[libc::REG_RIP as usize] as usize;
+        if pc < self.libc_start + 2 || pc + 2 > self.libc_end {
+            return false;
+        }
+        // Behind the instruction, or before it, if the call is begun again.
+        [pc - 2, pc].into_iter().any(|at| {
+            // SAFETY: two bytes of the library's code, which can be read.
+            unsafe { (at as *const [u8; 2]).read() == SYSCALL }
+        })
+    }
 }
 
 /// What a walk over the roots needs.
@@ -75,7 +95,7 @@ impl Roots<'_> {
     fn thread(&self, thread: &Stopped, show: &mut dyn FnMut(Range<usize>)) {
         // SAFETY: the frame of a stopped thread.
         let context = unsafe { &*thread.context };
-        each_register(context, show);
+        each_register(context, !self.fixed.is_in_libc_call(context), show);
         let own = tls::own(thread.tp);
         let from = thread.sp - RED_ZONE;
         let alt = context.uc_stack.ss_sp as usize;
@@ -200,7 +220,11 @@ pub(super) fn sort_sps(stopped: &[Stopped], sps: &mut Buf<usize>) {
 }
 
 /// The registers as the signal's frame has them: the general ones in the context itself, the vectors where it points.
-fn each_register(context: &libc::ucontext_t, show: &mut dyn FnMut(Range<usize>)) {
+fn each_register(
+    context: &libc::ucontext_t,
+    with_vectors: bool,
+    show: &mut dyn FnMut(Range<usize>),
+) {
     /// Marks a frame whose vectors are more than the 512 bytes of the oldest format (`<asm/sigcontext.h>`).
     const XSTATE_MAGIC: u32 = 0x4650_5853;
     /// Where the oldest format has that mark, and behind it the size of all.
@@ -210,7 +234,7 @@ fn each_register(context: &libc::ucontext_t, show: &mut dyn FnMut(Range<usize>))
     let start = registers.as_ptr().addr();
     show(start..start + size_of_val(registers));
     let vectors = context.uc_mcontext.fpregs.cast_const().cast::<u32>();
-    if vectors.is_null() {
+    if vectors.is_null() || !with_vectors {
         return;
     }
     let at = vectors.wrapping_byte_add(SW_RESERVED);
