@@ -27,7 +27,7 @@ static CONFIG: OnceLock<Config> = OnceLock::new();
 static STARTED: OnceLock<(GoCtx, ProcCtx)> = OnceLock::new();
 static ENABLED: AtomicBool = AtomicBool::new(false);
 
-/// True in race mode: one relaxed load. Once true, it stays so.
+/// True in race mode: one relaxed load. Once true, it stays so, but in a child of `fork`.
 #[inline(always)]
 pub fn enabled() -> bool {
     ENABLED.load(Relaxed)
@@ -75,16 +75,27 @@ pub fn init(options: Options, host: &'static Host) -> (GoCtx, ProcCtx) {
         let main = go_start(None, 1, Pc::NONE);
         let first = proc_create();
         ENABLED.store(true, Release);
+        // SAFETY: the handler has the type asked for.
+        unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
         (main, first)
     })
 }
 
+/// A child of `fork` is not watched: it has one thread, and a lock of the detector that another thread held at that moment would never be
+/// given back.
+extern "C" fn in_child() {
+    ENABLED.store(false, Relaxed);
+}
+
 /// Ends the watch: waits for late races, says how many were found, and returns the exit status: 0 without races, else
-/// the configured one (66).
+/// the configured one (66). In a child of `fork`: 0.
 ///
 /// # Blocking
 /// Blocks the thread for `atexit_sleep_ms`.
 pub fn fini() -> i32 {
+    if !enabled() {
+        return 0;
+    }
     let options = &config().options;
     if options.atexit_sleep_ms != 0 {
         std::thread::sleep(Duration::from_millis(options.atexit_sleep_ms));

@@ -216,4 +216,8 @@ tests! {
         program("races_in_a_collected_value").arg("--race").run().exits(66)
             .says("WARNING: DATA RACE").says("Block of ").says(&place("the block"));
     }
+
+    fn a_forked_child_is_not_watched() {
+        program("forks_after_a_race").arg("--race").run().exits(66).prints("child: 0\n");
+    }
 }

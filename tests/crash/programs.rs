@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::process::{ExitCode, Termination};
 use std::sync::Arc;
-use std::{ptr, thread};
+use std::{process, ptr, thread};
 
 use raddle::chan;
 use raddle::gc::{self, Gc, Slice};
@@ -48,6 +48,7 @@ programs! {
     destructors_panic
     asks_for_too_much
     races_in_a_collected_value
+    forks_after_a_race
 }
 
 #[raddle::main]
@@ -292,4 +293,20 @@ fn races_in_a_collected_value() {
         s.go(move || visits.set(1));
         s.go(move || visits.set(2));
     });
+}
+
+/// The child is not watched, and has its own exit status.
+fn forks_after_a_race() -> ExitCode {
+    races();
+    // SAFETY: the child does nothing that needs another thread.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let sum: usize = (0..1000).map(|n| vec![n; n].len()).sum();
+        process::exit((sum != 499_500).into());
+    }
+    let mut status = -1;
+    // SAFETY: the child was made above; the status is ours.
+    unsafe { libc::waitpid(child, &mut status, 0) };
+    println!("child: {}", libc::WEXITSTATUS(status));
+    ExitCode::SUCCESS
 }
