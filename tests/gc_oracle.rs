@@ -15,6 +15,8 @@
 //!     cargo test --release --test gc_oracle
 //!     RADDLE_STRESS_SEED=1234 cargo test --release --test gc_oracle      that seed for every case
 
+#[path = "support/random.rs"]
+mod random;
 #[path = "support/mod.rs"]
 mod support;
 
@@ -30,6 +32,7 @@ use raddle::chan::{self, Receiver, Sender};
 use raddle::gc::{self, Atomic, Gc, Weak};
 use raddle::sync::Mutex;
 use raddle::time;
+use random::Random;
 
 const CASE: &str = "RADDLE_ORACLE_SEED";
 const LIMIT: Duration = Duration::from_secs(240);
@@ -50,23 +53,6 @@ const LEFT_PERCENT: usize = 5;
 const LEFT_FEW: usize = 16;
 
 type Id = usize;
-
-/// SplitMix64: small, and good enough to choose.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
-}
 
 /// What both types of object have.
 struct Object {

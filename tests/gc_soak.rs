@@ -10,6 +10,10 @@
 //!     RADDLE_STRESS_SECONDS=600 cargo test --release --test gc_soak        ten minutes
 //!     RADDLE_STRESS_SEED=1234 cargo test --release --test gc_soak          that round, again and again
 
+#[path = "support/random.rs"]
+mod random;
+#[path = "support/rounds.rs"]
+mod rounds;
 #[path = "support/mod.rs"]
 mod support;
 
@@ -17,13 +21,14 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 use std::{env, hint, thread};
 
 use raddle::chan::{self, Receiver, Sender};
 use raddle::gc::{self, Atomic, Gc, Slice, Weak};
 use raddle::sync::{Mutex, RwLock, WaitGroup};
 use raddle::time;
+use random::Random;
 
 const ROUND: &str = "RADDLE_SOAK_ROUND";
 /// A round does a fixed amount of work, a few seconds of it at most. One that still runs after this is hung.
@@ -32,54 +37,13 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// may lead to a graph of messages; up to a twentieth was seen.
 const LEFT_PART: usize = 4;
 
-/// SplitMix64: small, and good enough to choose.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
-}
-
 #[test]
 fn random_programs_end() {
-    let number = |name| {
-        env::var(name).ok().map(|text| {
-            text.parse::<u64>()
-                .unwrap_or_else(|_| panic!("{name}={text}"))
-        })
-    };
-    let seconds = number("RADDLE_STRESS_SECONDS").unwrap_or(10);
-    let fixed = number("RADDLE_STRESS_SEED");
-    let now = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .expect("it is past 1970");
-    let mut seeds = Random(now.as_nanos() as u64);
-    let end = Instant::now() + Duration::from_secs(seconds);
-    let mut rounds = 0;
-    while Instant::now() < end {
-        let seed = fixed.unwrap_or_else(|| seeds.next());
-        let outcome = support::run(&mut round(seed), LIMIT);
-        let well = outcome.status.success() && outcome.stdout.contains("1 passed");
-        assert!(well, "RADDLE_STRESS_SEED={seed} failed: {outcome}");
-        rounds += 1;
-    }
-    println!("{rounds} rounds");
+    rounds::run(LIMIT, configure);
 }
 
-/// This program again, as one round under the configuration that the seed chooses.
-fn round(seed: u64) -> Command {
-    let mut random = Random(seed);
-    let mut command = Command::new(env::current_exe().expect("this program has a path"));
-    command.args(["--exact", "one_round", "--nocapture", "--test-threads=1"]);
+/// The configuration of a round, as the seed chooses it.
+fn configure(mut random: Random, command: &mut Command) {
     let mut debug = format!("seed={}", random.next());
     for (key, one_in) in [("notls", 4), ("nopreempt", 8)] {
         if random.below(one_in) == 0 {
@@ -99,14 +63,13 @@ fn round(seed: u64) -> Command {
         .env("RADDLE_GC", ["20", "100", "400", "off"][random.below(4)])
         .env("RADDLE_RACE", if random.below(3) == 0 { "1" } else { "0" })
         .env(ROUND, random.next().to_string());
-    command
 }
 
-/// The other end of `round`; nothing in the process that the user started.
+/// The other end of `configure`; nothing in the process that the user started.
 #[test]
 fn one_round() {
     let Ok(seed) = env::var(ROUND) else { return };
-    let seed = seed.parse().expect("`round` gives a number");
+    let seed = seed.parse().expect("`configure` gives a number");
     raddle::run(|| play(Random(seed)));
     assert_eq!(raddle::race::errors(), 0, "the program has no data race");
 }

@@ -9,70 +9,34 @@
 //!     RADDLE_STRESS_SECONDS=600 cargo test --release --test stress        ten minutes
 //!     RADDLE_STRESS_SEED=1234 cargo test --release --test stress          that round, again and again
 
+#[path = "support/random.rs"]
+mod random;
+#[path = "support/rounds.rs"]
+mod rounds;
 #[path = "support/mod.rs"]
 mod support;
 
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 use std::{env, hint};
 
 use raddle::chan::{self, Receiver, Sender};
 use raddle::sync::{Mutex, RwLock, WaitGroup};
+use random::Random;
 
 const ROUND: &str = "RADDLE_STRESS_ROUND";
 /// A round does a fixed amount of work, well under a second of it. One that still runs after this is hung.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// SplitMix64: small, and good enough to choose.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-}
-
 #[test]
 fn random_programs_end() {
-    let number = |name| {
-        env::var(name).ok().map(|text| {
-            text.parse::<u64>()
-                .unwrap_or_else(|_| panic!("{name}={text}"))
-        })
-    };
-    let seconds = number("RADDLE_STRESS_SECONDS").unwrap_or(10);
-    let fixed = number("RADDLE_STRESS_SEED");
-    let now = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .expect("it is past 1970");
-    let mut seeds = Random(now.as_nanos() as u64);
-    let end = Instant::now() + Duration::from_secs(seconds);
-    let mut rounds = 0;
-    while Instant::now() < end {
-        let seed = fixed.unwrap_or_else(|| seeds.next());
-        let outcome = support::run(&mut round(seed), LIMIT);
-        let well = outcome.status.success() && outcome.stdout.contains("1 passed");
-        assert!(well, "RADDLE_STRESS_SEED={seed} failed: {outcome}");
-        rounds += 1;
-    }
-    println!("{rounds} rounds");
+    rounds::run(LIMIT, configure);
 }
 
-/// This program again, as one round under the configuration that the seed chooses.
-fn round(seed: u64) -> Command {
-    let mut random = Random(seed);
-    let mut command = Command::new(env::current_exe().expect("this program has a path"));
-    command.args(["--exact", "one_round", "--nocapture", "--test-threads=1"]);
+/// The configuration of a round, as the seed chooses it.
+fn configure(mut random: Random, command: &mut Command) {
     let mut debug = format!("seed={}", random.next());
     for (key, one_in) in [("notls", 4), ("noguardinstall", 4), ("nopreempt", 8)] {
         if random.below(one_in) == 0 {
@@ -82,20 +46,19 @@ fn round(seed: u64) -> Command {
     if random.below(2) == 0 {
         debug += &format!(",yield={}", 1 + random.below(50));
     }
-    let procs = [1, 2, 3, 8][random.below(4) as usize];
+    let procs = [1, 2, 3, 8][random.below(4)];
     command
         .env("RADDLE_DEBUG", debug)
         .env("RADDLE_PROCS", procs.to_string());
     command.env("RADDLE_RACE", if random.below(3) == 0 { "1" } else { "0" });
     command.env(ROUND, random.next().to_string());
-    command
 }
 
-/// The other end of `round`; nothing in the process that the user started.
+/// The other end of `configure`; nothing in the process that the user started.
 #[test]
 fn one_round() {
     let Ok(seed) = env::var(ROUND) else { return };
-    let seed = seed.parse().expect("`round` gives a number");
+    let seed = seed.parse().expect("`configure` gives a number");
     raddle::run(|| World::play(Random(seed)));
     assert_eq!(raddle::race::errors(), 0, "the program has no data race");
 }
@@ -117,7 +80,7 @@ impl World {
     fn play(mut random: Random) {
         let world = Arc::new(World {
             channels: (0..1 + random.below(6))
-                .map(|_| chan::bounded(random.below(4) as usize))
+                .map(|_| chan::bounded(random.below(4)))
                 .collect(),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
@@ -126,7 +89,7 @@ impl World {
                 .collect(),
             table: RwLock::new(vec![0; 8]),
             everyone: WaitGroup::new(),
-            budget: AtomicU64::new(20 + random.below(300)),
+            budget: AtomicU64::new(20 + random.below(300) as u64),
         });
         for _ in 0..1 + random.below(20) {
             world.start(&mut random);
@@ -183,10 +146,10 @@ impl World {
 
     /// One step. None waits for ever: who sends or receives gives up after a while, and the sums tell what got through.
     fn step(self: &Arc<World>, random: &mut Random) {
-        let value = 1 + random.below(1000);
-        let patience = Duration::from_micros(random.below(300));
-        let lock = &self.locks[random.below(self.locks.len() as u64) as usize];
-        let mut channel = || &self.channels[random.below(self.channels.len() as u64) as usize];
+        let value = 1 + random.below(1000) as u64;
+        let patience = Duration::from_micros(random.below(300) as u64);
+        let lock = &self.locks[random.below(self.locks.len())];
+        let mut channel = || &self.channels[random.below(self.channels.len())];
         let ((tx, rx), (other_tx, other_rx)) = (channel(), channel());
         match random.below(16) {
             0 | 1 => self.count_sent(tx.send_timeout(value, patience).is_ok(), value),

@@ -11,16 +11,14 @@
 //! A [`Lock`], in busy sections only, for one word of bits at a time.
 
 use crate::class::{CLASSES, LARGE};
-use crate::futex::Lock;
+use crate::futex::{Lock, Locked};
 use crate::gc::Kind;
 use crate::pages;
 use crate::span::{List, Place, Span};
-use std::cell::UnsafeCell;
 
 /// See the module's head.
 pub(crate) struct Central {
-    lock: Lock,
-    lists: UnsafeCell<Lists>,
+    lists: Locked<Lists>,
 }
 
 struct Lists {
@@ -28,9 +26,6 @@ struct Lists {
     full: List,
     unswept: List,
 }
-
-// SAFETY: the lists are used under the lock.
-unsafe impl Sync for Central {}
 
 const KINDS: usize = 4;
 static CENTRALS: [[Central; CLASSES + 1]; KINDS] =
@@ -69,8 +64,7 @@ pub(crate) enum Refill {
 impl Central {
     const fn new() -> Self {
         Self {
-            lock: Lock::new(),
-            lists: UnsafeCell::new(Lists {
+            lists: Locked::new(Lists {
                 partial: List::new(),
                 full: List::new(),
                 unswept: List::new(),
@@ -80,21 +74,12 @@ impl Central {
 
     /// The lock, for `fork`.
     pub(crate) fn lock(&self) -> &Lock {
-        &self.lock
-    }
-
-    fn locked<R>(&self, f: impl FnOnce(&mut Lists) -> R) -> R {
-        self.lock.lock();
-        // SAFETY: under the lock.
-        let result = f(unsafe { &mut *self.lists.get() });
-        // SAFETY: taken above.
-        unsafe { self.lock.unlock() };
-        result
+        self.lists.lock()
     }
 
     /// Takes free objects, as many as `out` has room for or one word of bits has, the lowest address last.
     pub(crate) fn refill(&self, out: &mut [usize]) -> Refill {
-        self.locked(|lists| {
+        self.lists.with(|lists| {
             while let Some(span) = lists.partial.first() {
                 let taken = span.take(out);
                 if taken > 0 {
@@ -117,7 +102,7 @@ impl Central {
     /// not needed.
     #[must_use]
     pub(crate) fn put(&self, span: &'static Span, is_new: bool) -> Option<&'static Span> {
-        self.locked(|lists| {
+        self.lists.with(|lists| {
             let spare = !is_new && (span.is_large() || lists.partial.first().is_some());
             if spare && span.is_all_free() {
                 return Some(span);
@@ -135,7 +120,7 @@ impl Central {
     /// Objects of a full span became free: it is of use again.
     #[cold]
     fn relist(&self, span: &'static Span, kind: Kind, class: usize) {
-        self.locked(|lists| {
+        self.lists.with(|lists| {
             // It may have gone, and even come back as another's, while nobody held the lock.
             let is_ours = is_in(span, Place::Full, kind, class);
             if is_ours && span.has_free() {
@@ -151,7 +136,7 @@ impl Central {
     /// All of a span became free: takes it out of its list, unless it is the last there.
     #[cold]
     fn unlist(&self, span: &'static Span, kind: Kind, class: usize) -> bool {
-        self.locked(|lists| {
+        self.lists.with(|lists| {
             let is_ours = is_in(span, Place::Partial, kind, class);
             let is_last = lists.partial.iter().nth(1).is_none();
             if !is_ours || is_last || !span.is_all_free() {
@@ -165,12 +150,13 @@ impl Central {
 
     /// Shows every span of this collected central that is swept. With the world stopped.
     pub(crate) fn each_swept(&self, f: impl FnMut(&'static Span)) {
-        self.locked(|lists| lists.partial.iter().chain(lists.full.iter()).for_each(f));
+        self.lists
+            .with(|lists| lists.partial.iter().chain(lists.full.iter()).for_each(f));
     }
 
     /// The marking is over: every span of this collected central is to be swept. Returns how many. With the world stopped.
     pub(crate) fn all_unswept(&self) -> usize {
-        self.locked(|lists| {
+        self.lists.with(|lists| {
             let Lists {
                 partial,
                 full,
@@ -199,7 +185,7 @@ impl Central {
 
     /// Takes a span to sweep, in place Out.
     pub(crate) fn next_unswept(&self) -> Option<&'static Span> {
-        self.locked(|lists| {
+        self.lists.with(|lists| {
             let span = lists.unswept.pop()?;
             span.set_place(Place::Out);
             Some(span)

@@ -33,6 +33,7 @@
 //!
 //! Ulrich Drepper, "Futexes Are Tricky", mutex 3.
 
+use std::cell::UnsafeCell;
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -149,6 +150,45 @@ impl Lock {
         if self.word.swap(0, Ordering::Release) == 2 {
             wake(word, 1);
         }
+    }
+}
+
+/// A value under a [`Lock`].
+pub(crate) struct Locked<T> {
+    lock: Lock,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: the value is used under the lock, by one thread after the other.
+unsafe impl<T: Send> Sync for Locked<T> {}
+
+impl<T> Locked<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self {
+            lock: Lock::new(),
+            value: UnsafeCell::new(value),
+        }
+    }
+
+    /// The lock, for `fork`.
+    pub(crate) fn lock(&self) -> &Lock {
+        &self.lock
+    }
+
+    /// The value, for who holds the lock.
+    pub(crate) fn get(&self) -> *mut T {
+        self.value.get()
+    }
+
+    /// Runs `f` on the value, under the lock. Not to be nested.
+    #[inline]
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        self.lock.lock();
+        // SAFETY: under the lock.
+        let result = f(unsafe { &mut *self.value.get() });
+        // SAFETY: taken above.
+        unsafe { self.lock.unlock() };
+        result
     }
 }
 

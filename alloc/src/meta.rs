@@ -10,8 +10,7 @@
 //!
 //! A [`Lock`] for a few dozen instructions. To be called in busy sections only, or before threads can be stopped.
 
-use crate::futex::Lock;
-use std::cell::UnsafeCell;
+use crate::futex::{Lock, Locked};
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 
@@ -36,8 +35,7 @@ pub(crate) unsafe trait Pooled: 'static {}
 
 /// All objects of a type.
 pub(crate) struct Pool<T> {
-    lock: Lock,
-    state: UnsafeCell<State>,
+    state: Locked<State>,
     _of: PhantomData<fn() -> T>,
 }
 
@@ -51,14 +49,13 @@ struct Free {
     next: *mut Free,
 }
 
-// SAFETY: the state is touched under the lock only.
-unsafe impl<T> Sync for Pool<T> {}
+// SAFETY: it points to memory that is the pool's.
+unsafe impl Send for State {}
 
 impl<T: Pooled> Pool<T> {
     pub(crate) const fn new() -> Self {
         Self {
-            lock: Lock::new(),
-            state: UnsafeCell::new(State {
+            state: Locked::new(State {
                 free: ptr::null_mut(),
                 at: ptr::null_mut(),
                 left: 0,
@@ -69,16 +66,12 @@ impl<T: Pooled> Pool<T> {
 
     /// The lock, for `fork`.
     pub(crate) fn lock(&self) -> &Lock {
-        &self.lock
+        self.state.lock()
     }
 
     /// Takes an object: zeroed, or as [`give`](Self::give) got it but for its first word, which is null. None: out of memory.
     pub(crate) fn take(&self) -> Option<&'static T> {
-        self.lock.lock();
-        // SAFETY: under the lock.
-        let object = take(unsafe { &mut *self.state.get() }, size_of::<T>());
-        // SAFETY: taken above.
-        unsafe { self.lock.unlock() };
+        let object = self.state.with(|state| take(state, size_of::<T>()));
         // SAFETY: mapped for ever (invariant 1), large enough, aligned to 64, and valid by `Pooled`.
         object.map(|object| unsafe { object.cast::<T>().as_ref() })
     }
@@ -90,14 +83,11 @@ impl<T: Pooled> Pool<T> {
     /// It came from this pool, and nobody uses it but for late looks at atomics.
     pub(crate) unsafe fn give(&self, object: &'static T) {
         let object = ptr::from_ref(object).cast_mut().cast::<Free>();
-        self.lock.lock();
-        // SAFETY: under the lock.
-        let state = unsafe { &mut *self.state.get() };
-        // SAFETY: the first word is ours by `Pooled`.
-        unsafe { (*object).next = state.free };
-        state.free = object;
-        // SAFETY: taken above.
-        unsafe { self.lock.unlock() };
+        self.state.with(|state| {
+            // SAFETY: the first word is ours by `Pooled`.
+            unsafe { (*object).next = state.free };
+            state.free = object;
+        });
     }
 }
 

@@ -22,11 +22,10 @@
 
 use crate::arena;
 use crate::class::{self, LARGE, PAGE};
-use crate::futex::Lock;
+use crate::futex::{Lock, Locked};
 use crate::gc::Kind;
 use crate::meta::Pool;
 use crate::span::{List, Place, Span};
-use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicUsize, Ordering::*};
 
 const BINS: usize = 256;
@@ -42,17 +41,14 @@ const SCAVENGE_BYTES: usize = 16 << 20;
 const SCAVENGE_LOOKS: usize = 1024;
 
 pub(crate) static SPANS: Pool<Span> = Pool::new();
-static HEAP: Heap = Heap {
-    lock: Lock::new(),
-    bins: UnsafeCell::new(Bins {
-        sorts: [const {
-            Sort {
-                lists: [const { List::new() }; BINS],
-                occupied: [0; BINS / 64],
-            }
-        }; 2],
-    }),
-};
+static HEAP: Locked<Bins> = Locked::new(Bins {
+    sorts: [const {
+        Sort {
+            lists: [const { List::new() }; BINS],
+            occupied: [0; BINS / 64],
+        }
+    }; 2],
+});
 static IN_USE: AtomicUsize = AtomicUsize::new(0);
 static RELEASED: AtomicUsize = AtomicUsize::new(0);
 
@@ -66,28 +62,9 @@ pub(crate) fn released_bytes() -> usize {
     RELEASED.load(Relaxed)
 }
 
-struct Heap {
-    lock: Lock,
-    bins: UnsafeCell<Bins>,
-}
-
-// SAFETY: the bins are used under the lock (invariant 1).
-unsafe impl Sync for Heap {}
-
-impl Heap {
-    fn locked<R>(&self, f: impl FnOnce(&mut Bins) -> R) -> R {
-        self.lock.lock();
-        // SAFETY: under the lock.
-        let result = f(unsafe { &mut *self.bins.get() });
-        // SAFETY: taken above.
-        unsafe { self.lock.unlock() };
-        result
-    }
-}
-
 /// The lock, for `fork`.
 pub(crate) fn lock() -> &'static Lock {
-    &HEAP.lock
+    HEAP.lock()
 }
 
 /// Runs that are resident, and those that are zero.
@@ -315,7 +292,7 @@ impl Bins {
 /// Takes a span of `pages` pages at a multiple of `align` pages (a power of two), cut for `class` and `kind`, in place Out.
 /// None: out of memory.
 pub(crate) fn take(pages: usize, align: usize, class: usize, kind: Kind) -> Option<&'static Span> {
-    let span = HEAP.locked(|bins| bins.take(pages, align))?;
+    let span = HEAP.with(|bins| bins.take(pages, align))?;
     span.cut(class, kind);
     arena::set(span.first_page(), span.pages(), span);
     IN_USE.fetch_add(span.pages() * PAGE, Relaxed);
@@ -336,7 +313,7 @@ pub(crate) fn give(span: &'static Span, now_ns: u64) {
     let is_zero = huge && arena::release(span.start(), bytes);
     span.is_zero.store(is_zero, Relaxed);
     span.idle_since.store(now_ns, Relaxed);
-    HEAP.locked(|bins| bins.insert(span, false));
+    HEAP.with(|bins| bins.insert(span, false));
 }
 
 /// Makes a large span longer, to `pages` pages, if what lies behind it is free. Returns whether it did.
@@ -344,7 +321,7 @@ pub(crate) fn extend(span: &'static Span, pages: usize) -> bool {
     debug_assert!(span.is_large());
     let (before, first) = (span.pages(), span.first_page());
     let end = first + before;
-    let done = HEAP.locked(|bins| {
+    let done = HEAP.with(|bins| {
         let more = pages - before;
         if end == arena::pages() && bins.grow(more).is_none() {
             return false;
@@ -389,7 +366,7 @@ pub(crate) fn scavenge(now_ns: u64) -> bool {
     let mut left = SCAVENGE_BYTES;
     loop {
         let mut waiting = false;
-        let run = HEAP.locked(|bins| {
+        let run = HEAP.with(|bins| {
             let longest_first = bins.sorts[0].lists.iter().rev().flat_map(List::iter);
             let run = longest_first.take(SCAVENGE_LOOKS).find(|run| {
                 let due = now_ns.saturating_sub(run.idle_since.load(Relaxed)) >= IDLE_NS;
@@ -404,7 +381,7 @@ pub(crate) fn scavenge(now_ns: u64) -> bool {
         run.is_zero.store(is_zero, Relaxed);
         // Locked memory stays: not to be tried again at once.
         run.idle_since.store(now_ns, Relaxed);
-        HEAP.locked(|bins| bins.insert(run, false));
+        HEAP.with(|bins| bins.insert(run, false));
         if bytes >= left {
             return true;
         }

@@ -278,6 +278,9 @@ pub(crate) struct List {
     tail: *const Span,
 }
 
+// SAFETY: spans are never unmapped, and the links are their list's owner's.
+unsafe impl Send for List {}
+
 impl List {
     pub(crate) const fn new() -> Self {
         Self {

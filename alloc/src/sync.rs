@@ -16,40 +16,8 @@ pub(crate) fn in_seqcst_order() {
     loom::sync::atomic::fence(loom::sync::atomic::Ordering::SeqCst);
 }
 
-/// A value under the runtime's short lock.
 #[cfg(not(loom))]
-pub(crate) struct Guarded<T> {
-    lock: crate::Lock,
-    value: std::cell::UnsafeCell<T>,
-}
-
-// SAFETY: the value is used under the lock.
-#[cfg(not(loom))]
-unsafe impl<T: Send> Sync for Guarded<T> {}
-
-#[cfg(not(loom))]
-impl<T> Guarded<T> {
-    pub(crate) const fn new(value: T) -> Self {
-        Self {
-            lock: crate::Lock::new(),
-            value: std::cell::UnsafeCell::new(value),
-        }
-    }
-
-    /// Shows the lock, for `fork`.
-    pub(crate) fn each_lock(&self, f: &mut dyn FnMut(&crate::Lock)) {
-        f(&self.lock);
-    }
-
-    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
-        self.lock.lock();
-        // SAFETY: under the lock.
-        let result = f(unsafe { &mut *self.value.get() });
-        // SAFETY: taken above.
-        unsafe { self.lock.unlock() };
-        result
-    }
-}
+pub(crate) use crate::futex::Locked as Guarded;
 
 /// A value under a lock of loom's.
 #[cfg(loom)]
@@ -61,8 +29,9 @@ impl<T> Guarded<T> {
         Self(loom::sync::Mutex::new(value))
     }
 
-    /// A model does not fork.
-    pub(crate) fn each_lock(&self, _: &mut dyn FnMut(&crate::Lock)) {}
+    pub(crate) fn lock(&self) -> &crate::Lock {
+        unreachable!("a model does not fork")
+    }
 
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
         f(&mut self.0.lock().unwrap())

@@ -23,11 +23,10 @@
 use super::mark::{self, candidate};
 use super::object::{Header, Kind, header, state};
 use super::{config, stats};
-use crate::futex::Lock;
+use crate::futex::{Lock, Locked};
 use crate::span::Span;
 use crate::thread::{busy, this_thread};
 use crate::{arena, central};
-use std::cell::UnsafeCell;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicUsize, Ordering::*};
 
@@ -102,52 +101,33 @@ impl List {
     }
 }
 
-struct Queue {
-    lock: Lock,
-    list: UnsafeCell<List>,
-}
+// SAFETY: the objects of a list belong to the collector, whichever thread that is.
+unsafe impl Send for List {}
 
-// SAFETY: by invariant 2.
-unsafe impl Sync for Queue {}
-
-static QUEUE: Queue = Queue {
-    lock: Lock::new(),
-    list: UnsafeCell::new(List::new()),
-};
-
-impl Queue {
-    fn locked<R>(&self, f: impl FnOnce(&mut List) -> R) -> R {
-        self.lock.lock();
-        // SAFETY: under the lock.
-        let result = f(unsafe { &mut *self.list.get() });
-        // SAFETY: taken above.
-        unsafe { self.lock.unlock() };
-        result
-    }
-}
+static QUEUE: Locked<List> = Locked::new(List::new());
 
 /// Takes the next object whose destructor is to run, in state `QUEUED` or `FIRST`, unless the program has made it `LIVE` again. The caller
 /// makes it `DROPPED` and runs `drop`, and meanwhile holds the object.
 ///
 /// **Blocking**: neither parks the goroutine nor blocks the thread.
 pub fn next_finalizable() -> Option<NonNull<Header>> {
-    let next = busy(this_thread(), || QUEUE.locked(List::pop));
+    let next = busy(this_thread(), || QUEUE.with(List::pop));
     next.inspect(|_| stats::count_finalized())
 }
 
 /// The queue's lock, for `fork`.
 pub(super) fn lock() -> &'static Lock {
-    &QUEUE.lock
+    QUEUE.lock()
 }
 
 /// Whether there is one.
 pub(super) fn has_queued() -> bool {
-    busy(this_thread(), || QUEUE.locked(|list| !list.first.is_null()))
+    busy(this_thread(), || QUEUE.with(|list| !list.first.is_null()))
 }
 
 /// The queue, as roots; the world is stopped.
 pub(super) fn each_queued(show: &mut dyn FnMut(usize)) {
-    let mut at = QUEUE.locked(|list| list.first);
+    let mut at = QUEUE.with(|list| list.first);
     // SAFETY: null or in the queue, hence live.
     while let Some(object) = unsafe { at.as_ref() } {
         show(at.addr());
@@ -183,7 +163,7 @@ pub(super) fn queue_dead() -> (usize, bool) {
     }
     search.found.settle();
     let has_any = !search.found.first.is_null();
-    QUEUE.locked(|list| list.append(search.found));
+    QUEUE.with(|list| list.append(search.found));
     (search.marked, has_any)
 }
 

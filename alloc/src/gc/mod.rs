@@ -49,7 +49,7 @@ pub(crate) fn each_lock(f: &mut dyn FnMut(&crate::Lock)) {
         f(lock);
     }
     roots::each_lock(f);
-    queue::POOL.each_lock(f);
+    f(queue::POOL.lock());
 }
 
 /// A child of `fork` begins: no other thread is there, and all locks of the allocator are held.

@@ -131,8 +131,8 @@ impl Pool {
     }
 
     /// The lock, for `fork`: the coordinator takes it with the world running, to reserve.
-    pub(super) fn each_lock(&self, f: &mut dyn FnMut(&crate::Lock)) {
-        self.state.each_lock(f);
+    pub(super) fn lock(&self) -> &crate::Lock {
+        self.state.lock()
     }
 
     fn locked<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
