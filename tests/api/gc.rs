@@ -565,14 +565,10 @@ pub(crate) fn a_tight_loop_stays_bounded() {
         })
         .collect();
     let total: usize = workers.into_iter().map(|w| w.join().unwrap()).sum();
-    // A few MiB are enough where the finalizer goroutine keeps up; what waits for it while the machine does other things is not freed.
-    let limit = if raddle::race::enabled() {
-        384 << 20
-    } else {
-        256 << 20
-    };
+    // 13 to 50 MiB were seen, on a machine that did much else.
+    let limit = 128 << 20;
     let resident = resident();
-    assert!(total > 4 * limit || raddle::race::enabled());
+    assert!(total > 2 * limit);
     assert!(resident < limit, "{resident} bytes are resident");
 }
 

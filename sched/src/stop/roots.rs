@@ -19,7 +19,9 @@
 //! A signal handler of the program's may stand on an alternate stack, with the interrupted stack pointer deep in the
 //! frame: then that stack is shown, and of the thread's stack, or of the goroutine's, all. Whoever goes to a stack of their own
 //! (`stacker` does when the one it is on gets short) gets the whole mapping above the stack pointer, and likewise all of the
-//! stack that was left. Other such stacks that nobody stands on are unknown here, and `gc::add_root` is for them.
+//! stack that was left. With thread-bound thread-locals glibc does not tell where a thread's stack is; there, a mapping that goes
+//! from the stack pointer up to the thread's block is its own stack, and nothing was left. Other such stacks that nobody stands
+//! on are unknown here, and `gc::add_root` is for them.
 
 use super::buf::Buf;
 use super::halt::Stopped;
@@ -111,8 +113,15 @@ impl Roots<'_> {
             match self.stack_of(thread, own) {
                 Some(stack) => show(from.max(stack.start)..stack.end),
                 None => {
-                    self.mapping(thread.sp, from, show);
-                    self.whole_stack(thread, own, show);
+                    let mapping = self.tasks.mapping_of(thread.sp);
+                    let is_own = |mapping: &Range<usize>| thread.sp < own && mapping.contains(&own);
+                    let has_left = !mapping.as_ref().is_some_and(is_own);
+                    mapping
+                        .into_iter()
+                        .for_each(|mapping| show(from.max(mapping.start)..mapping.end));
+                    if has_left {
+                        self.whole_stack(thread, own, show);
+                    }
                 }
             }
         }
@@ -154,13 +163,6 @@ impl Roots<'_> {
             show(block);
         } else if let Some(mapping) = self.tasks.mapping_of(own) {
             show(block.start.max(mapping.start)..block.end.min(mapping.end));
-        }
-    }
-
-    /// Shows the mapping that contains `addr`, from `from`.
-    fn mapping(&self, addr: usize, from: usize, show: &mut dyn FnMut(Range<usize>)) {
-        if let Some(mapping) = self.tasks.mapping_of(addr) {
-            show(from.max(mapping.start)..mapping.end);
         }
     }
 
