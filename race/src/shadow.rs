@@ -160,6 +160,11 @@ pub(crate) fn map_chunks(addr: usize, size: usize) {
     }
 }
 
+/// Where the cells of folded address 0 would be.
+pub(crate) fn plane() -> *const u64 {
+    std::ptr::with_exposed_provenance(PLANE_A)
+}
+
 fn word(at: usize) -> &'static AtomicU64 {
     // SAFETY: callers pass an 8-aligned address inside a plane, of an address for which `is_watched` was true
     // (invariant 1); planes are never unmapped.

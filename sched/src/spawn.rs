@@ -236,6 +236,10 @@ unsafe fn after_end(m: &'static M, g: &'static G, _arg: *mut ()) {
     g.set_name(None);
     bind::unbind(g, p);
     let ctx = g.race.take();
+    if ctx.is_some() {
+        // The next goroutine's closure comes to lie where this one's did, and nothing else orders the two.
+        raddle_race::clear_shadow(g.data.get().addr(), size_of_val(&g.data));
+    }
     let fini = g.fini.take().expect("spawn sets it");
     g.dies();
     p.add_live(-i64::from(!g.system.get()));
