@@ -176,12 +176,6 @@ where
 {
     ensure();
     let main_ctx = lock(&MAIN_CTX).take();
-    if let Some(main) = main_ctx {
-        // It was made before the calling thread came this far.
-        let key = (&raw const MAIN_CTX).addr();
-        raddle_race::release(key);
-        raddle_race::acquire_g(main, key);
-    }
     // SAFETY: `join` comes before the end of all that is borrowed: nothing in between can unwind.
     let handle = unsafe { goroutine::spawn_main(f, main_ctx, at) };
     let handle = handle.unwrap_or_else(|error| panic!("cannot start the main goroutine: {error}"));

@@ -131,7 +131,14 @@ impl Rt {
         g.set_id(id);
         if raddle_race::enabled() {
             let start = || raddle_race::go_start(raddle_race::current(), id, Pc::at(options.at));
-            g.race.set(Some(options.race.unwrap_or_else(start)));
+            let ctx = options.race.unwrap_or_else(start);
+            if options.race.is_some() {
+                // It was made before the caller came this far.
+                let key = ptr::from_ref(g).addr();
+                raddle_race::release(key);
+                raddle_race::acquire_g(ctx, key);
+            }
+            g.race.set(Some(ctx));
         }
         g.state.transition_to_spawned();
         self.make_next(g, Wake::ForNext);
