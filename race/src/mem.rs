@@ -17,8 +17,27 @@
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering::*};
 
+/// Keeps the thread's `errno` for the program: an event may stand between a call of C and the look at its error.
+#[derive(Debug)]
+pub(crate) struct KeptErrno(i32);
+
+impl KeptErrno {
+    pub(crate) fn new() -> KeptErrno {
+        // SAFETY: the address of the thread's own variable.
+        KeptErrno(unsafe { *libc::__errno_location() })
+    }
+}
+
+impl Drop for KeptErrno {
+    fn drop(&mut self) {
+        // SAFETY: as above.
+        unsafe { *libc::__errno_location() = self.0 };
+    }
+}
+
 /// Lets other threads run. Not by std, whose function may be instrumented and make events itself.
 pub(crate) fn yield_thread() {
+    let _errno = KeptErrno::new();
     // SAFETY: no preconditions.
     unsafe { libc::sched_yield() };
 }
