@@ -59,6 +59,7 @@ mod goroutine;
 mod heap;
 mod history;
 mod host;
+mod interpose;
 #[cfg(test)]
 mod lifetimes;
 #[cfg(test)]
@@ -82,6 +83,7 @@ mod state;
 mod stats;
 mod suppress;
 mod sync;
+pub mod sys;
 #[cfg(test)]
 mod testing;
 mod text;
@@ -102,7 +104,8 @@ pub use goroutine::{
     ignore_end, ignore_sync_begin, ignore_sync_end, set_goid, thread_start,
 };
 pub use heap::{clear_shadow, free, malloc, map_shadow, swept};
-pub use host::{EachFrame, Frame, Host, Object, WithName};
+pub use host::{EachFrame, FIRST_THREAD_ID, Frame, Host, Object, WithName};
+pub use interpose::{thread_attach, thread_running, unwatched};
 pub use options::{Format, OptionError, Options};
 pub use pc::Pc;
 pub use proc::{ProcCtx, proc_create, proc_destroy};
