@@ -60,6 +60,7 @@ mod goroutine;
 mod heap;
 mod history;
 mod host;
+mod interpose;
 #[cfg(test)]
 mod lifetimes;
 #[cfg(test)]
@@ -83,6 +84,7 @@ mod state;
 mod stats;
 mod suppress;
 mod sync;
+pub mod sys;
 #[cfg(test)]
 mod testing;
 mod text;
@@ -104,7 +106,8 @@ pub use goroutine::{
     runtime_resume, set_goid, thread_start,
 };
 pub use heap::{clear_shadow, free, malloc, map_shadow, swept};
-pub use host::{EachFrame, Frame, Host, Object, WithName};
+pub use host::{EachFrame, FIRST_THREAD_ID, Frame, Host, Object, WithName};
+pub use interpose::{thread_attach, thread_running, unwatched};
 pub use options::{Format, OptionError, Options};
 pub use pc::Pc;
 pub use proc::{ProcCtx, proc_create, proc_destroy};
