@@ -33,9 +33,8 @@
 //!
 //! # Reading order
 //! `cell`, `shadow`, `access`, `heap` (what is remembered of memory); `clock`, `slot`, `ctx`, `current`, `goroutine` (who and
-//! when); `sync`, `edges`,
-//! `atomic` (order); `history`, `record`, `report` (what is said); `mem`, `proc`, `depot` (the
-//! detector's own memory).
+//! when); `sync`, `edges`, `atomic` (order); `history`, `record`, `report` (what is said), `frames`, `plumbing`, `place` (its
+//! names), `text`, `snippet`, `machine`, `log` (its form); `mem`, `proc`, `depot` (the detector's own memory).
 //!
 //! # Cost
 //! A goroutine: 2.8 KiB of context, 2 KiB of history once it touches watched memory, a hundred bytes of record. A sync
@@ -63,6 +62,7 @@ mod host;
 mod lifetimes;
 #[cfg(test)]
 mod litmus;
+mod log;
 mod machine;
 mod mem;
 mod options;
@@ -70,6 +70,8 @@ mod options;
 mod oracle;
 mod pages;
 mod pc;
+mod place;
+mod plumbing;
 mod proc;
 #[cfg(test)]
 mod programs;
@@ -77,6 +79,7 @@ mod record;
 mod report;
 mod shadow;
 mod slot;
+mod snippet;
 mod stack;
 mod state;
 mod stats;
@@ -102,8 +105,8 @@ pub use goroutine::{
     ignore_end, ignore_sync_begin, ignore_sync_end, set_goid, thread_start,
 };
 pub use heap::{clear_shadow, free, malloc, map_shadow, swept};
-pub use host::{EachFrame, Frame, Host, Object, WithName};
-pub use options::{Format, OptionError, Options};
+pub use host::{EachFrame, Frame, Host, Object, Owner, Place, Variable, WithName, WithPlace};
+pub use options::{Format, OptionError, Options, Snippet};
 pub use pc::Pc;
 pub use proc::{ProcCtx, proc_create, proc_destroy};
 pub use report::errors;
