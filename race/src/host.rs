@@ -39,11 +39,11 @@ pub struct Object {
 /// A variable of the program or of a library, by its symbol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Variable<'a> {
-    /// Its demangled name.
+    /// Its demangled name; `??` where there is none.
     pub name: &'a str,
-    /// Its first byte.
+    /// Its first byte; without a name, the address itself.
     pub start: usize,
-    /// Its size in bytes.
+    /// Its size in bytes; 0 when unknown.
     pub size: usize,
     /// The file name of the executable or library.
     pub module: &'a str,

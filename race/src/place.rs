@@ -62,10 +62,11 @@ impl fmt::Display for Symbol {
             module,
             offset,
         } = self;
-        write!(
-            f,
-            "'{name}' of size {size} at {start:#014x} ({module}+{offset:#x})"
-        )
+        write!(f, "'{name}'")?;
+        if *size != 0 {
+            write!(f, " of size {size}")?;
+        }
+        write!(f, " at {start:#014x} ({module}+{offset:#x})")
     }
 }
 
