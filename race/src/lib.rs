@@ -82,7 +82,6 @@ mod report;
 mod shadow;
 mod slot;
 mod snippet;
-mod stack;
 mod state;
 mod stats;
 mod suppress;
