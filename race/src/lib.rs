@@ -54,6 +54,7 @@ mod ctx;
 mod current;
 mod depot;
 mod edges;
+mod fault;
 mod frames;
 mod goroutine;
 mod heap;
