@@ -30,7 +30,15 @@
 //! # Why not
 //! `--wrap` at link time: shared libraries and inlined std would be missed. `LD_PRELOAD`: a second copy of the detector.
 
+mod desc;
+mod heap;
+mod io;
+mod map;
+mod process;
+mod ready;
 mod real;
+mod signal;
+mod sync;
 mod thread;
 
 pub use thread::{thread_attach, thread_running};
@@ -46,6 +54,8 @@ fn watched() -> Option<GoCtx> {
 /// What is needed before the first thread: called once, when the detector has started.
 pub(crate) fn init() {
     thread::init();
+    heap::init();
+    signal::init();
 }
 
 /// Runs `f` unwatched, as the runtime's own business: what the C library is asked for makes no events, and a thread that is

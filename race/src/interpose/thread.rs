@@ -345,7 +345,7 @@ with_caller! {
         attr: *const pthread_attr_t,
         routine: Routine,
         arg: *mut c_void
-    ) -> c_int = create, "r8";
+    ) -> c_int = create;
 }
 
 unsafe extern "C-unwind" fn create(
