@@ -13,6 +13,7 @@ use crate::access::{bytes_in, place};
 use crate::cell::{Cell, FREED};
 use crate::ctx::{Ctx, GoCtx};
 use crate::current::{current, set_current};
+use crate::history::Event;
 use crate::shadow::{self, Granule};
 use crate::state::host;
 use crate::sync::Keep;
@@ -93,36 +94,27 @@ struct Place {
 /// The place `pc` of an event of the heap, with its callers: those that `func_enter` announced; where none are and there is
 /// no place either (Rust's own allocation functions pass none), the thread's real ones.
 fn place_of(me: GoCtx, pc: Pc) -> Place {
-    let announced = me.get().stack.frames();
-    if announced.is_empty() && !pc.is_none() {
+    let mut frames = [Pc::NONE; depot::FRAMES];
+    let own = usize::from(!pc.is_none());
+    frames[0] = pc;
+    let announced = me.get().callers(&mut frames[own..]);
+    if announced > 0 {
+        let whole = depot::intern(&frames[..own + announced]);
+        return Place { whole, own: pc };
+    }
+    if own > 0 {
         return Place { whole: pc, own: pc };
     }
-    let mut frames = [Pc::NONE; depot::FRAMES];
-    if announced.is_empty() {
-        // What the host allocates meanwhile is nobody's: a walk never begins another.
-        set_current(None);
-        let count = (host().current_stack)(&mut frames);
-        set_current(me);
-        let whole = depot::intern(&frames[..count]);
-        return Place { whole, own: whole };
-    }
-    let callers = announced.iter().rev().map(|word| Pc::from_bits(*word));
-    let known = Some(pc)
-        .filter(|pc| !pc.is_none())
-        .into_iter()
-        .chain(callers);
-    let mut count = 0;
-    for (place, pc) in frames.iter_mut().zip(known) {
-        *place = pc;
-        count += 1;
-    }
-    Place {
-        whole: depot::intern(&frames[..count]),
-        own: pc,
-    }
+    // What the host allocates meanwhile is nobody's: a walk never begins another.
+    set_current(None);
+    let count = (host().current_stack)(&mut frames);
+    set_current(me);
+    let whole = depot::intern(&frames[..count]);
+    Place { whole, own: whole }
 }
 
-/// A fresh heap block: as if the current goroutine wrote it, and nobody had touched the memory before.
+/// A fresh heap block: as if the current goroutine wrote it, and nobody had touched the memory before. Inside the runtime it is the
+/// runtime's, which hands it about by ways that the detector does not see: there nobody wrote it.
 ///
 /// The stack and goroutine of the allocation are remembered for reports about the block: `pc` and what [`func_enter`]
 /// announced; without either, the calling thread's real stack.
@@ -141,9 +133,18 @@ pub fn malloc(addr: usize, size: usize, pc: Pc) {
     let c = me.get();
     c.follow_generation();
     sync::record_block(addr, size, place.whole, c.record().goid());
-    match c.template().filter(|_| c.watches_accesses()) {
+    match c
+        .template()
+        .filter(|_| c.watches_accesses() && c.is_outside())
+    {
         Some(template) => {
-            c.remember(addr, size, 0, true, place.own);
+            c.remember(Event {
+                addr,
+                size,
+                flags: 0,
+                allocation: true,
+                pc: place.own,
+            });
             overwrite(addr, size, c, template);
         }
         None => forget(addr, size, true),
@@ -151,7 +152,7 @@ pub fn malloc(addr: usize, size: usize, pc: Pc) {
 }
 
 /// A heap block is gone: its sync objects return to the current P's cache, and a later access that is not ordered
-/// after this call is a race with the free. Without a current goroutine the shadow is only cleared.
+/// after this call is a race with the free. Without a current goroutine, or inside the runtime, the shadow is only cleared.
 ///
 /// Earlier accesses are not checked against the free: the last handle of an `Arc` is ordered by its count, which typed
 /// events do not show, and no report may be false. Who allocated the block is known until its memory is used again.
@@ -167,9 +168,18 @@ pub fn free(addr: usize, size: usize, pc: Pc) {
     let place = place_of(me, pc);
     let c = me.get();
     c.follow_generation();
-    match c.template().filter(|_| c.watches_accesses()) {
+    match c
+        .template()
+        .filter(|_| c.watches_accesses() && c.is_outside())
+    {
         Some(template) => {
-            c.remember(addr, size, FREED, false, place.own);
+            c.remember(Event {
+                addr,
+                size,
+                flags: FREED,
+                allocation: false,
+                pc: place.own,
+            });
             overwrite(addr, size, c, template | FREED);
         }
         None => forget(addr, size, true),

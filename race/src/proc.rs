@@ -84,8 +84,6 @@ fn size_of_kind(kind: Kind) -> usize {
         Kind::LargeRing => history::large_bytes(),
         Kind::Record => size_of::<Record>(),
         Kind::Ctx => size_of::<Ctx>().next_multiple_of(64),
-        Kind::SmallStack => crate::stack::SMALL * 8,
-        Kind::LargeStack => crate::stack::LARGE * 8,
         Kind::Proc => size_of::<Proc>().next_multiple_of(64),
     }
 }
@@ -163,7 +161,7 @@ pub fn proc_destroy(p: ProcCtx) {
     let entered = loop {
         match proc.enter() {
             Some(entered) => break entered,
-            None => std::thread::yield_now(),
+            None => crate::mem::yield_thread(),
         }
     };
     for (list, pool) in proc.lists.iter().zip(&POOLS) {
