@@ -79,7 +79,7 @@ fn is_mapping(p: *mut c_void) -> bool {
 /// The place of an event of the heap. Where no callers are announced, the thread's real ones say more than one address.
 fn place(caller: usize) -> Pc {
     match watched() {
-        Some(me) if !me.get().stack.frames().is_empty() => Pc::code(caller),
+        Some(me) if me.get().callers(&mut [Pc::NONE]) > 0 => Pc::code(caller),
         _ => Pc::NONE,
     }
 }

@@ -48,7 +48,11 @@ use crate::{GoCtx, current, enabled, set_current};
 /// The context whose events the calling thread makes here; None: the call is only forwarded.
 #[inline(always)]
 fn watched() -> Option<GoCtx> {
-    if enabled() { current() } else { None }
+    if enabled() {
+        current().filter(|me| me.get().is_outside())
+    } else {
+        None
+    }
 }
 
 /// What is needed before the first thread: called once, when the detector has started.
