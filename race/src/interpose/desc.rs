@@ -147,7 +147,7 @@ fn new_object() -> &'static Object {
             let block: NonNull<Object> = mem::map(BLOCK).cast();
             for i in 0..BLOCK / size_of::<Object>() {
                 // SAFETY: inside the block; all zeros are a valid object.
-                let object = unsafe { block.add(i).as_ref() };
+                let object = unsafe { &*block.as_ptr().wrapping_add(i) };
                 object.next.set(FREE.0.replace(object));
             }
         }
@@ -241,13 +241,13 @@ fn forget(fd: c_int) {
 /// All descriptors in the range are about to be closed.
 pub(super) fn closes_all(first: u32, last: u32, caller: usize) {
     let end = (last as usize).saturating_add(1).min(LIMIT);
-    for block in first as usize / PER_BLOCK..end.div_ceil(PER_BLOCK) {
-        if PLACES[block].load(Acquire).is_null() {
-            continue;
-        }
-        let fds = block * PER_BLOCK..(block + 1) * PER_BLOCK;
-        for fd in fds.start.max(first as usize)..fds.end.min(end) {
+    let mut fd = first as usize;
+    while fd < end {
+        if PLACES[fd / PER_BLOCK].load(Acquire).is_null() {
+            fd = (fd / PER_BLOCK + 1) * PER_BLOCK;
+        } else {
             closes(fd as c_int, caller);
+            fd += 1;
         }
     }
 }

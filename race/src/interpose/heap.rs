@@ -73,7 +73,7 @@ fn size_of_block(p: *mut c_void) -> usize {
 /// Whether the block is a mapping of its own, which goes back to the system when it is freed: a bit before it says so.
 fn is_mapping(p: *mut c_void) -> bool {
     // SAFETY: glibc keeps the size and three flags of a block in the word before it.
-    unsafe { p.cast::<usize>().sub(1).read() & 2 != 0 }
+    unsafe { p.cast::<usize>().wrapping_sub(1).read() & 2 != 0 }
 }
 
 /// The place of an event of the heap. Where no callers are announced, the thread's real ones say more than one address.

@@ -72,7 +72,7 @@ unsafe fn each_buffer(
 ) {
     for i in 0..count {
         // SAFETY: by the contract.
-        let buffer = unsafe { iov.add(i).read() };
+        let buffer = unsafe { iov.wrapping_add(i).read() };
         let n = buffer.iov_len.min(bytes);
         if n == 0 && bytes == 0 {
             return;
@@ -248,7 +248,7 @@ unsafe extern "C-unwind" fn recvmmsg_from(
     incoming(fd, caller, call, |came| {
         for i in 0..came {
             // SAFETY: so many messages came.
-            let m = unsafe { &*messages.add(i) };
+            let m = unsafe { &*messages.wrapping_add(i) };
             let (iov, buffers) = (m.msg_hdr.msg_iov, m.msg_hdr.msg_iovlen);
             // SAFETY: as above.
             unsafe { filled(iov, buffers, m.msg_len as usize, caller) };
@@ -268,7 +268,7 @@ unsafe extern "C-unwind" fn sendmmsg_to(
     outgoing(fd, caller, call, || {
         for i in 0..count as usize {
             // SAFETY: the caller's messages.
-            let m = unsafe { &(*messages.add(i)).msg_hdr };
+            let m = unsafe { &(*messages.wrapping_add(i)).msg_hdr };
             // SAFETY: as above.
             unsafe { drained(m.msg_iov, m.msg_iovlen, caller) };
         }

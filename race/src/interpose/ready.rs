@@ -118,9 +118,8 @@ fn poll_by(fds: *mut pollfd, count: nfds_t, caller: usize, f: impl FnOnce() -> c
     let n = blocking(me, f);
     if n >= 0 {
         for i in 0..count as usize {
+            let at = fds.wrapping_add(i);
             // SAFETY: the call took so many.
-            let at = unsafe { fds.add(i) };
-            // SAFETY: as above.
             let polled = unsafe { at.read() };
             // The kernel writes this field only.
             write(at.addr() + std::mem::offset_of!(pollfd, revents), 2, pc);
