@@ -45,8 +45,8 @@ use crate::pages;
 const FOLD_BITS: u32 = 44;
 /// Bits of an address that choose its place in the shadow.
 pub(crate) const FOLD: usize = (1 << FOLD_BITS) - 1;
-const PLANE_A: usize = 0x0400_0000_0000;
-const PLANE_B: usize = 0x2400_0000_0000;
+pub(crate) const PLANE_A: usize = 0x0400_0000_0000;
+pub(crate) const PLANE_B: usize = 0x2400_0000_0000;
 const META: usize = 0x4400_0000_0000;
 const TABLE: usize = 0x4c00_0000_0000;
 const ADDRESS_BITS: u32 = 47;
@@ -170,11 +170,6 @@ pub(crate) fn of_plane(at: usize) -> Option<usize> {
 /// The addresses that are folded to `folded`.
 pub(crate) fn unfolded(folded: usize) -> impl Iterator<Item = usize> {
     (0..1 << (ADDRESS_BITS - FOLD_BITS)).map(move |region| region << FOLD_BITS | folded)
-}
-
-/// Where the cells of folded address 0 would be.
-pub(crate) fn plane() -> *const u64 {
-    std::ptr::with_exposed_provenance(PLANE_A)
 }
 
 fn word(at: usize) -> &'static AtomicU64 {
