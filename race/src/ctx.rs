@@ -84,7 +84,7 @@ pub(crate) static OFF: Head = Head {
     fast: 0,
     quiet: 1,
     aside: 0,
-    cursor: Cursor::OFF,
+    cursor: Cursor::off(),
 };
 
 /// Bytes of a cell's mask: all eight.

@@ -135,11 +135,13 @@ pub(crate) struct Cursor {
 
 impl Cursor {
     /// That of who records nothing.
-    pub(crate) const OFF: Cursor = Cursor {
-        pos: AtomicPtr::new(ptr::null_mut()),
-        end: AtomicPtr::new(ptr::null_mut()),
-        stub: [const { Word::new(0) }; 2],
-    };
+    pub(crate) const fn off() -> Cursor {
+        Cursor {
+            pos: AtomicPtr::new(ptr::null_mut()),
+            end: AtomicPtr::new(ptr::null_mut()),
+            stub: [const { Word::new(0) }; 2],
+        }
+    }
 
     /// A goroutine begins, whose past will be in `history`.
     pub(crate) fn begin(&self, history: &History) {

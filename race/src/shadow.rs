@@ -73,6 +73,28 @@ fn map_at(addr: usize, size: usize) {
     unsafe { libc::madvise(p, size, libc::MADV_NOHUGEPAGE) };
 }
 
+/// Race mode is off: maps plane A of the folded address's chunk, to be read only; all its cells are empty.
+pub(crate) fn map_zeros(folded: usize) {
+    let _errno = KeptErrno::new();
+    let bytes = 2 * CHUNK;
+    let at = std::ptr::with_exposed_provenance_mut((PLANE_A + folded * 2) & !(bytes - 1));
+    let flags =
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
+    // Fails where another thread was faster.
+    // SAFETY: NOREPLACE refuses to touch what is mapped there.
+    let p = unsafe { crate::sys::map(at, bytes, libc::PROT_READ, flags) };
+    // Of zeros a huge page costs nothing.
+    // SAFETY: our own mapping, or none.
+    unsafe { libc::madvise(p, bytes, libc::MADV_HUGEPAGE) };
+}
+
+/// Forgets what [`map_zeros`] mapped: race mode begins.
+fn unmap_zeros() {
+    let at = std::ptr::with_exposed_provenance_mut(PLANE_A);
+    // SAFETY: nothing but those mappings lies in plane A yet, and whoever reads there meanwhile gets it again.
+    unsafe { crate::sys::unmap(at, PLANE_B - PLANE_A) };
+}
+
 /// Maps a page that several chunks share, unless an earlier one did.
 fn map_shared(addr: usize) {
     let flags =
@@ -97,6 +119,7 @@ pub(crate) fn init() {
     // SAFETY: mapped above, not used.
     unsafe { crate::mem::unmap(probe, 4096) };
     map_at(TABLE, CHUNKS);
+    unmap_zeros();
 }
 
 fn chunk_byte(addr: usize) -> &'static AtomicU8 {
