@@ -12,6 +12,7 @@ use crate::cli::Request;
 use crate::config::Config;
 use crate::plan::{self, Plan};
 use crate::programs::PlainPrograms;
+use crate::runtime::Runtime;
 use crate::sysroot::Sysroot;
 use crate::toolchain::{SUPPORTED, Toolchain};
 use crate::wrapper::exec;
@@ -57,6 +58,7 @@ fn prepare(cargo: &mut Command, request: &Request, options: &OsStr) -> Result<()
         // Beside plain builds, which stay as they are.
         None => metadata.target_directory.join("raddle-race").into(),
     };
+    Runtime::refresh(&toolchain, sysroot.path.as_deref())?;
     let plan = Plan {
         id: sysroot.id,
         sysroot: sysroot.path,

@@ -41,15 +41,27 @@ pub(crate) struct Runtime {
 }
 
 impl Runtime {
-    /// Compiles the runtime if that has not been done yet. `sysroot`: that of the program.
-    pub(crate) fn ensure(sysroot: Option<&Path>) -> Result<Self> {
-        let toolchain = Toolchain::find()?;
-        let sources = own_sources();
+    /// While Raddle itself is being worked on: compiles again what has changed since a plain program was last built, so that cargo
+    /// sees that the program is out of date.
+    pub(crate) fn refresh(toolchain: &Toolchain, sysroot: Option<&Path>) -> Result<()> {
+        if own_sources().is_some() && Self::dir(toolchain)?.exists() {
+            Self::ensure(toolchain, sysroot)?;
+        }
+        Ok(())
+    }
+
+    /// The directory in which the runtime is compiled.
+    fn dir(toolchain: &Toolchain) -> Result<PathBuf> {
         let mut hasher = DefaultHasher::new();
         (&toolchain.verbose_version, &toolchain.sysroot).hash(&mut hasher);
-        (env!("CARGO_PKG_VERSION"), &sources).hash(&mut hasher);
-        let dir = cache::root()?.join(format!("runtime-{:016x}", hasher.finish()));
+        (env!("CARGO_PKG_VERSION"), own_sources()).hash(&mut hasher);
+        Ok(cache::root()?.join(format!("runtime-{:016x}", hasher.finish())))
+    }
 
+    /// Compiles the runtime if that has not been done yet. `sysroot`: that of the program.
+    pub(crate) fn ensure(toolchain: &Toolchain, sysroot: Option<&Path>) -> Result<Self> {
+        let sources = own_sources();
+        let dir = Self::dir(toolchain)?;
         let _lock = cache::lock(&dir.with_extension("lock"))?;
         let list = dir.join("rlibs.json");
         let rlibs = match fs::read(&list) {
@@ -57,7 +69,7 @@ impl Runtime {
             Ok(list) if sources.is_none() => serde_json::from_slice(&list)?,
             _ => {
                 write_package(&dir, sources.as_deref())?;
-                let rlibs = compile(&toolchain, &dir)?;
+                let rlibs = compile(toolchain, &dir)?;
                 write(&list, serde_json::to_string(&rlibs)?)?;
                 rlibs
             }
@@ -222,6 +234,8 @@ fn flags(rlibs: &[PathBuf], std: &Path) -> Result<Vec<String>> {
     for rlib in rlibs.iter().cloned().chain(of_std) {
         link_arg(rlib.display().to_string());
     }
+    // The C library has parts that are linked like these.
+    link_arg("-lc".into());
     link_arg("-Wl,--end-group".into());
     Ok(flags)
 }

@@ -22,6 +22,7 @@ use anyhow::{Context, Result};
 use crate::passes::pipeline;
 use crate::plan::Plan;
 use crate::runtime::Runtime;
+use crate::toolchain::Toolchain;
 
 /// Crates that the detector and the runtime consist of.
 const RUNTIME: [&str; 6] = [
@@ -218,7 +219,7 @@ pub(crate) fn rustc(plan: &Plan, args: &[OsString]) -> Result<ExitCode> {
         }
         // Raddle is among its dependencies, but no line of code refers to it: rustc left it out.
     }
-    let runtime = Runtime::ensure(plan.sysroot.as_deref())?;
+    let runtime = Runtime::ensure(&Toolchain::find()?, plan.sysroot.as_deref())?;
     args.extend(runtime.flags.iter().map(Into::into));
     let exit_code = given.run(compiler(), &args)?;
     if let Some(output) = call.output {
@@ -238,7 +239,7 @@ pub(crate) fn rustdoc(plan: &Plan, args: &[OsString]) -> Result<ExitCode> {
     }
     let mut args = call.rewrite(plan, true, &given.args);
     if call.is_plain(plan) {
-        let runtime = Runtime::ensure(plan.sysroot.as_deref())?;
+        let runtime = Runtime::ensure(&Toolchain::find()?, plan.sysroot.as_deref())?;
         args.extend(runtime.flags.iter().map(Into::into));
     }
     given.run(command, &args)
