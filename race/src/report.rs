@@ -13,7 +13,7 @@ use crate::cell::{ATOMIC, Cell, FLAGS, FREED, READ, Want};
 use crate::ctx::Ctx;
 use crate::current::{current, set_current};
 use crate::frames::{self, Stack};
-use crate::mem::{SpinLock, write_all};
+use crate::mem::{KeptErrno, SpinLock, write_all};
 use crate::options::Format;
 use crate::record::Identity;
 use crate::state::{Config, config, host};
@@ -172,6 +172,7 @@ pub(crate) fn race(c: &mut Ctx, access: Access, granule: usize, old: Cell, new: 
     if ADDRESSES.contains(granule as u64) {
         return false;
     }
+    let _errno = KeptErrno::new();
     let _one_at_a_time = LOCK.lock();
     let me = current();
     set_current(None);
