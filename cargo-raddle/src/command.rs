@@ -8,6 +8,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail};
 use cargo_metadata::{Metadata, MetadataCommand};
 
+use crate::cache;
 use crate::cli::Request;
 use crate::config::Config;
 use crate::plan::{self, Plan};
@@ -15,7 +16,7 @@ use crate::programs::PlainPrograms;
 use crate::runtime::Runtime;
 use crate::sysroot::Sysroot;
 use crate::toolchain::{SUPPORTED, Toolchain};
-use crate::wrapper::exec;
+use crate::wrapper::{self, exec};
 
 /// Does what the user asked for.
 pub(crate) fn run(request: Request) -> Result<ExitCode> {
@@ -60,7 +61,7 @@ fn prepare(cargo: &mut Command, request: &Request, options: &OsStr) -> Result<()
     };
     Runtime::refresh(&toolchain, sysroot.path.as_deref())?;
     let plan = Plan {
-        id: sysroot.id,
+        id: cache::id(&[&sysroot.id, &wrapper::fingerprint()]),
         sysroot: sysroot.path,
         rustc_wrapper: config.rustc_wrapper,
         rustdoc: env::var_os("RUSTDOC")

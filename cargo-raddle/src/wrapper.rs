@@ -50,6 +50,26 @@ const FOUNDATION: [&str; 11] = [
     "rustc_demangle",
 ];
 
+/// Options of code generation for these. A detector at the speed of a debug build would be useless. Also, from this level on rustc does not
+/// let crates share the code of generic functions: no instrumented crate links a plain copy from here. In one piece, so that what is
+/// inlined on the detector's paths does not depend on the user's profile.
+const PLAIN: [&str; 4] = [
+    "opt-level=3",
+    "codegen-units=1",
+    "overflow-checks=off",
+    "debug-assertions=off",
+];
+
+/// Names what this module does to compilers' arguments: where it differs, what was compiled is out of date.
+pub(crate) fn fingerprint() -> String {
+    let sample = |name: &str| {
+        let args = ["--target=any", "--crate-name", name].map(OsString::from);
+        Call::parse(&args).rewrite(&Plan::default(), false, &args)
+    };
+    let samples = (sample("app"), sample("raddle"));
+    format!("{samples:?} {RUNTIME:?} {FOUNDATION:?}")
+}
+
 /// A call of rustc or rustdoc, as far as it matters here.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Call {
@@ -147,9 +167,7 @@ impl Call {
         if self.is_instrumented(own_package) {
             new.extend(pipeline().rustc_flags().into_iter().map(Into::into));
         } else {
-            // A detector at the speed of a debug build would be useless. Also, from this level on rustc does not let crates share
-            // the code of generic functions: no instrumented crate links a plain copy from here.
-            for flag in ["opt-level=3", "overflow-checks=off", "debug-assertions=off"] {
+            for flag in PLAIN {
                 new.extend(["-C".into(), flag.into()]);
             }
         }
