@@ -14,6 +14,7 @@
 //! The lock spins and then yields the OS thread; it is held for a few dozen instructions. parking_lot is not used: its
 //! slow path allocates, and keeps a thread-local with a destructor, which a goroutine's switch of thread pointer forbids.
 
+use std::cell::Cell;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering::*};
 
@@ -23,16 +24,21 @@ pub(crate) struct KeptErrno(i32);
 
 impl KeptErrno {
     pub(crate) fn new() -> KeptErrno {
-        // SAFETY: the address of the thread's own variable.
-        KeptErrno(unsafe { *libc::__errno_location() })
+        KeptErrno(errno().get())
     }
 }
 
 impl Drop for KeptErrno {
     fn drop(&mut self) {
-        // SAFETY: as above.
-        unsafe { *libc::__errno_location() = self.0 };
+        errno().set(self.0);
     }
+}
+
+fn errno() -> &'static Cell<i32> {
+    // SAFETY: no preconditions.
+    let at = unsafe { libc::__errno_location() };
+    // SAFETY: the thread's own variable; the reference is used up before anything can switch threads.
+    unsafe { &*at.cast() }
 }
 
 /// Lets other threads run. Not by std, whose function may be instrumented and make events itself.
@@ -184,16 +190,12 @@ pub(crate) enum Kind {
     Record,
     /// `ctx::Ctx`.
     Ctx,
-    /// A shadow call stack of `STACK_SMALL` frames.
-    SmallStack,
-    /// A shadow call stack of `STACK_LARGE` frames.
-    LargeStack,
     /// `proc::Proc`.
     Proc,
 }
 
 /// Number of kinds.
-pub(crate) const KINDS: usize = 9;
+pub(crate) const KINDS: usize = 7;
 
 /// All objects of one kind.
 #[derive(Debug, Default)]
