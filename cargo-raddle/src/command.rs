@@ -33,7 +33,15 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
 /// Makes `cargo` build for race mode.
 fn prepare(cargo: &mut Command, request: &Request, options: &OsStr) -> Result<()> {
     let toolchain = Toolchain::find()?;
-    let config = Config::load(&env::current_dir().context("cannot tell the current directory")?)?;
+    let mut config =
+        Config::load(&env::current_dir().context("cannot tell the current directory")?)?;
+    let mut rustdoc =
+        env::var_os("RUSTDOC").map_or_else(|| toolchain.sysroot.join("bin/rustdoc"), PathBuf::from);
+    if let Some(outer) = Plan::from_env()? {
+        // Started by a program that `cargo raddle` runs: the wrapper and rustdoc in the environment are this program.
+        config.rustc_wrapper = outer.rustc_wrapper;
+        rustdoc = outer.rustdoc;
+    }
 
     let args = OwnArgs::new(&request.cargo_args);
     let mut targets = args.values("--target");
@@ -64,8 +72,7 @@ fn prepare(cargo: &mut Command, request: &Request, options: &OsStr) -> Result<()
         id: cache::id(&[&sysroot.id, &wrapper::fingerprint()]),
         sysroot: sysroot.path,
         rustc_wrapper: config.rustc_wrapper,
-        rustdoc: env::var_os("RUSTDOC")
-            .map_or_else(|| toolchain.sysroot.join("bin/rustdoc"), PathBuf::from),
+        rustdoc,
         plain: PlainPrograms::find(&metadata),
     };
     let own_path = env::current_exe().context("cannot tell where this program is")?;
