@@ -37,7 +37,6 @@ unsafe extern "C" {
 
 /// Names the functions and lines of a code address, innermost inlined one first.
 fn symbolize_code(pc: usize, each: &mut dyn FnMut(Frame<'_>)) {
-    // A return address is that of the next instruction, perhaps the next line's.
     let call = (pc - 1) as *mut c_void;
     // SAFETY: it looks the number up and reads no memory by it.
     let start = unsafe { _Unwind_FindEnclosingFunction(call) } as usize;
@@ -47,7 +46,8 @@ fn symbolize_code(pc: usize, each: &mut dyn FnMut(Frame<'_>)) {
         pc.saturating_sub(start)
     };
     let mut any = false;
-    backtrace::resolve(call, |symbol| {
+    // A return address is that of the next instruction, perhaps the next line's: that it is one, `resolve` takes for granted.
+    backtrace::resolve(pc as *mut c_void, |symbol| {
         any = true;
         let name = symbol.name().map(|name| format!("{name:#}"));
         let file = symbol
