@@ -45,6 +45,7 @@
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 compile_error!("raddle-race supports x86-64 Linux only");
 
+mod abi;
 mod access;
 mod atomic;
 mod cell;
@@ -58,6 +59,7 @@ mod goroutine;
 mod heap;
 mod history;
 mod host;
+mod interpose;
 #[cfg(test)]
 mod lifetimes;
 #[cfg(test)]
@@ -85,6 +87,7 @@ mod state;
 mod stats;
 mod suppress;
 mod sync;
+pub mod sys;
 #[cfg(test)]
 mod testing;
 mod text;
@@ -102,10 +105,14 @@ pub use edges::{
 };
 pub use goroutine::{
     finalizer_goroutine, func_enter, func_exit, go_end, go_start, go_start_orphan, ignore_begin,
-    ignore_end, ignore_sync_begin, ignore_sync_end, set_goid, thread_start,
+    ignore_end, ignore_sync_begin, ignore_sync_end, runtime_enter, runtime_exit, runtime_pause,
+    runtime_resume, set_goid, thread_start,
 };
 pub use heap::{clear_shadow, free, malloc, map_shadow, swept};
-pub use host::{EachFrame, Frame, Host, Object, Owner, Place, Variable, WithName, WithPlace};
+pub use host::{
+    EachFrame, FIRST_THREAD_ID, Frame, Host, Object, Owner, Place, Variable, WithName, WithPlace,
+};
+pub use interpose::{thread_attach, thread_running, unwatched};
 pub use options::{Format, OptionError, Options, Snippet};
 pub use pc::Pc;
 pub use proc::{ProcCtx, proc_create, proc_destroy};

@@ -14,8 +14,39 @@
 //! The lock spins and then yields the OS thread; it is held for a few dozen instructions. parking_lot is not used: its
 //! slow path allocates, and keeps a thread-local with a destructor, which a goroutine's switch of thread pointer forbids.
 
+use std::cell::Cell;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering::*};
+
+/// Keeps the thread's `errno` for the program: an event may stand between a call of C and the look at its error.
+#[derive(Debug)]
+pub(crate) struct KeptErrno(i32);
+
+impl KeptErrno {
+    pub(crate) fn new() -> KeptErrno {
+        KeptErrno(errno().get())
+    }
+}
+
+impl Drop for KeptErrno {
+    fn drop(&mut self) {
+        errno().set(self.0);
+    }
+}
+
+fn errno() -> &'static Cell<i32> {
+    // SAFETY: no preconditions.
+    let at = unsafe { libc::__errno_location() };
+    // SAFETY: the thread's own variable; the reference is used up before anything can switch threads.
+    unsafe { &*at.cast() }
+}
+
+/// Lets other threads run. Not by std, whose function may be instrumented and make events itself.
+pub(crate) fn yield_thread() {
+    let _errno = KeptErrno::new();
+    // SAFETY: no preconditions.
+    unsafe { libc::sched_yield() };
+}
 
 /// A lock for a few instructions; see the header's Blocking.
 #[derive(Debug, Default)]
@@ -34,7 +65,7 @@ impl SpinLock {
             while self.0.load(Relaxed) != 0 {
                 spins += 1;
                 if spins.is_multiple_of(128) {
-                    std::thread::yield_now();
+                    yield_thread();
                 }
                 std::hint::spin_loop();
             }
@@ -65,9 +96,7 @@ pub(crate) fn fatal(why: &str) -> ! {
 /// Writes all of `bytes` to a descriptor; gives up silently on an error, there is nobody to tell.
 pub(crate) fn write_all(fd: i32, mut bytes: &[u8]) {
     while !bytes.is_empty() {
-        // SAFETY: the slice is readable for its length.
-        let n = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
-        match usize::try_from(n) {
+        match usize::try_from(crate::sys::write(fd, bytes)) {
             Ok(n) if n > 0 => bytes = &bytes[n..],
             _ if std::io::Error::last_os_error().raw_os_error() == Some(libc::EINTR) => {}
             _ => return,
@@ -80,13 +109,11 @@ pub(crate) fn map(size: usize) -> NonNull<u8> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     // SAFETY: a fresh anonymous mapping touches nothing that exists.
     let p = unsafe {
-        libc::mmap(
+        crate::sys::map(
             std::ptr::null_mut(),
             size,
             libc::PROT_READ | libc::PROT_WRITE,
             flags,
-            -1,
-            0,
         )
     };
     match NonNull::new(p.cast::<u8>()) {
@@ -103,7 +130,7 @@ pub(crate) fn map(size: usize) -> NonNull<u8> {
 /// `p` and `size` are those of one `map`, and nothing refers to the memory any more.
 pub(crate) unsafe fn unmap(p: NonNull<u8>, size: usize) {
     // SAFETY: the caller's promise.
-    unsafe { libc::munmap(p.as_ptr().cast(), size) };
+    unsafe { crate::sys::unmap(p.as_ptr().cast(), size) };
 }
 
 /// What a free object looks like.

@@ -17,7 +17,7 @@ use crate::ctx::Ctx;
 use crate::current::{current, set_current};
 use crate::frames::{Stack, Trace};
 use crate::history::FRAMES;
-use crate::mem::SpinLock;
+use crate::mem::{KeptErrno, SpinLock};
 use crate::options::Format;
 use crate::place::{Location, MAIN};
 use crate::record::Identity;
@@ -213,6 +213,7 @@ pub(crate) fn race(c: &mut Ctx, access: Access, granule: usize, old: Cell, new: 
     if ADDRESSES.contains(granule as u64) {
         return false;
     }
+    let _errno = KeptErrno::new();
     let me = current();
     set_current(None);
     let mut real = [Pc::NONE; FRAMES];

@@ -39,7 +39,7 @@
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::*};
 
 use crate::cell::Cell;
-use crate::mem::{SpinLock, fatal};
+use crate::mem::{KeptErrno, SpinLock, fatal};
 use crate::pages;
 
 /// Bits of an address that choose its place in the shadow.
@@ -61,7 +61,7 @@ fn map_at(addr: usize, size: usize) {
         libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
     let at = std::ptr::with_exposed_provenance_mut(addr);
     // SAFETY: NOREPLACE refuses to touch what is mapped there.
-    let p = unsafe { libc::mmap(at, size, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+    let p = unsafe { crate::sys::map(at, size, libc::PROT_READ | libc::PROT_WRITE, flags) };
     if p.addr() != addr {
         fatal(
             "cannot map shadow memory: out of memory, or something else lies in the detector's address range",
@@ -78,7 +78,7 @@ fn map_shared(addr: usize) {
         libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
     let at = std::ptr::with_exposed_provenance_mut(addr);
     // SAFETY: NOREPLACE refuses to touch what is mapped there.
-    let p = unsafe { libc::mmap(at, 4096, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+    let p = unsafe { crate::sys::map(at, 4096, libc::PROT_READ | libc::PROT_WRITE, flags) };
     let exists = || std::io::Error::last_os_error().raw_os_error() == Some(libc::EEXIST);
     if p.addr() != addr && !exists() {
         fatal("cannot map shadow memory: out of memory");
@@ -137,6 +137,7 @@ pub(crate) fn map_chunks(addr: usize, size: usize) {
     if size == 0 || end > 1 << ADDRESS_BITS || own(addr) || own(end - 1) {
         return;
     }
+    let _errno = KeptErrno::new();
     let _held = MAPPING.lock();
     let last = (end - 1) & !(CHUNK - 1);
     let mut at = addr & !(CHUNK - 1);
@@ -158,6 +159,11 @@ pub(crate) fn map_chunks(addr: usize, size: usize) {
             at += CHUNK;
         }
     }
+}
+
+/// Where the cells of folded address 0 would be.
+pub(crate) fn plane() -> *const u64 {
+    std::ptr::with_exposed_provenance(PLANE_A)
 }
 
 fn word(at: usize) -> &'static AtomicU64 {

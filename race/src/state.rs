@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::ctx::GoCtx;
 use crate::goroutine::go_start;
 use crate::proc::{ProcCtx, proc_create};
-use crate::{Host, Options, Pc, report, shadow, suppress};
+use crate::{Host, Options, Pc, interpose, report, shadow, suppress};
 
 /// What reports need of the options, resolved.
 #[derive(Debug)]
@@ -30,7 +30,18 @@ static ENABLED: AtomicBool = AtomicBool::new(false);
 /// True in race mode: one relaxed load. Once true, it stays so, but in a child of `fork`.
 #[inline(always)]
 pub fn enabled() -> bool {
-    ENABLED.load(Relaxed)
+    let enabled: u8;
+    // By hand: it is inlined into crates that are instrumented, and would be watched there like an atomic of theirs.
+    // SAFETY: a load of one byte, of an atomic that lives for ever.
+    unsafe {
+        std::arch::asm!(
+            "mov {enabled}, byte ptr [rip + {flag}]",
+            enabled = out(reg_byte) enabled,
+            flag = sym ENABLED,
+            options(nostack, preserves_flags, readonly),
+        );
+    }
+    enabled != 0
 }
 
 /// The configuration.
@@ -74,6 +85,7 @@ pub fn init(options: Options, host: &'static Host) -> (GoCtx, ProcCtx) {
         shadow::init();
         let main = go_start(None, 1, Pc::NONE);
         let first = proc_create();
+        interpose::init();
         ENABLED.store(true, Release);
         // SAFETY: the handler has the type asked for.
         unsafe { libc::pthread_atfork(None, None, Some(in_child)) };

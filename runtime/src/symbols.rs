@@ -28,6 +28,7 @@ pub(crate) static HOST: Host = Host {
         unsafe { raddle_sched::on_big_stack(f, arg) }
     },
     current_stack: walk::current_stack,
+    new_goid: raddle_sched::new_thread_id,
 };
 
 unsafe extern "C" {
