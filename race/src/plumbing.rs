@@ -29,11 +29,12 @@ const GLUE: [&str; 7] = [
 ];
 
 /// Functions of the C library that a thread or the program begins with, and the modules that they are in, where they have no name.
-const STARTS: [&str; 9] = [
+const STARTS: [&str; 10] = [
     "main",
     "_start",
     "start_thread",
     "clone",
+    "clone3",
     "__clone",
     "__libc_start",
     "call_init",
@@ -147,6 +148,7 @@ mod tests {
         for function in [
             "main",
             "start_thread",
+            "clone3",
             "__clone3",
             "__libc_start_main_impl",
             "?? (libc.so.6+0x88fd4)",

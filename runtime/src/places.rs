@@ -151,9 +151,11 @@ pub(crate) fn describe(addr: usize, with: &mut dyn FnMut(Place<'_>)) {
         && let Some(tid) = thread_of(tp)
     {
         let name = fs::read_to_string(format!("/proc/self/task/{tid}/comm")).unwrap_or_default();
-        let owner = match tid == process::id() {
-            true => Owner::MainThread,
-            false => Owner::Thread {
+        let known = raddle_race::thread_with_handle(tp as libc::pthread_t);
+        let owner = match known {
+            _ if tid == process::id() => Owner::MainThread,
+            Some(id) => Owner::Goroutine(id),
+            None => Owner::Thread {
                 tid,
                 name: name.trim_end(),
             },
@@ -313,4 +315,71 @@ fn thread_of(tp: usize) -> Option<u32> {
     Path::new(&format!("/proc/self/task/{tid}"))
         .exists()
         .then_some(tid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static STATIC: [u64; 4] = [0x5a; 4];
+
+    /// What `describe` says, in its own words.
+    fn said(addr: usize) -> Option<String> {
+        let mut said = None;
+        describe(addr, &mut |place| said = Some(format!("{place:?}")));
+        said
+    }
+
+    #[test]
+    fn an_address_inside_a_static_is_the_static_s() {
+        let start = (&raw const STATIC).addr();
+        let said = said(start + 20).expect("a static");
+        assert!(
+            said.contains("places::tests::STATIC\"") && said.contains("size: 32"),
+            "{said}"
+        );
+        assert!(said.contains(&format!("start: {start}")), "{said}");
+    }
+
+    #[test]
+    fn code_has_a_module_and_nothing_has_none() {
+        let code = describe as *const () as usize;
+        let module = Module::at(code).expect("this program");
+        assert!(module.name().starts_with("raddle"), "{module:?}");
+        assert!(Module::at(8).is_none() && said(8).is_none());
+    }
+
+    #[test]
+    fn the_stack_of_a_plain_thread_has_its_name() {
+        let thread = std::thread::Builder::new().name("loom".into());
+        let thread = thread.spawn(|| {
+            let local = 0_u8;
+            said((&raw const local).addr())
+        });
+        let said = thread
+            .expect("a thread")
+            .join()
+            .expect("no panic")
+            .expect("a stack");
+        assert!(
+            said.starts_with("Stack(Thread") && said.contains("\"loom\""),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn a_thread_local_has_the_name_that_the_program_gave_it() {
+        for symbol in [
+            "app::X::{{constant}}::{{closure}}::VAL",
+            "app::X::{constant#0}::{closure#0}::VAL",
+            "app::X::{{closure}}::VAL",
+            "app::X",
+        ] {
+            assert_eq!(of_thread_local(symbol), "app::X");
+        }
+        assert_eq!(
+            of_thread_local("app::f::{{closure}}::X"),
+            "app::f::{{closure}}::X"
+        );
+    }
 }

@@ -124,6 +124,19 @@ pub(crate) fn compiled_races_on_a_stack() {
     weaver.unwrap().join().unwrap();
 }
 
+/// As above, with a plain thread: with thread-bound thread-locals, goroutines that share a thread are ordered.
+#[raddle::main]
+pub(crate) fn compiled_races_with_a_plain_thread() {
+    let plain = thread::spawn(write_too);
+    let weaver = raddle::Builder::new().name("weaver");
+    let weaver = weaver.spawn(|| {
+        let word = Word::new(0);
+        write_and_stay(&word, raddle::yield_now);
+    });
+    weaver.unwrap().join().unwrap();
+    raddle::blocking(|| plain.join()).unwrap();
+}
+
 /// On the smallest stacks that there are.
 #[raddle::main]
 pub(crate) fn compiled_races_on_a_small_stack() {
@@ -137,8 +150,9 @@ pub(crate) fn compiled_races_on_a_small_stack() {
     other.join().unwrap();
 }
 
-/// A plain thread that the runtime knows.
+/// On a plain thread, made in race mode.
 fn on_a_plain_thread(f: fn()) {
+    raddle::run(|| ());
     let plain = thread::Builder::new().name("plain".into()).spawn(move || {
         raddle::yield_now();
         f();

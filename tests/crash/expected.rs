@@ -280,12 +280,16 @@ tests! {
         compiled("compiled_races_on_a_plain_thread_s_stack").says("Location is stack of thread ").says(" 'plain'\n====");
         compiled("compiled_races_in_a_plain_thread_s_local").says(local).says(") of thread ").says(" 'plain'\n====");
         compiled("compiled_races_on_the_main_stack").says("Location is stack of main thread\n====");
+        let outcome = compiled("compiled_races_with_a_plain_thread");
+        outcome.says("by thread ").says("Location is stack of goroutine ");
+        for plumbing in ["__rust_begin", "catch_unwind", "start_thread", "clone"] {
+            assert!(!outcome.stderr.contains(plumbing), "{plumbing}: {outcome}");
+        }
     }
 
     fn memory_is_named_with_thread_bound_thread_locals() {
-        let run = |name| program(name).env("RADDLE_DEBUG", "notls").arg("--race").run();
-        run("compiled_races_in_a_static").exits(66).says("Location is global 'crash::compiled::compiled_races_in");
-        run("compiled_races_on_a_stack").exits(66).says("Location is stack of goroutine ").says(" 'weaver'\n====");
+        let outcome = program("compiled_races_with_a_plain_thread").env("RADDLE_DEBUG", "notls").arg("--race").run();
+        outcome.exits(66).says("Location is stack of goroutine ").says(" 'weaver'\n====");
     }
 
     fn the_smallest_stack_is_enough_for_a_report() {

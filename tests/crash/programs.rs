@@ -54,6 +54,7 @@ programs! {
     compiled_races_in_a_static
     compiled_races_in_a_thread_local
     compiled_races_on_a_stack
+    compiled_races_with_a_plain_thread
     compiled_races_on_a_small_stack
     compiled_races_on_a_plain_thread_s_stack
     compiled_races_in_a_plain_thread_s_local

@@ -33,7 +33,7 @@
 mod real;
 mod thread;
 
-pub use thread::{thread_attach, thread_running};
+pub use thread::{thread_attach, thread_name, thread_running, thread_with_handle};
 
 use crate::{GoCtx, current, enabled, set_current};
 

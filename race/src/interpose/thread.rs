@@ -27,7 +27,7 @@
 //! A spin lock for a walk over a few entries.
 
 use std::cell::Cell;
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -166,6 +166,17 @@ impl Locked {
         }
     }
 
+    /// The entry of the plain thread with this id, if it lives.
+    fn running(&self, goid: u64) -> Option<&'static Entry> {
+        TABLE.buckets.iter().find_map(|bucket| {
+            // SAFETY: null or an entry, which stays mapped.
+            let first = unsafe { bucket.get().as_ref() };
+            // SAFETY: as above.
+            std::iter::successors(first, |e: &&Entry| unsafe { e.next.get().as_ref() })
+                .find(|e| e.goid.get() == goid && !e.has(ENDED))
+        })
+    }
+
     /// Takes the entry off the table, if it is there.
     fn remove(&self, entry: &'static Entry) {
         let mut place = self.bucket(entry.handle.get());
@@ -202,14 +213,37 @@ fn new_entry(goid: u64, ctx: GoCtx) -> &'static Entry {
 /// Whether a plain thread with this id lives.
 #[must_use]
 pub fn thread_running(goid: u64) -> bool {
-    let _held = Locked::take();
-    TABLE.buckets.iter().any(|bucket| {
-        // SAFETY: null or an entry, which stays mapped.
-        let first = unsafe { bucket.get().as_ref() };
-        // SAFETY: as above.
-        std::iter::successors(first, |e: &&Entry| unsafe { e.next.get().as_ref() })
-            .any(|e| e.goid.get() == goid && !e.has(ENDED))
-    })
+    Locked::take().running(goid).is_some()
+}
+
+/// Calls back with the name of the plain thread with this id, if it lives.
+pub fn thread_name(goid: u64, with: &mut dyn FnMut(&str)) {
+    let mut name = [0_u8; 16];
+    {
+        // With the lock held the thread cannot end, so its handle is good.
+        let held = Locked::take();
+        let Some(entry) = held.running(goid) else {
+            return;
+        };
+        let (to, size) = (name.as_mut_ptr().cast(), name.len());
+        // SAFETY: the thread lives, and there is room for `size` bytes.
+        if unsafe { libc::pthread_getname_np(entry.handle.get(), to, size) } != 0 {
+            return;
+        }
+    }
+    if let Ok(name) = CStr::from_bytes_until_nul(&name)
+        && let Ok(name) = name.to_str()
+    {
+        with(name);
+    }
+}
+
+/// The id of the plain thread that lives and has this handle, which is the address of its thread control block.
+#[must_use]
+pub fn thread_with_handle(handle: pthread_t) -> Option<u64> {
+    let held = Locked::take();
+    let entry = held.find(handle, Which::Newest)?;
+    (!entry.has(ENDED)).then(|| entry.goid.get())
 }
 
 /// The calling plain thread's context and id. A thread without one gets it here, ordered after everything so far, and keeps it
