@@ -153,7 +153,7 @@ impl Trace {
             lines.drain(..first);
         }
         cut_outer_end(&mut lines);
-        let own = lines.iter().position(|line| !line.is_plumbing(&CRATES));
+        let own = lines.iter().position(|line| !line.is_outside(&CRATES));
         Trace {
             own: own.unwrap_or(0),
             lines,
