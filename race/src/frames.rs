@@ -127,7 +127,8 @@ impl Line {
 
     fn is_outside(&self, crates: &[&str]) -> bool {
         let function = self.function.as_deref();
-        self.is_plumbing(crates) || function.is_some_and(is_start)
+        self.is_plumbing(crates)
+            || function.is_some_and(|name| is_start(name, self.file.as_deref()))
     }
 
     fn is_detector(&self) -> bool {

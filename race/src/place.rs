@@ -2,11 +2,17 @@
 
 use std::fmt::{self, Write};
 
+use crate::interpose::is_main_thread;
 use crate::state::host;
 use crate::{FIRST_THREAD_ID, Owner, Place, Variable};
 
 /// The goroutine that runs `main`.
 pub(crate) const MAIN: u64 = 1;
+
+/// Whether it needs no number and nobody created it: the main goroutine, and the main thread.
+pub(crate) fn is_main(id: u64) -> bool {
+    id == MAIN || is_main_thread(id)
+}
 
 /// A goroutine's number, or a plain thread's, and the word for which it is.
 pub(crate) fn number(id: u64) -> (&'static str, u64) {
@@ -16,13 +22,16 @@ pub(crate) fn number(id: u64) -> (&'static str, u64) {
     }
 }
 
-/// "goroutine 7 'worker'", "main goroutine", "thread 1 'loader'".
+/// "goroutine 7 'worker'", "main goroutine", "thread 2 'loader'", "main thread".
 pub(crate) struct Who(pub(crate) u64);
 
 impl fmt::Display for Who {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0 == MAIN {
             return f.write_str("main goroutine");
+        }
+        if is_main_thread(self.0) {
+            return f.write_str("main thread");
         }
         let (what, number) = number(self.0);
         write!(f, "{what} {number}{}", Name(self.0))

@@ -54,7 +54,11 @@ pub(crate) fn is_plumbing(function: &str, file: Option<&str>, crates: &[&str]) -
 }
 
 /// Whether a thread or the program begins with the function.
-pub(crate) fn is_start(function: &str) -> bool {
+pub(crate) fn is_start(function: &str, file: Option<&str>) -> bool {
+    // Line tables alone call the program's own function so, too.
+    if function == "main" && file.is_some() {
+        return false;
+    }
     // Those of two letters and more words are followed by versions and suffixes.
     STARTS
         .iter()
@@ -153,7 +157,7 @@ mod tests {
             "__libc_start_main_impl",
             "?? (libc.so.6+0x88fd4)",
         ] {
-            assert!(is_start(function), "{function}");
+            assert!(is_start(function, None), "{function}");
         }
         for function in [
             "mainly",
@@ -162,8 +166,9 @@ mod tests {
             "clone_it",
             "?? (app+0x10)",
         ] {
-            assert!(!is_start(function), "{function}");
+            assert!(!is_start(function, None), "{function}");
         }
+        assert!(!is_start("main", Some("src/main.rs")));
     }
 
     #[test]

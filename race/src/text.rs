@@ -7,7 +7,7 @@ use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::frames::{Line, Trace};
-use crate::place::{MAIN, Name, Who, number};
+use crate::place::{Name, Who, is_main, number};
 use crate::report::{Goroutine, Report, Side};
 use crate::snippet;
 
@@ -29,7 +29,7 @@ fn write_report(out: &mut String, report: &Report) -> fmt::Result {
     let [own, previous] = &report.sides;
     write_side(out, own, false)?;
     write_side(out, previous, true)?;
-    for who in report.goroutines().filter(|who| who.id != MAIN) {
+    for who in report.goroutines().filter(|who| !is_main(who.id)) {
         write_creation(out, who)?;
     }
     if let Some(block) = &report.block {

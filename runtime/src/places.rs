@@ -8,7 +8,7 @@
 //! # Blocking
 //!
 //! Reads files, allocates, and takes the dynamic linker's lock for a moment: for reports only. A symbol table is read from end to end for
-//! each report, some milliseconds for a big program: nothing is kept for it meanwhile.
+//! each report, some milliseconds for a big program: of a variable nothing is kept. Names of functions are, since each is asked for often.
 //!
 //! # Why not
 //!
@@ -19,11 +19,13 @@ use memmap2::Mmap;
 use object::read::elf::ElfFile64;
 use object::{Object, ObjectSymbol, SymbolKind};
 use raddle_race::{Owner, Place, Variable};
+use std::collections::BTreeMap;
 use std::ffi::{CStr, c_int, c_void};
 use std::fs::{self, File};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::{process, slice};
 
 /// The program or a library, as it is loaded.
@@ -100,6 +102,17 @@ impl Module {
         let path = fs::read_link(&self.path).unwrap_or_else(|_| self.path.clone());
         let name = path.file_name().unwrap_or(path.as_os_str());
         name.to_string_lossy().into_owned()
+    }
+
+    /// The whole name of the function that starts at `start`.
+    pub(crate) fn function_at(&self, start: usize) -> Option<String> {
+        static KNOWN: Mutex<BTreeMap<usize, Option<String>>> = Mutex::new(BTreeMap::new());
+        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = known.entry(start).or_insert_with(|| {
+            let symbol = symbol_at(&self.path, SymbolKind::Text, self.offset(start))?;
+            (symbol.value == self.offset(start)).then_some(symbol.name)
+        });
+        name.clone()
     }
 
     /// The address in its file.
@@ -347,6 +360,24 @@ mod tests {
         let module = Module::at(code).expect("this program");
         assert!(module.name().starts_with("raddle"), "{module:?}");
         assert!(Module::at(8).is_none() && said(8).is_none());
+    }
+
+    #[test]
+    fn a_function_has_its_whole_name() {
+        #[inline(never)]
+        fn named() {
+            std::hint::black_box(());
+        }
+        named();
+        let start = named as fn() as usize;
+        let module = Module::at(start).expect("this program");
+        let name = module.function_at(start).expect("a symbol");
+        assert!(
+            name.starts_with("raddle::places::tests::") && name.ends_with("::named"),
+            "{name}"
+        );
+        assert_eq!(module.function_at(start), Some(name), "once more");
+        assert_eq!(module.function_at(start + 1), None);
     }
 
     #[test]

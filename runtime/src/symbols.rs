@@ -63,30 +63,51 @@ fn symbolize_code(pc: usize, each: &mut dyn FnMut(Frame<'_>)) {
     } else {
         pc.saturating_sub(start)
     };
-    let mut any = false;
+    let mut lines = Vec::new();
     // A return address is that of the next instruction, perhaps the next line's: that it is one, `resolve` takes for granted.
     backtrace::resolve(pc as *mut c_void, |symbol| {
-        any = true;
-        let name = symbol.name().map(|name| format!("{name:#}"));
-        let file = symbol
-            .filename()
-            .map(|file| file.to_string_lossy().into_owned());
-        each(Frame {
-            function: name.as_deref(),
-            file: file.as_deref(),
+        lines.push(Line {
+            function: symbol.name().map(|name| format!("{name:#}")),
+            file: symbol
+                .filename()
+                .map(|file| file.to_string_lossy().into_owned()),
             line: symbol.lineno().unwrap_or(0),
             column: symbol.colno().unwrap_or(0),
-            offset,
         });
     });
-    if !any && let Some(module) = Module::at(pc) {
-        let name = format!("?? ({}+{:#x})", module.name(), module.offset(pc));
+    if lines.is_empty() {
+        lines.push(Line::default());
+    }
+    if let Some(outermost) = lines.last_mut()
+        && !outermost
+            .function
+            .as_ref()
+            .is_some_and(|name| name.contains("::"))
+        && let Some(module) = Module::at(pc)
+    {
+        // Line tables alone have the last part of a name; the symbol has it whole.
+        let name = module.function_at(start).or(outermost.function.take());
+        let nameless = || format!("?? ({}+{:#x})", module.name(), module.offset(pc));
+        outermost.function = Some(name.unwrap_or_else(nameless));
+    }
+    for line in &lines {
         each(Frame {
-            function: Some(&name),
+            function: line.function.as_deref(),
+            file: line.file.as_deref(),
+            line: line.line,
+            column: line.column,
             offset,
-            ..Frame::default()
         });
     }
+}
+
+/// A frame as the debug information has it.
+#[derive(Default)]
+struct Line {
+    function: Option<String>,
+    file: Option<String>,
+    line: u32,
+    column: u32,
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! make, they are plain Rust.
 
 use std::arch::naked_asm;
-use std::cell::{Cell, UnsafeCell};
+use std::cell::UnsafeCell;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::SeqCst};
 use std::{ptr, thread};
@@ -95,11 +95,9 @@ pub(crate) fn compiled_races_in_a_static() {
 
 thread_local! {
     static LOCAL: Word = const { UnsafeCell::new(0) };
-    static LATE: Cell<u64> = Cell::new(black_box(7));
 }
 
 fn write_a_thread_local(wait: fn()) {
-    LATE.set(8);
     LOCAL.with(|word| write_and_stay(word, wait));
 }
 

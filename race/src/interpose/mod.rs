@@ -33,6 +33,7 @@
 mod real;
 mod thread;
 
+pub(crate) use thread::is_main_thread;
 pub use thread::{thread_attach, thread_name, thread_running, thread_with_handle};
 
 use crate::{GoCtx, current, enabled, set_current};

@@ -31,7 +31,7 @@ use std::cell::Cell;
 use std::ffi::{CStr, c_int, c_void};
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use libc::{pthread_attr_t, pthread_t, timespec};
 
@@ -277,8 +277,27 @@ pub fn thread_attach() -> (GoCtx, u64) {
     }
     let goid = (state::host().new_goid)();
     let ctx = crate::thread_start(goid);
+    if is_main() {
+        MAIN.store(goid, Relaxed);
+    }
     begins(new_entry(goid, ctx), ctx);
     (ctx, goid)
+}
+
+/// The id of the program's first thread; 0 until it has one.
+static MAIN: AtomicU64 = AtomicU64::new(0);
+
+/// Whether the id is that of the program's first thread.
+pub(crate) fn is_main_thread(goid: u64) -> bool {
+    goid != 0 && MAIN.load(Relaxed) == goid
+}
+
+/// Whether the caller is the program's first thread.
+fn is_main() -> bool {
+    // SAFETY: no preconditions.
+    let thread = unsafe { libc::gettid() };
+    // SAFETY: no preconditions.
+    thread == unsafe { libc::getpid() }
 }
 
 static KEY: AtomicU32 = AtomicU32::new(0);
@@ -323,8 +342,7 @@ struct About {
 impl About {
     /// None on the main thread, which is not joined and whose stack nobody had before.
     fn this_thread() -> Option<About> {
-        // SAFETY: no preconditions.
-        if unsafe { libc::gettid() == libc::getpid() } {
+        if is_main() {
             return None;
         }
         let mut attr = MaybeUninit::<pthread_attr_t>::uninit();
