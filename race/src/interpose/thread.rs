@@ -135,7 +135,7 @@ impl Locked {
             let block: NonNull<Entry> = mem::map(BLOCK).cast();
             for i in 0..BLOCK / size_of::<Entry>() {
                 // SAFETY: inside the block; all zeros are a valid entry.
-                self.push_free(unsafe { block.add(i).as_ref() });
+                self.push_free(unsafe { &*block.as_ptr().wrapping_add(i) });
             }
         }
         // SAFETY: the list has entries, which stay mapped.
@@ -417,7 +417,7 @@ with_caller! {
         attr: *const pthread_attr_t,
         routine: Routine,
         arg: *mut c_void
-    ) -> c_int = create, "r8";
+    ) -> c_int = create;
 }
 
 unsafe extern "C-unwind" fn create(
