@@ -972,6 +972,29 @@ fn every_form_has_the_stripped_paths() {
 }
 
 #[test]
+fn a_block_of_another_heap_is_known_by_its_record() {
+    const OTHERS: usize = BLOCK + (3 << 20);
+    let Some(output) = parent("a_block_of_another_heap_is_known_by_its_record", "") else {
+        let (main, worker) = start();
+        on(main, || race::malloc(OTHERS, 5000, Pc::code(CALLER)));
+        race::switch_in(main);
+        let late = race::go_start(Some(main), 8, Pc::code(SPAWN));
+        race::switch_out(main);
+        on(late, || race::write(OTHERS + 4003, 1, Pc::code(STORE)));
+        on(main, || race::write(OTHERS + 4003, 1, Pc::code(LOAD)));
+        // Not in it, but behind it.
+        on(worker, || race::write(OTHERS + 5008, 1, Pc::code(STORE)));
+        on(main, || race::write(OTHERS + 5008, 1, Pc::code(REAL)));
+        finish()
+    };
+    let text = stderr(&output);
+    let block =
+        "\nBlock of 5000 bytes at 0x720000300000 allocated by main goroutine:\n  app::caller\n";
+    assert_eq!(text.matches(block).count(), 1, "{text}");
+    assert!(text.ends_with("Found 2 data race(s)\n"), "{text}");
+}
+
+#[test]
 fn a_plain_thread_is_called_one() {
     let name = "a_plain_thread_is_called_one";
     let (Some(text), Some(line)) = (parent(name, ""), parent(name, "format=json")) else {
