@@ -113,7 +113,7 @@ pub use heap::{clear_shadow, free, malloc, map_shadow, swept};
 pub use host::{
     EachFrame, FIRST_THREAD_ID, Frame, Host, Object, Owner, Place, Variable, WithName, WithPlace,
 };
-pub use interpose::{thread_attach, thread_running, unwatched};
+pub use interpose::{thread_attach, thread_name, thread_running, thread_with_handle, unwatched};
 pub use options::{Format, OptionError, Options, Snippet};
 pub use pc::Pc;
 pub use proc::{ProcCtx, proc_create, proc_destroy};

@@ -42,7 +42,8 @@ mod sync;
 mod thread;
 
 pub(crate) use signal::take_faults;
-pub use thread::{thread_attach, thread_running};
+pub(crate) use thread::is_main_thread;
+pub use thread::{thread_attach, thread_name, thread_running, thread_with_handle};
 
 use crate::{GoCtx, current, enabled, set_current};
 
