@@ -55,21 +55,24 @@ fn cell(addr: usize) -> *const u64 {
     ((addr & FOLD) * 2 + PLANE) as *const u64
 }
 
-/// Whether an access to the bytes of `mask` in the eight at `addr` was checked before.
+/// In what cell 0 of the eight bytes at `addr` differs from one that makes an access by this goroutine known.
 #[inline(always)]
-unsafe fn is_known(addr: usize, kind: u64, mask: u64) -> bool {
+unsafe fn difference(addr: usize) -> u64 {
     // SAFETY: the thread's word leads to a head; shadow of mapped memory is mapped, or made so by the fault handler.
-    unsafe { (*cell(addr) ^ (*head()).fast) & (kind | mask) == 0 }
+    unsafe { *cell(addr) ^ (*head()).fast }
 }
 
 macro_rules! access {
     ($kind:ident, $miss:literal: $size:literal $aligned:ident $($unaligned:ident)?) => {
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $aligned(addr: *mut u8) {
-            let mask = (1 << $size) - 1;
-            let mask = if $size == 8 { mask } else { mask << (addr as usize & 7) };
             // SAFETY: the program is about to access the bytes.
-            if unsafe { is_known(addr as usize, $kind, mask) } {
+            let difference = unsafe { difference(addr as usize) };
+            // All eight bytes are known, most often; else those of the access may be. In this order, for the second takes a shift.
+            if difference & ($kind | 0xff) == 0 {
+                return;
+            }
+            if $size < 8 && difference & ($kind | ((1 << $size) - 1) << (addr as usize & 7)) == 0 {
                 return;
             }
             core::hint::cold_path();
@@ -79,9 +82,13 @@ macro_rules! access {
         $(#[unsafe(no_mangle)]
         pub unsafe extern "C" fn $unaligned(addr: *mut u8) {
             let first = addr as usize & 7;
-            // SAFETY: as above. What goes over the eight bytes is left to the detector.
-            if first <= 8 - $size && unsafe { is_known(addr as usize, $kind, ((1 << $size) - 1) << first) } {
-                return;
+            // What goes over the eight bytes is left to the detector.
+            if first <= 8 - $size {
+                // SAFETY: as above.
+                let difference = unsafe { difference(addr as usize) };
+                if difference & ($kind | ((1 << $size) - 1) << first) == 0 {
+                    return;
+                }
             }
             core::hint::cold_path();
             // SAFETY: it preserves every register.
@@ -104,13 +111,12 @@ macro_rules! access_16 {
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $aligned(addr: *mut u8) {
             let cell = cell(addr as usize);
-            // SAFETY: as for the others; the second is that of the next eight bytes, which are in the same chunk if they are in the same 16.
+            // SAFETY: as for the others; the second is that of the next eight bytes.
             let (first, second) = unsafe {
                 let fast = (*head()).fast;
-                let next = if addr as usize & 8 == 0 { cell.wrapping_add(2) } else { cell };
-                (*cell ^ fast, *next ^ fast)
+                (*cell ^ fast, *cell.wrapping_add(2) ^ fast)
             };
-            if addr as usize & 15 == 0 && (first | second) & ($kind | 0xff) == 0 {
+            if addr as usize & 7 == 0 && (first | second) & ($kind | 0xff) == 0 {
                 return;
             }
             core::hint::cold_path();

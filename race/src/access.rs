@@ -61,6 +61,13 @@ pub(crate) fn check(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc: Pc) {
             watched = shadow::is_watched(granule);
         }
         if watched {
+            if let Some(template) = c.template() {
+                let chunk_end = (granule | (shadow::CHUNK - 1)) + 1;
+                granule = after_known(granule, end.min(chunk_end), template, flags);
+                if granule >= end || granule == chunk_end {
+                    continue;
+                }
+            }
             let new =
                 Cell(c.template().unwrap_or(0) | flags | u64::from(bytes_in(granule, addr, end)));
             let racing = match c.template() {
@@ -100,6 +107,20 @@ pub(crate) fn check(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc: Pc) {
         }
         granule += 8;
     }
+}
+
+/// The first granule of `[from, to)`, which lie in one chunk, that cell 0 alone does not show as known in all its bytes; at least `to` if there is
+/// none.
+#[inline(always)]
+fn after_known(from: usize, to: usize, template: u64, flags: u64) -> usize {
+    let all = template | flags | 0xff;
+    // A write stands for a read.
+    let kind = if flags == READ { !READ } else { !0 };
+    let mut granule = from;
+    while granule < to && (Granule::of(granule).cell(0).load(Relaxed) ^ all) & kind == 0 {
+        granule += 8;
+    }
+    granule
 }
 
 /// What `check_quickly` leaves to be done.

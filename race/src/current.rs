@@ -36,6 +36,12 @@ global_asm!(
 /// Never inlined: the address of a thread-local must not live over a goroutine switch.
 #[inline(never)]
 pub fn current() -> Option<GoCtx> {
+    current_here()
+}
+
+/// [`current`], for functions that no goroutine can switch in.
+#[inline(always)]
+pub(crate) fn current_here() -> Option<GoCtx> {
     let word: *mut Head;
     // SAFETY: reads the word, which every thread-local block has (the linker puts the offset into the table).
     unsafe {

@@ -6,7 +6,7 @@
 use super::{watched, with_return_address};
 use crate::access::Left;
 use crate::cell::READ;
-use crate::current::current;
+use crate::current::current_here;
 use crate::{Pc, access, report};
 
 #[inline(always)]
@@ -23,7 +23,9 @@ pub(super) const TURN: u32 = 1 << 9;
 
 /// The usual check. False: [`finish`] has to do the rest.
 pub(super) extern "C" fn check_quickly(addr: usize, kind: u32, pc: usize) -> bool {
-    let Some(ctx) = current() else { return true };
+    let Some(ctx) = current_here() else {
+        return true;
+    };
     let c = ctx.get();
     if kind & TURN == 0 {
         let flags = if kind & READS != 0 { READ } else { 0 };
@@ -37,7 +39,7 @@ pub(super) extern "C" fn check_quickly(addr: usize, kind: u32, pc: usize) -> boo
 
 /// Does what [`check_quickly`] has left.
 pub(super) extern "C" fn finish() {
-    let Some(ctx) = current() else { return };
+    let Some(ctx) = current_here() else { return };
     let c = ctx.get();
     match std::mem::replace(&mut c.left, Left::Nothing) {
         Left::Nothing => {}

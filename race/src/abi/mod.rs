@@ -28,12 +28,12 @@ mod thunk;
 pub(crate) use thunk::init;
 
 use crate::ctx::GoCtx;
-use crate::current::current;
+use crate::current::current_here;
 
 /// Whose accesses those of compiled code are; None: nobody watches them.
 #[inline]
 fn watched() -> Option<GoCtx> {
-    current().filter(|ctx| ctx.get().is_outside())
+    current_here().filter(|ctx| ctx.get().is_outside())
 }
 
 /// Defines functions that add their return address to the arguments, as the one after `$n` of them, and go on to a function of ours.
