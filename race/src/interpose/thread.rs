@@ -425,7 +425,7 @@ fn put_back(entry: &'static Entry) {
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn pthread_join(thread: pthread_t, result: *mut *mut c_void) -> c_int {
     // SAFETY: the caller's arguments.
-    join_by(thread, || unsafe { JOIN.get()(thread, result) })
+    join_by(thread, move || unsafe { JOIN.get()(thread, result) })
 }
 
 #[unsafe(no_mangle)]
@@ -434,7 +434,7 @@ unsafe extern "C-unwind" fn pthread_tryjoin_np(
     result: *mut *mut c_void,
 ) -> c_int {
     // SAFETY: the caller's arguments.
-    join_by(thread, || unsafe { TRYJOIN.get()(thread, result) })
+    join_by(thread, move || unsafe { TRYJOIN.get()(thread, result) })
 }
 
 #[unsafe(no_mangle)]
@@ -444,7 +444,9 @@ unsafe extern "C-unwind" fn pthread_timedjoin_np(
     until: *const timespec,
 ) -> c_int {
     // SAFETY: the caller's arguments.
-    join_by(thread, || unsafe { TIMEDJOIN.get()(thread, result, until) })
+    join_by(thread, move || unsafe {
+        TIMEDJOIN.get()(thread, result, until)
+    })
 }
 
 #[unsafe(no_mangle)]
@@ -455,7 +457,7 @@ unsafe extern "C-unwind" fn pthread_clockjoin_np(
     until: *const timespec,
 ) -> c_int {
     // SAFETY: the caller's arguments.
-    join_by(thread, || unsafe {
+    join_by(thread, move || unsafe {
         CLOCKJOIN.get()(thread, result, clock, until)
     })
 }
