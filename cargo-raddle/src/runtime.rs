@@ -8,7 +8,6 @@
 
 use std::env;
 use std::fs;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -41,15 +40,29 @@ pub(crate) struct Runtime {
 }
 
 impl Runtime {
-    /// Compiles the runtime if that has not been done yet. `sysroot`: that of the program.
-    pub(crate) fn ensure(sysroot: Option<&Path>) -> Result<Self> {
-        let toolchain = Toolchain::find()?;
-        let sources = own_sources();
-        let mut hasher = DefaultHasher::new();
-        (&toolchain.verbose_version, &toolchain.sysroot).hash(&mut hasher);
-        (env!("CARGO_PKG_VERSION"), &sources).hash(&mut hasher);
-        let dir = cache::root()?.join(format!("runtime-{:016x}", hasher.finish()));
+    /// While Raddle itself is being worked on: compiles again what has changed since a plain program was last built, so that cargo
+    /// sees that the program is out of date.
+    pub(crate) fn refresh(toolchain: &Toolchain, sysroot: Option<&Path>) -> Result<()> {
+        if own_sources().is_some() && Self::dir(toolchain)?.exists() {
+            Self::ensure(toolchain, sysroot)?;
+        }
+        Ok(())
+    }
 
+    /// The directory in which the runtime is compiled.
+    fn dir(toolchain: &Toolchain) -> Result<PathBuf> {
+        let id = cache::id(&[
+            &toolchain.verbose_version,
+            &toolchain.sysroot.to_string_lossy(),
+            &own_sources().unwrap_or_default().to_string_lossy(),
+        ]);
+        Ok(cache::root()?.join(format!("runtime-{id}")))
+    }
+
+    /// Compiles the runtime if that has not been done yet. `sysroot`: that of the program.
+    pub(crate) fn ensure(toolchain: &Toolchain, sysroot: Option<&Path>) -> Result<Self> {
+        let sources = own_sources();
+        let dir = Self::dir(toolchain)?;
         let _lock = cache::lock(&dir.with_extension("lock"))?;
         let list = dir.join("rlibs.json");
         let rlibs = match fs::read(&list) {
@@ -57,7 +70,7 @@ impl Runtime {
             Ok(list) if sources.is_none() => serde_json::from_slice(&list)?,
             _ => {
                 write_package(&dir, sources.as_deref())?;
-                let rlibs = compile(&toolchain, &dir)?;
+                let rlibs = compile(toolchain, &dir)?;
                 write(&list, serde_json::to_string(&rlibs)?)?;
                 rlibs
             }
@@ -103,6 +116,7 @@ raddle = {{ {raddle}, default-features = false }}
 [profile.runtime]
 inherits = "release"
 opt-level = 3
+codegen-units = 1
 debug = "line-tables-only"
 lto = false
 panic = "unwind"
@@ -135,7 +149,7 @@ fn compile(toolchain: &Toolchain, dir: &Path) -> Result<Vec<PathBuf>> {
     let target_dir = dir.join("target");
     if !target_dir.exists() {
         eprintln!(
-            "raddle: compiling the detector for programs that do not depend on raddle (once, about 30 s)"
+            "raddle: compiling the detector for programs that do not depend on raddle (once, about a minute)"
         );
     }
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -170,6 +184,8 @@ fn compile(toolchain: &Toolchain, dir: &Path) -> Result<Vec<PathBuf>> {
     // The directory may be one in which rustup would choose another.
     cargo.env("RUSTC", toolchain.sysroot.join("bin/rustc"));
     cargo.env("CARGO_TARGET_DIR", &target_dir);
+    // Raddle's own warnings are for those who work on it, who see them elsewhere.
+    cargo.env("RUSTFLAGS", "--cap-lints=allow");
 
     let mut child = cargo
         .spawn()
@@ -222,6 +238,8 @@ fn flags(rlibs: &[PathBuf], std: &Path) -> Result<Vec<String>> {
     for rlib in rlibs.iter().cloned().chain(of_std) {
         link_arg(rlib.display().to_string());
     }
+    // The C library has parts that are linked like these.
+    link_arg("-lc".into());
     link_arg("-Wl,--end-group".into());
     Ok(flags)
 }

@@ -50,39 +50,36 @@ pub(crate) struct Sysroot {
 impl Sysroot {
     /// The instrumented sysroot for `target`, made if it was not yet.
     pub(crate) fn ensure(toolchain: &Toolchain, target: &str) -> Result<Self> {
-        if let Err(missing) = instrument::check(toolchain, target, INSTRUMENTED[0]) {
+        let id_of = |std: &str| {
+            cache::id(&[
+                &toolchain.verbose_version,
+                &toolchain.sysroot.to_string_lossy(),
+                target,
+                std,
+                &format!("{:?}", (pipeline(), INSTRUMENTED, instrument::LEFT_ALONE)),
+            ])
+        };
+        let id = id_of("instrumented");
+        let path = cache::root()?.join(format!("sysroot-{id}"));
+        if !path.exists()
+            && let Err(missing) = instrument::check(toolchain, target, INSTRUMENTED[0])
+        {
             eprintln!(
                 "raddle: warning: {missing:#}\n\
                  raddle: warning: going on with a plain std, whose locks, channels and threads are not seen: expect false reports. \
                  A toolchain from rustup, such as `rustup toolchain install stable`, has what is needed"
             );
-            let id = id(&[&toolchain.verbose_version, "plain std"]);
-            return Ok(Self { path: None, id });
+            return Ok(Self {
+                path: None,
+                id: id_of("plain"),
+            });
         }
-        let id = id(&[
-            &toolchain.verbose_version,
-            &toolchain.sysroot.to_string_lossy(),
-            target,
-        ]);
-        let path = cache::root()?.join(format!("sysroot-{id}"));
         cache::make_once(&path, |dir| make(toolchain, target, dir))?;
         Ok(Self {
             path: Some(path),
             id,
         })
     }
-}
-
-/// A name for `what` together with everything in this program that decides how code is instrumented.
-fn id(what: &[&str]) -> String {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
-    env!("CARGO_PKG_VERSION").hash(&mut hasher);
-    format!("{:?}", pipeline()).hash(&mut hasher);
-    INSTRUMENTED.hash(&mut hasher);
-    instrument::LEFT_ALONE.hash(&mut hasher);
-    what.hash(&mut hasher);
-    format!("{:016x}", hasher.finish())
 }
 
 /// Fills `dir` with a sysroot.

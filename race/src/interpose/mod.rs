@@ -41,6 +41,7 @@ mod signal;
 mod sync;
 mod thread;
 
+pub(crate) use signal::take_faults;
 pub use thread::{thread_attach, thread_running};
 
 use crate::{GoCtx, current, enabled, set_current};
