@@ -7,10 +7,11 @@
 //! | --- | --- | --- |
 //! | (none) | `begin`, `attach` | the thread lives; it is in the table under its handle |
 //! | `ENDED` | the thread, last of all | the sync object at the entry has what it did |
-//! | `GONE` | who detaches it, or joined it | nobody will join it; free once it has ended |
+//! | `JOINING` | who joins it | it is this joiner's to free |
+//! | `GONE` | who detaches it | nobody will join it; free once it has ended |
 //!
-//! A joiner takes the entry off the table *before* it joins: after the join the handle may be another thread's. Where it finds
-//! none, the thread has not begun yet, or is not watched; then it looks again after the join. At that moment another thread may
+//! A joiner marks the entry *before* it joins, and nobody else finds it then: after the join the handle may be another thread's. Where it
+//! finds none, the thread has not begun yet, or is not watched; then it looks again after the join. At that moment another thread may
 //! have the same handle, and the wanted entry is the older of the two; everybody else wants the newer.
 //!
 //! # Invariants
@@ -50,6 +51,7 @@ type Routine = unsafe extern "C-unwind" fn(*mut c_void) -> *mut c_void;
 
 const ENDED: u32 = 1;
 const GONE: u32 = 2;
+const JOINING: u32 = 4;
 
 /// How often glibc calls destructors of keys that are set again (`PTHREAD_DESTRUCTOR_ITERATIONS`).
 const ROUNDS: u32 = 4;
@@ -159,7 +161,8 @@ impl Locked {
     }
 
     fn find(&self, handle: pthread_t, which: Which) -> Option<&'static Entry> {
-        let mut same = self.each(handle).filter(|e| e.handle.get() == handle);
+        let is_it = |e: &&Entry| e.handle.get() == handle && !e.has(JOINING);
+        let mut same = self.each(handle).filter(is_it);
         match which {
             Which::Newest => same.next(),
             Which::OldestEnded => same.filter(|e| e.has(ENDED)).last(),
@@ -181,7 +184,7 @@ impl Locked {
 
     /// Frees an entry of the table that nobody will ask for again.
     fn sweep(&self, entry: &'static Entry) {
-        if entry.has(ENDED) && entry.has(GONE) {
+        if entry.has(ENDED) && entry.has(GONE) && !entry.has(JOINING) {
             self.remove(entry);
             self.push_free(entry);
         }
@@ -382,43 +385,39 @@ fn join_by(handle: pthread_t, join: impl FnOnce() -> c_int) -> c_int {
     if !enabled() {
         return join();
     }
-    let mut entry = take_newest(handle);
+    let mut entry = claim(handle, Which::Newest);
     let error = match watched() {
         Some(me) => blocking(me, join),
         None => join(),
     };
     if error != 0 {
-        entry.into_iter().for_each(put_back);
+        entry.into_iter().for_each(unclaim);
         return error;
     }
     if entry.is_none() {
-        entry = take_oldest_ended(handle);
+        entry = claim(handle, Which::OldestEnded);
     }
     if let Some(entry) = entry {
         keep_errno(|| crate::acquire(entry.addr()));
-        Locked::take().push_free(entry);
+        let table = Locked::take();
+        table.remove(entry);
+        table.push_free(entry);
     }
     error
 }
 
-fn take_newest(handle: pthread_t) -> Option<&'static Entry> {
+/// The caller joins the thread.
+fn claim(handle: pthread_t, which: Which) -> Option<&'static Entry> {
     let table = Locked::take();
-    let entry = table.find(handle, Which::Newest)?;
-    table.remove(entry);
-    Some(entry)
-}
-
-fn take_oldest_ended(handle: pthread_t) -> Option<&'static Entry> {
-    let table = Locked::take();
-    let entry = table.find(handle, Which::OldestEnded)?;
-    table.remove(entry);
+    let entry = table.find(handle, which)?;
+    entry.add_flag(JOINING);
     Some(entry)
 }
 
 /// The thread was not joined.
-fn put_back(entry: &'static Entry) {
+fn unclaim(entry: &'static Entry) {
     let table = Locked::take();
-    table.insert(entry);
+    entry.flags.set(entry.flags.get() & !JOINING);
     table.sweep(entry);
 }
 
