@@ -51,10 +51,15 @@ use crate::{GoCtx, current, enabled, set_current};
 #[inline(always)]
 fn watched() -> Option<GoCtx> {
     if enabled() {
-        current().filter(|me| me.get().is_outside())
+        watched_in_race_mode()
     } else {
         None
     }
+}
+
+#[cold]
+fn watched_in_race_mode() -> Option<GoCtx> {
+    current().filter(|me| me.get().is_outside())
 }
 
 /// What is needed before the first thread: called once, when the detector has started.

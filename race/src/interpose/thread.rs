@@ -7,15 +7,15 @@
 //! | --- | --- | --- |
 //! | (none) | `begin`, `attach` | the thread lives; it is in the table under its handle |
 //! | `ENDED` | the thread, last of all | the sync object at the entry has what it did |
-//! | `GONE` | who detaches it, or joined it | nobody will join it; free once it has ended |
+//! | `JOINING` | who joins it | it is this joiner's to free |
+//! | `GONE` | who detaches it | nobody will join it; free once it has ended |
 //!
-//! A joiner takes the entry off the table *before* it joins, to the list of joined ones, where reports still find it: after the join the
-//! handle may be another thread's. Where it finds
-//! none, the thread has not begun yet, or is not watched; then it looks again after the join. At that moment another thread may
+//! A joiner marks the entry *before* it joins, and nobody else finds it then: after the join the handle may be another thread's. Where it
+//! finds none, the thread has not begun yet, or is not watched; then it looks again after the join. At that moment another thread may
 //! have the same handle, and the wanted entry is the older of the two; everybody else wants the newer.
 //!
 //! # Invariants
-//! 1. An entry is on the free list, or the list of joined ones, or in the table once, or its creator's or thread's alone.
+//! 1. An entry is on the free list, or in the table once, or its creator's, thread's or joiner's alone.
 //! 2. Its thread alone uses `ctx`, from `begin` on.
 //! 3. Entries stay mapped; the table and all links change under `TABLE`.
 //!
@@ -51,6 +51,7 @@ type Routine = unsafe extern "C-unwind" fn(*mut c_void) -> *mut c_void;
 
 const ENDED: u32 = 1;
 const GONE: u32 = 2;
+const JOINING: u32 = 4;
 
 /// How often glibc calls destructors of keys that are set again (`PTHREAD_DESTRUCTOR_ITERATIONS`).
 const ROUNDS: u32 = 4;
@@ -93,8 +94,6 @@ const BUCKETS: usize = 1024;
 struct Table {
     lock: SpinLock,
     buckets: [Cell<*const Entry>; BUCKETS],
-    /// Those that somebody waits for: no other thread has their handles meanwhile.
-    joined: Cell<*const Entry>,
     free: Cell<*const Entry>,
 }
 
@@ -104,7 +103,6 @@ unsafe impl Sync for Table {}
 static TABLE: Table = Table {
     lock: SpinLock::new(),
     buckets: [const { Cell::new(ptr::null()) }; BUCKETS],
-    joined: Cell::new(ptr::null()),
     free: Cell::new(ptr::null()),
 };
 
@@ -156,41 +154,35 @@ impl Locked {
     }
 
     fn each(&self, handle: pthread_t) -> impl Iterator<Item = &'static Entry> {
-        each_of(self.bucket(handle))
+        // SAFETY: null or an entry, which stays mapped.
+        let first = unsafe { self.bucket(handle).get().as_ref() };
+        // SAFETY: as above.
+        std::iter::successors(first, |e| unsafe { e.next.get().as_ref() })
     }
 
     fn find(&self, handle: pthread_t, which: Which) -> Option<&'static Entry> {
-        let mut same = self.each(handle).filter(|e| e.handle.get() == handle);
+        let is_it = |e: &&Entry| e.handle.get() == handle && !e.has(JOINING);
+        let mut same = self.each(handle).filter(is_it);
         match which {
             Which::Newest => same.next(),
             Which::OldestEnded => same.filter(|e| e.has(ENDED)).last(),
         }
     }
 
-    /// The entry of a plain thread that lives.
-    fn running(&self, is_it: impl Fn(&Entry) -> bool) -> Option<&'static Entry> {
-        let mut lists = TABLE.buckets.iter().chain([&TABLE.joined]);
-        lists.find_map(|list| each_of(list).find(|e| is_it(e) && !e.has(ENDED)))
+    /// The first entry of a thread that has not ended, joined or not.
+    fn living(&self, wanted: impl Fn(&Entry) -> bool) -> Option<&'static Entry> {
+        TABLE.buckets.iter().find_map(|bucket| {
+            // SAFETY: null or an entry, which stays mapped.
+            let first = unsafe { bucket.get().as_ref() };
+            // SAFETY: as above.
+            std::iter::successors(first, |e: &&Entry| unsafe { e.next.get().as_ref() })
+                .find(|e| !e.has(ENDED) && wanted(e))
+        })
     }
 
     /// Takes the entry off the table, if it is there.
     fn remove(&self, entry: &'static Entry) {
-        self.remove_from(self.bucket(entry.handle.get()), entry);
-    }
-
-    /// Somebody waits for the thread: nobody else may.
-    fn begin_join(&self, entry: &'static Entry) {
-        self.remove(entry);
-        entry.next.set(TABLE.joined.get());
-        TABLE.joined.set(entry);
-    }
-
-    fn end_join(&self, entry: &'static Entry) {
-        self.remove_from(&TABLE.joined, entry);
-    }
-
-    fn remove_from(&self, list: &'static Cell<*const Entry>, entry: &'static Entry) {
-        let mut place = list;
+        let mut place = self.bucket(entry.handle.get());
         // SAFETY: null or an entry, which stays mapped.
         while let Some(other) = unsafe { place.get().as_ref() } {
             if ptr::eq(other, entry) {
@@ -203,19 +195,11 @@ impl Locked {
 
     /// Frees an entry of the table that nobody will ask for again.
     fn sweep(&self, entry: &'static Entry) {
-        if entry.has(ENDED) && entry.has(GONE) {
+        if entry.has(ENDED) && entry.has(GONE) && !entry.has(JOINING) {
             self.remove(entry);
             self.push_free(entry);
         }
     }
-}
-
-/// The entries of a list, by whoever has the lock.
-fn each_of(list: &'static Cell<*const Entry>) -> impl Iterator<Item = &'static Entry> {
-    // SAFETY: null or an entry, which stays mapped.
-    let first = unsafe { list.get().as_ref() };
-    // SAFETY: as above.
-    std::iter::successors(first, |e| unsafe { e.next.get().as_ref() })
 }
 
 /// A free entry, as the caller's.
@@ -232,8 +216,7 @@ fn new_entry(goid: u64, ctx: GoCtx) -> &'static Entry {
 /// Whether a plain thread with this id lives.
 #[must_use]
 pub fn thread_running(goid: u64) -> bool {
-    let held = Locked::take();
-    held.running(|e| e.goid.get() == goid).is_some()
+    Locked::take().living(|e| e.goid.get() == goid).is_some()
 }
 
 /// Calls back with the name of the plain thread with this id, if it lives.
@@ -242,7 +225,7 @@ pub fn thread_name(goid: u64, with: &mut dyn FnMut(&str)) {
     {
         // With the lock held the thread cannot end, so its handle is good.
         let held = Locked::take();
-        let Some(entry) = held.running(|e| e.goid.get() == goid) else {
+        let Some(entry) = held.living(|e| e.goid.get() == goid) else {
             return;
         };
         let (to, size) = (name.as_mut_ptr().cast(), name.len());
@@ -262,7 +245,7 @@ pub fn thread_name(goid: u64, with: &mut dyn FnMut(&str)) {
 #[must_use]
 pub fn thread_with_handle(handle: pthread_t) -> Option<u64> {
     let held = Locked::take();
-    let entry = held.running(|e| e.handle.get() == handle)?;
+    let entry = held.living(|e| e.handle.get() == handle)?;
     Some(entry.goid.get())
 }
 
@@ -342,7 +325,9 @@ struct About {
 impl About {
     /// None on the main thread, which is not joined and whose stack nobody had before.
     fn this_thread() -> Option<About> {
-        if is_main() {
+        // SAFETY: no preconditions.
+        let (process, thread) = (unsafe { libc::getpid() }, unsafe { libc::gettid() });
+        if thread == process {
             return None;
         }
         let mut attr = MaybeUninit::<pthread_attr_t>::uninit();
@@ -453,52 +438,46 @@ fn join_by(handle: pthread_t, join: impl FnOnce() -> c_int) -> c_int {
     if !enabled() {
         return join();
     }
-    let mut entry = take_newest(handle);
+    let mut entry = claim(handle, Which::Newest);
     let error = match watched() {
         Some(me) => blocking(me, join),
         None => join(),
     };
     if error != 0 {
-        entry.into_iter().for_each(put_back);
+        entry.into_iter().for_each(unclaim);
         return error;
     }
-    match entry {
-        Some(entry) => Locked::take().end_join(entry),
-        None => entry = take_oldest_ended(handle),
+    if entry.is_none() {
+        entry = claim(handle, Which::OldestEnded);
     }
     if let Some(entry) = entry {
         keep_errno(|| crate::acquire(entry.addr()));
-        Locked::take().push_free(entry);
+        let table = Locked::take();
+        table.remove(entry);
+        table.push_free(entry);
     }
     error
 }
 
-fn take_newest(handle: pthread_t) -> Option<&'static Entry> {
+/// The caller joins the thread.
+fn claim(handle: pthread_t, which: Which) -> Option<&'static Entry> {
     let table = Locked::take();
-    let entry = table.find(handle, Which::Newest)?;
-    table.begin_join(entry);
-    Some(entry)
-}
-
-fn take_oldest_ended(handle: pthread_t) -> Option<&'static Entry> {
-    let table = Locked::take();
-    let entry = table.find(handle, Which::OldestEnded)?;
-    table.remove(entry);
+    let entry = table.find(handle, which)?;
+    entry.add_flag(JOINING);
     Some(entry)
 }
 
 /// The thread was not joined.
-fn put_back(entry: &'static Entry) {
+fn unclaim(entry: &'static Entry) {
     let table = Locked::take();
-    table.end_join(entry);
-    table.insert(entry);
+    entry.flags.set(entry.flags.get() & !JOINING);
     table.sweep(entry);
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn pthread_join(thread: pthread_t, result: *mut *mut c_void) -> c_int {
     // SAFETY: the caller's arguments.
-    join_by(thread, || unsafe { JOIN.get()(thread, result) })
+    join_by(thread, move || unsafe { JOIN.get()(thread, result) })
 }
 
 #[unsafe(no_mangle)]
@@ -507,7 +486,7 @@ unsafe extern "C-unwind" fn pthread_tryjoin_np(
     result: *mut *mut c_void,
 ) -> c_int {
     // SAFETY: the caller's arguments.
-    join_by(thread, || unsafe { TRYJOIN.get()(thread, result) })
+    join_by(thread, move || unsafe { TRYJOIN.get()(thread, result) })
 }
 
 #[unsafe(no_mangle)]
@@ -517,7 +496,9 @@ unsafe extern "C-unwind" fn pthread_timedjoin_np(
     until: *const timespec,
 ) -> c_int {
     // SAFETY: the caller's arguments.
-    join_by(thread, || unsafe { TIMEDJOIN.get()(thread, result, until) })
+    join_by(thread, move || unsafe {
+        TIMEDJOIN.get()(thread, result, until)
+    })
 }
 
 #[unsafe(no_mangle)]
@@ -528,7 +509,7 @@ unsafe extern "C-unwind" fn pthread_clockjoin_np(
     until: *const timespec,
 ) -> c_int {
     // SAFETY: the caller's arguments.
-    join_by(thread, || unsafe {
+    join_by(thread, move || unsafe {
         CLOCKJOIN.get()(thread, result, clock, until)
     })
 }

@@ -129,8 +129,8 @@ fn event() -> RawFd {
 }
 
 fn signal_event(fd: RawFd) {
-    // SAFETY: eight readable bytes.
     assert_eq!(
+        // SAFETY: eight readable bytes.
         unsafe { libc::write(fd, 1u64.to_ne_bytes().as_ptr().cast(), 8) },
         8
     );
@@ -156,8 +156,8 @@ fn watch(epoll: RawFd, fd: RawFd) {
         events: (libc::EPOLLIN | libc::EPOLLET) as u32,
         u64: 0,
     };
-    // SAFETY: an event.
     assert_eq!(
+        // SAFETY: an event.
         unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd, &mut event) },
         0
     );
@@ -238,8 +238,8 @@ fn timers_order() {
             it_value: soon,
             it_interval: never,
         };
-        // SAFETY: a timer and its time.
         assert_eq!(
+            // SAFETY: a timer and its time.
             unsafe { libc::timerfd_settime(fd, 0, &spec, std::ptr::null_mut()) },
             0
         );

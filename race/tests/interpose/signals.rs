@@ -23,8 +23,8 @@ extern "C" fn on_profile(_signal: i32, info: *mut libc::siginfo_t, _context: *mu
 
 fn action_of(signal: i32) -> libc::sigaction {
     let mut action = MaybeUninit::zeroed();
-    // SAFETY: asks only, and there is room.
     assert_eq!(
+        // SAFETY: asks only, and there is room.
         unsafe { libc::sigaction(signal, ptr::null(), action.as_mut_ptr()) },
         0
     );
@@ -39,8 +39,8 @@ fn handlers_interrupt_events_and_do_no_harm() {
     let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
     action.sa_sigaction = on_profile as *const () as usize;
     action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART;
-    // SAFETY: an action with its handler.
     assert_eq!(
+        // SAFETY: an action with its handler.
         unsafe { libc::sigaction(libc::SIGPROF, &action, ptr::null_mut()) },
         0
     );
@@ -52,8 +52,8 @@ fn handlers_interrupt_events_and_do_no_harm() {
         it_interval: interval,
         it_value: interval,
     };
-    // SAFETY: a timer.
     assert_eq!(
+        // SAFETY: a timer.
         unsafe { libc::setitimer(libc::ITIMER_PROF, &storm, ptr::null_mut()) },
         0
     );
@@ -72,8 +72,8 @@ fn handlers_interrupt_events_and_do_no_harm() {
     }
     // SAFETY: zeros stop the timer.
     let none: libc::itimerval = unsafe { MaybeUninit::zeroed().assume_init() };
-    // SAFETY: a timer.
     assert_eq!(
+        // SAFETY: a timer.
         unsafe { libc::setitimer(libc::ITIMER_PROF, &none, ptr::null_mut()) },
         0
     );
@@ -100,8 +100,8 @@ fn the_programs_own_handler_is_what_it_is_told() {
     let mut old = MaybeUninit::zeroed();
     let mut new = action_of(libc::SIGUSR1);
     new.sa_sigaction = second;
-    // SAFETY: an action with its handler, and room for the old one.
     assert_eq!(
+        // SAFETY: an action with its handler, and room for the old one.
         unsafe { libc::sigaction(libc::SIGUSR1, &new, old.as_mut_ptr()) },
         0
     );
@@ -110,8 +110,8 @@ fn the_programs_own_handler_is_what_it_is_told() {
     // SAFETY: a signal to this thread.
     unsafe { libc::raise(libc::SIGUSR1) };
     assert_eq!(HITS.load(Relaxed), 101);
-    // SAFETY: the default.
     assert_eq!(
+        // SAFETY: the default.
         unsafe { libc::signal(libc::SIGUSR1, libc::SIG_DFL) },
         second
     );
@@ -126,7 +126,12 @@ fn children_run() {
     assert_eq!(output.stdout, b"spawned\n");
     let mut forked = Command::new("echo");
     // SAFETY: allocates, which a child of this program may.
-    unsafe { forked.pre_exec(|| Ok(drop(vec![0u8; 1000]))) };
+    unsafe {
+        forked.pre_exec(|| {
+            drop(std::hint::black_box(vec![0u8; 1000]));
+            Ok(())
+        })
+    };
     assert_eq!(forked.arg("forked").output().unwrap().stdout, b"forked\n");
     unsafe extern "C" {
         fn vfork() -> i32;

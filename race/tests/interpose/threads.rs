@@ -74,8 +74,8 @@ fn destructors_are_the_threads() {
     }
     static KEY: AtomicUsize = AtomicUsize::new(0);
     let mut key = 0;
-    // SAFETY: a place for the key, and a destructor of the right type.
     assert_eq!(
+        // SAFETY: a place for the key, and a destructor of the right type.
         unsafe { libc::pthread_key_create(&mut key, Some(at_end)) },
         0
     );
@@ -111,8 +111,8 @@ fn tryjoin_orders_when_it_succeeds() {
     let data = memory(8);
     let mut thread = 0;
     let arg = ptr::without_provenance_mut(data);
-    // SAFETY: the routine has the right type.
     assert_eq!(
+        // SAFETY: the routine has the right type.
         unsafe { libc::pthread_create(&mut thread, ptr::null(), body, arg) },
         0
     );
