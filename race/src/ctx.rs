@@ -105,6 +105,8 @@ pub(crate) struct Ctx {
     pub(crate) last_slot: u32,
     /// How often the goroutine has entered the runtime without leaving it.
     inside: u32,
+    /// Calls that were announced by hand, and have not returned.
+    announced: u32,
     /// Released without a slot: the next attach begins a new epoch.
     pub(crate) released_while_away: bool,
     ignore_accesses: u32,
@@ -180,6 +182,7 @@ impl Ctx {
         c.last_slot = NO_SLOT;
         c.released_while_away = false;
         c.inside = 0;
+        c.announced = 0;
         c.ignore_accesses = 0;
         c.ignore_sync = 0;
         c.show();
@@ -286,8 +289,17 @@ impl Ctx {
         self.head.cursor.callers(&self.record().history, to)
     }
 
+    /// [`callers`](Self::callers), as far as they are found quickly.
+    pub(crate) fn near_callers(&self, to: &mut [Pc]) -> usize {
+        if self.announced == 0 && !crate::is_instrumented() {
+            return 0;
+        }
+        self.head.cursor.near_callers(&self.record().history, to)
+    }
+
     /// A call at `pc`.
     pub(crate) fn enter(&mut self, pc: Pc) {
+        self.announced += 1;
         self.head
             .cursor
             .enter(&self.record().history, self.template, pc);
@@ -295,6 +307,7 @@ impl Ctx {
 
     /// The innermost call returned.
     pub(crate) fn exit(&mut self) {
+        self.announced = self.announced.saturating_sub(1);
         self.head.cursor.exit(&self.record().history, self.template);
     }
 

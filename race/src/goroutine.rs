@@ -20,7 +20,7 @@ pub fn go_start(parent: Option<GoCtx>, goid: u64, pc: Pc) -> GoCtx {
     let p = parent.get();
     let mut created = [Pc::NONE; CREATION_FRAMES];
     created[0] = pc;
-    p.callers(&mut created[1..]);
+    p.near_callers(&mut created[1..]);
     let child = Ctx::create(goid, p.record().goid(), created);
     child.get().clock.copy_from(&p.clock);
     slot::tick(p);

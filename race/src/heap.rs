@@ -17,7 +17,7 @@ use crate::history::Event;
 use crate::shadow::{self, Granule};
 use crate::state::host;
 use crate::sync::Keep;
-use crate::{Pc, depot, pages, report, sync};
+use crate::{Pc, depot, is_instrumented, pages, report, sync};
 
 /// New heap or data memory exists: maps its shadow.
 ///
@@ -97,7 +97,7 @@ fn place_of(me: GoCtx, pc: Pc) -> Place {
     let mut frames = [Pc::NONE; depot::FRAMES];
     let own = usize::from(!pc.is_none());
     frames[0] = pc;
-    let announced = me.get().callers(&mut frames[own..]);
+    let announced = me.get().near_callers(&mut frames[own..]);
     if announced > 0 {
         let whole = depot::intern(&frames[..own + announced]);
         return Place { whole, own: pc };
@@ -165,7 +165,12 @@ pub fn free(addr: usize, size: usize, pc: Pc) {
         return forget(addr, size, true);
     };
     sync::remove(addr, size, Keep::Dead(addr));
-    let place = place_of(me, pc);
+    // Where calls are recorded by compiled code, the history has the callers.
+    let own = if is_instrumented() {
+        pc
+    } else {
+        place_of(me, pc).own
+    };
     let c = me.get();
     c.follow_generation();
     match c
@@ -178,7 +183,7 @@ pub fn free(addr: usize, size: usize, pc: Pc) {
                 size,
                 flags: FREED,
                 allocation: false,
-                pc: place.own,
+                pc: own,
             });
             overwrite(addr, size, c, template | FREED);
         }

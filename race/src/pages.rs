@@ -54,6 +54,16 @@ pub(crate) fn has(addr: usize, mark: u8) -> bool {
     byte(addr).load(Relaxed) & mark != 0
 }
 
+/// The first address of the page.
+pub(crate) fn start_of(addr: usize) -> usize {
+    addr & !(PAGE - 1)
+}
+
+/// Whether the address is watched, and its page has this kind of mark.
+pub(crate) fn is_marked_with(addr: usize, mark: u8) -> bool {
+    shadow::is_mapped(addr) && has(addr, mark)
+}
+
 /// Whether anything may be known of `[addr, addr + size)`.
 pub(crate) fn is_marked(addr: usize, size: usize) -> bool {
     let first = addr & !(PAGE - 1);
