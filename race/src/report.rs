@@ -22,7 +22,7 @@ use crate::options::Format;
 use crate::place::{Location, MAIN};
 use crate::record::Identity;
 use crate::state::{Config, config, host};
-use crate::{Pc, log, machine, pages, slot, sync, text};
+use crate::{Pc, log, machine, pages, shadow, slot, sync, text};
 
 /// The access that found the race.
 #[derive(Clone, Copy, Debug)]
@@ -395,16 +395,19 @@ fn block(addr: usize, begun: Option<usize>) -> Option<Block> {
 /// Where the nearest block begins that is on record before `addr`: one of another heap than the host's, such as C's.
 fn recorded_start(addr: usize) -> Option<usize> {
     /// How far before `addr` a block may begin, in bytes. Larger ones are left without a name.
-    const MAX: usize = 1 << 20;
+    const MAX: usize = 128 << 10;
     let mut end = (addr & !7) + 8;
     let least = end.saturating_sub(MAX);
     while end > least {
         // Most pages have no records at all.
         let page = pages::start_of(end - 8);
         if pages::is_marked_with(page, pages::SYNC) {
-            let mut granules = (page..end).step_by(8).rev();
-            if let Some(start) = granules.find(|start| sync::block_at(*start).is_some()) {
-                return Some(start);
+            let mut granule = end;
+            while granule > page {
+                granule -= 8;
+                if shadow::meta(granule).load(Relaxed) != 0 && sync::block_at(granule).is_some() {
+                    return Some(granule);
+                }
             }
         }
         end = page;
