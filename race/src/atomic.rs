@@ -25,7 +25,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::cell::{ATOMIC, READ};
-use crate::ctx::Ctx;
+use crate::ctx::{Ctx, GoCtx};
 use crate::current::current;
 use crate::{Pc, access, slot, sync};
 
@@ -71,7 +71,21 @@ pub fn atomic(
     pc: Pc,
     op: &mut dyn FnMut() -> bool,
 ) -> bool {
-    let Some(ctx) = current() else { return op() };
+    match current() {
+        Some(ctx) => by(ctx, addr, size, kind, pc, op),
+        None => op(),
+    }
+}
+
+/// [`atomic`] of the goroutine whose context this is.
+pub(crate) fn by(
+    ctx: GoCtx,
+    addr: usize,
+    size: usize,
+    kind: AtomicOp,
+    pc: Pc,
+    op: &mut dyn FnMut() -> bool,
+) -> bool {
     if !ctx.get().watches_sync() {
         let wrote = op();
         mark(ctx.get(), addr, size, kind, wrote, pc);

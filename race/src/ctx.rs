@@ -10,6 +10,7 @@
 //! About 2.8 KiB: the clock, and a hundred bytes. With record and small history ring a goroutine costs 5 KiB; shadow
 //! stack and fence clocks exist only where used.
 
+use std::mem::offset_of;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering::*};
 
@@ -20,7 +21,7 @@ use crate::mem::{Kind, Node};
 use crate::record::{CREATION_FRAMES, Record};
 use crate::slot::{self, NO_SLOT};
 use crate::stack::ShadowStack;
-use crate::{Pc, proc, state};
+use crate::{Pc, proc, shadow, state};
 
 /// A goroutine's (or foreign thread's) race context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,20 +58,58 @@ impl GoCtx {
     }
 }
 
+/// The part of a context that instrumented code reads by itself (`abi`): what stands between an access and cell 0 of its bytes.
+///
+/// The cell is at `base + 2 * (addr & mask)`, and it is this very access, made before in the same epoch, when it has the bits of `fast`.
+/// Where accesses do not count, `mask` is 0 and `base` leads to `fast` itself: every access is known already.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Head {
+    link: AtomicPtr<Node>,
+    /// Slot and epoch as a cell has them, with all bytes.
+    fast: u64,
+    base: *const u64,
+    /// The same as `fast`, where the granule after it would be.
+    fast_again: u64,
+    mask: usize,
+}
+
+const _: () = assert!(offset_of!(Head, fast) == 8 && offset_of!(Head, base) == 16);
+const _: () = assert!(offset_of!(Head, fast_again) == 24 && offset_of!(Head, mask) == 32);
+
+// SAFETY: the only one that threads share is `OFF`, which nobody writes.
+unsafe impl Sync for Head {}
+
+/// The head that stands for no context. In memory that can be written, for the template of thread-locals refers to it.
+pub(crate) static OFF: Head = Head {
+    link: AtomicPtr::new(std::ptr::null_mut()),
+    fast: u64::MAX,
+    base: &raw const OFF.fast,
+    fast_again: u64::MAX,
+    mask: 0,
+};
+
+/// Bytes of a cell's mask: all eight.
+const ALL_BYTES: u64 = 0xff;
+/// In `Head::fast` of who has no slot: no cell has an epoch so high.
+const NEVER: u64 = u64::MAX;
+
 /// What a [`GoCtx`] points to.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Ctx {
-    link: AtomicPtr<Node>,
+    head: Head,
     /// Slot and epoch as a cell has them.
     template: u64,
     /// The template of the history's last mark.
     marked: u64,
     pub(crate) slot: u32,
     pub(crate) last_slot: u32,
+    /// How often the goroutine has entered the runtime without leaving it.
+    inside: u32,
     /// Released without a slot: the next attach begins a new epoch.
     pub(crate) released_while_away: bool,
-    pub(crate) ignore_accesses: u32,
+    ignore_accesses: u32,
     pub(crate) ignore_sync: u32,
     /// The last seen [`GENERATION`].
     generation: u32,
@@ -141,8 +180,11 @@ impl Ctx {
         c.slot = NO_SLOT;
         c.last_slot = NO_SLOT;
         c.released_while_away = false;
+        c.inside = 0;
         c.ignore_accesses = 0;
         c.ignore_sync = 0;
+        c.show_slot();
+        c.show_watch();
         c.generation = GENERATION.load(Relaxed);
         c.record = Some(Record::begin(goid, parent, created));
         c.random = state::config().seed ^ goid.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -180,6 +222,51 @@ impl Ctx {
 
     pub(crate) fn set_template(&mut self, slot: u32, epoch: u64) {
         self.template = Cell::template(slot, epoch);
+        self.show_slot();
+    }
+
+    /// Brings the head up to date with slot and epoch.
+    pub(crate) fn show_slot(&mut self) {
+        let fast = self.template().map_or(NEVER, |at| at | ALL_BYTES);
+        self.head.fast = fast;
+        self.head.fast_again = fast;
+    }
+
+    /// Brings the head up to date with whether accesses count.
+    fn show_watch(&mut self) {
+        let is_watched = self.inside == 0 && self.ignore_accesses == 0;
+        (self.head.base, self.head.mask) = if is_watched {
+            (shadow::plane(), shadow::FOLD & !7)
+        } else {
+            (&raw const self.head.fast, 0)
+        };
+    }
+
+    /// Compiled code acts for the program, not for the runtime.
+    #[inline]
+    pub(crate) fn is_outside(&self) -> bool {
+        self.inside == 0
+    }
+
+    /// How many levels deep in the runtime the goroutine is.
+    #[inline]
+    pub(crate) fn inside(&self) -> u32 {
+        self.inside
+    }
+
+    /// The goroutine goes so many levels into the runtime, or out of it.
+    pub(crate) fn set_inside(&mut self, levels: u32) -> u32 {
+        let before = std::mem::replace(&mut self.inside, levels);
+        self.show_watch();
+        before
+    }
+
+    /// Accesses do not count so many times over.
+    pub(crate) fn ignore_accesses(&mut self, change: impl FnOnce(u32) -> Option<u32>) -> bool {
+        let changed = change(self.ignore_accesses);
+        self.ignore_accesses = changed.unwrap_or(self.ignore_accesses);
+        self.show_watch();
+        changed.is_some()
     }
 
     /// Accesses count.

@@ -71,7 +71,7 @@ pub fn finalizer_goroutine(ctx: GoCtx) {
 /// From here on the current goroutine's accesses do not count, until as many [`ignore_end`]s.
 pub fn ignore_begin() {
     if let Some(c) = current() {
-        c.get().ignore_accesses += 1;
+        c.get().ignore_accesses(|n| n.checked_add(1));
     }
 }
 
@@ -82,11 +82,8 @@ pub fn ignore_begin() {
 #[track_caller]
 pub fn ignore_end() {
     if let Some(c) = current() {
-        let c = c.get();
-        c.ignore_accesses = c
-            .ignore_accesses
-            .checked_sub(1)
-            .expect("race ignore_end without ignore_begin");
+        let ended = c.get().ignore_accesses(|n| n.checked_sub(1));
+        assert!(ended, "race ignore_end without ignore_begin");
     }
 }
 
@@ -112,24 +109,59 @@ pub fn ignore_sync_end() {
     }
 }
 
+/// The goroutine goes into the runtime: until [`runtime_exit`], what compiled code does is not the program's. Calls nest. Returns whose event
+/// it was, for the exit.
+#[inline]
+pub fn runtime_enter() -> Option<GoCtx> {
+    current().inspect(|ctx| {
+        let c = ctx.get();
+        c.set_inside(c.inside() + 1);
+    })
+}
+
+/// Ends one [`runtime_enter`], of the goroutine that it returned.
+#[inline]
+pub fn runtime_exit(ctx: GoCtx) {
+    let c = ctx.get();
+    c.set_inside(c.inside() - 1);
+}
+
+/// From inside the runtime the goroutine calls a function of the program. Returns what [`runtime_resume`] takes.
+pub fn runtime_pause(ctx: GoCtx) -> u32 {
+    ctx.get().set_inside(0)
+}
+
+/// The function that was called after [`runtime_pause`] has returned.
+pub fn runtime_resume(ctx: GoCtx, paused: u32) {
+    ctx.get().set_inside(paused);
+}
+
 /// The current goroutine calls a function; `pc` is the place of the call.
 pub fn func_enter(pc: Pc) {
     if let Some(c) = current() {
-        let c = c.get();
-        if c.template().is_some() {
-            c.record().history.enter(c.now(), pc);
-        }
-        c.stack.push(pc);
+        enter_function(c.get(), pc);
     }
 }
 
 /// The current goroutine's innermost call returned.
 pub fn func_exit() {
     if let Some(c) = current() {
-        let c = c.get();
-        if c.template().is_some() {
-            c.record().history.exit(c.now());
-        }
-        c.stack.pop();
+        exit_function(c.get());
     }
+}
+
+/// [`func_enter`] of the goroutine whose context this is.
+pub(crate) fn enter_function(c: &mut Ctx, pc: Pc) {
+    if c.template().is_some() {
+        c.record().history.enter(c.now(), pc);
+    }
+    c.stack.push(pc);
+}
+
+/// [`func_exit`] of the goroutine whose context this is.
+pub(crate) fn exit_function(c: &mut Ctx) {
+    if c.template().is_some() {
+        c.record().history.exit(c.now());
+    }
+    c.stack.pop();
 }

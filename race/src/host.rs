@@ -10,7 +10,12 @@
 //! and read files, but may not park a goroutine. They run on the goroutine's own stack, of which the detector uses about
 //! 16 KiB: a symbolizer that needs much more should bring a stack of its own.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 use crate::{Pc, ProcCtx};
+
+/// Ids from here on are those of plain threads, which have no goroutine.
+pub const FIRST_THREAD_ID: u64 = 1 << 48;
 
 /// One (possibly inlined) source frame of a code address.
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,6 +63,9 @@ pub struct Host {
     /// called inside an allocation or free of the program: it must not allocate, nor take a lock that an allocating thread
     /// may hold.
     pub current_stack: fn(stack: &mut [Pc]) -> usize,
+    /// An id for a new plain thread, which no goroutine and no other thread has: from [`FIRST_THREAD_ID`] on. Called by the
+    /// thread's creator; it must neither allocate nor lock.
+    pub new_goid: fn() -> u64,
 }
 
 impl Host {
@@ -69,5 +77,9 @@ impl Host {
         goroutine_name: |_, _| {},
         goroutine_running: |_| false,
         current_stack: |_| 0,
+        new_goid: || {
+            static NEXT: AtomicU64 = AtomicU64::new(FIRST_THREAD_ID);
+            NEXT.fetch_add(1, Relaxed)
+        },
     };
 }

@@ -46,6 +46,7 @@
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 compile_error!("raddle-race supports x86-64 Linux only");
 
+mod abi;
 mod access;
 mod atomic;
 mod cell;
@@ -59,6 +60,7 @@ mod goroutine;
 mod heap;
 mod history;
 mod host;
+mod interpose;
 #[cfg(test)]
 mod lifetimes;
 #[cfg(test)]
@@ -82,6 +84,7 @@ mod state;
 mod stats;
 mod suppress;
 mod sync;
+pub mod sys;
 #[cfg(test)]
 mod testing;
 mod text;
@@ -99,10 +102,12 @@ pub use edges::{
 };
 pub use goroutine::{
     finalizer_goroutine, func_enter, func_exit, go_end, go_start, go_start_orphan, ignore_begin,
-    ignore_end, ignore_sync_begin, ignore_sync_end, set_goid, thread_start,
+    ignore_end, ignore_sync_begin, ignore_sync_end, runtime_enter, runtime_exit, runtime_pause,
+    runtime_resume, set_goid, thread_start,
 };
 pub use heap::{clear_shadow, free, malloc, map_shadow, swept};
-pub use host::{EachFrame, Frame, Host, Object, WithName};
+pub use host::{EachFrame, FIRST_THREAD_ID, Frame, Host, Object, WithName};
+pub use interpose::{thread_attach, thread_running, unwatched};
 pub use options::{Format, OptionError, Options};
 pub use pc::Pc;
 pub use proc::{ProcCtx, proc_create, proc_destroy};

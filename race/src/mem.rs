@@ -65,9 +65,7 @@ pub(crate) fn fatal(why: &str) -> ! {
 /// Writes all of `bytes` to a descriptor; gives up silently on an error, there is nobody to tell.
 pub(crate) fn write_all(fd: i32, mut bytes: &[u8]) {
     while !bytes.is_empty() {
-        // SAFETY: the slice is readable for its length.
-        let n = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
-        match usize::try_from(n) {
+        match usize::try_from(crate::sys::write(fd, bytes)) {
             Ok(n) if n > 0 => bytes = &bytes[n..],
             _ if std::io::Error::last_os_error().raw_os_error() == Some(libc::EINTR) => {}
             _ => return,
@@ -80,13 +78,11 @@ pub(crate) fn map(size: usize) -> NonNull<u8> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     // SAFETY: a fresh anonymous mapping touches nothing that exists.
     let p = unsafe {
-        libc::mmap(
+        crate::sys::map(
             std::ptr::null_mut(),
             size,
             libc::PROT_READ | libc::PROT_WRITE,
             flags,
-            -1,
-            0,
         )
     };
     match NonNull::new(p.cast::<u8>()) {
@@ -103,7 +99,7 @@ pub(crate) fn map(size: usize) -> NonNull<u8> {
 /// `p` and `size` are those of one `map`, and nothing refers to the memory any more.
 pub(crate) unsafe fn unmap(p: NonNull<u8>, size: usize) {
     // SAFETY: the caller's promise.
-    unsafe { libc::munmap(p.as_ptr().cast(), size) };
+    unsafe { crate::sys::unmap(p.as_ptr().cast(), size) };
 }
 
 /// What a free object looks like.

@@ -61,7 +61,7 @@ fn map_at(addr: usize, size: usize) {
         libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
     let at = std::ptr::with_exposed_provenance_mut(addr);
     // SAFETY: NOREPLACE refuses to touch what is mapped there.
-    let p = unsafe { libc::mmap(at, size, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+    let p = unsafe { crate::sys::map(at, size, libc::PROT_READ | libc::PROT_WRITE, flags) };
     if p.addr() != addr {
         fatal(
             "cannot map shadow memory: out of memory, or something else lies in the detector's address range",
@@ -78,7 +78,7 @@ fn map_shared(addr: usize) {
         libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
     let at = std::ptr::with_exposed_provenance_mut(addr);
     // SAFETY: NOREPLACE refuses to touch what is mapped there.
-    let p = unsafe { libc::mmap(at, 4096, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+    let p = unsafe { crate::sys::map(at, 4096, libc::PROT_READ | libc::PROT_WRITE, flags) };
     let exists = || std::io::Error::last_os_error().raw_os_error() == Some(libc::EEXIST);
     if p.addr() != addr && !exists() {
         fatal("cannot map shadow memory: out of memory");
@@ -158,6 +158,11 @@ pub(crate) fn map_chunks(addr: usize, size: usize) {
             at += CHUNK;
         }
     }
+}
+
+/// Where the cells of folded address 0 would be.
+pub(crate) fn plane() -> *const u64 {
+    std::ptr::with_exposed_provenance(PLANE_A)
 }
 
 fn word(at: usize) -> &'static AtomicU64 {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::ctx::GoCtx;
 use crate::goroutine::go_start;
 use crate::proc::{ProcCtx, proc_create};
-use crate::{Host, Options, Pc, report, shadow, suppress};
+use crate::{Host, Options, Pc, interpose, report, shadow, suppress};
 
 /// What reports need of the options, resolved.
 #[derive(Debug)]
@@ -74,6 +74,7 @@ pub fn init(options: Options, host: &'static Host) -> (GoCtx, ProcCtx) {
         shadow::init();
         let main = go_start(None, 1, Pc::NONE);
         let first = proc_create();
+        interpose::init();
         ENABLED.store(true, Release);
         // SAFETY: the handler has the type asked for.
         unsafe { libc::pthread_atfork(None, None, Some(in_child)) };

@@ -19,8 +19,8 @@ use std::fmt::Display;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::panic::{Location, resume_unwind};
 use std::process::{ExitCode, Termination};
-use std::sync::{Mutex, Once};
-use std::{env, process, ptr};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::{env, iter, process, ptr};
 
 /// The documented exit status of a bad flag or variable.
 const BAD_FLAG: i32 = 2;
@@ -28,6 +28,35 @@ const BAD_FLAG: i32 = 2;
 static BOOT: Once = Once::new();
 /// The race context that the first main goroutine takes.
 static MAIN_CTX: Mutex<Option<GoCtx>> = Mutex::new(None);
+/// That of the first P, if race mode began before the boot.
+static FIRST_PROC: Mutex<Option<ProcCtx>> = Mutex::new(None);
+
+/// Runs before `main`. Where `cargo raddle` started the program in race mode, the main thread and those that it starts are to be
+/// watched from their beginning, whether they use the runtime or not.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static BEFORE_MAIN: extern "C" fn() = before_main;
+
+extern "C" fn before_main() {
+    let Ok((flags, _)) = Flags::from_env_and_args(iter::empty(), |name| env::var_os(name)) else {
+        return; // the boot will say so
+    };
+    if let Some(options) = flags.race {
+        *lock(&FIRST_PROC) = Some(start_race_mode(&options));
+        // The main thread becomes known to the detector.
+        drop(enter());
+    }
+}
+
+/// Names [`BEFORE_MAIN`] to the linker, where a program without goroutines is linked with the runtime for the sake of race mode.
+#[unsafe(no_mangle)]
+extern "C" fn raddle_plain_start() -> *const extern "C" fn() {
+    &raw const BEFORE_MAIN
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Boots the runtime if need be: reads the flags, and ends the process with status 2 if they are bad.
 #[inline]
@@ -41,7 +70,8 @@ fn boot() {
     let (flags, rest) = Flags::from_env_and_args(env::args_os(), |name| env::var_os(name))
         .unwrap_or_else(|e| refuse(&e));
     args::install(rest);
-    let first_proc = flags.race.as_deref().map(start_race_mode);
+    let started = lock(&FIRST_PROC).take();
+    let first_proc = started.or_else(|| flags.race.as_deref().map(start_race_mode));
     panic::install_hook();
     let debug = &flags.debug;
     gc::configure(gc::Config {
@@ -85,7 +115,7 @@ fn start_race_mode(options: &str) -> ProcCtx {
         process::exit(BAD_FLAG)
     });
     let (main, proc) = raddle_race::init(options, &symbols::HOST);
-    *MAIN_CTX.lock().unwrap_or_else(|e| e.into_inner()) = Some(main);
+    *lock(&MAIN_CTX) = Some(main);
     extern "C" fn at_exit() {
         let status = raddle_race::fini();
         if status != 0 {
@@ -145,7 +175,7 @@ where
     T: Send,
 {
     ensure();
-    let main_ctx = MAIN_CTX.lock().unwrap_or_else(|e| e.into_inner()).take();
+    let main_ctx = lock(&MAIN_CTX).take();
     // SAFETY: `join` comes before the end of all that is borrowed: nothing in between can unwind.
     let handle = unsafe { goroutine::spawn_main(f, main_ctx, at) };
     let handle = handle.unwrap_or_else(|error| panic!("cannot start the main goroutine: {error}"));

@@ -22,6 +22,7 @@ pub(crate) static HOST: Host = Host {
     },
     goroutine_running: raddle_sched::goroutine_exists,
     current_stack: walk::current_stack,
+    new_goid: raddle_sched::new_thread_id,
 };
 
 unsafe extern "C" {

@@ -64,6 +64,9 @@ fn blocking_erased(call: &mut dyn FnMut()) {
     m.thread_g.set_name(g.own_name().map(Into::into));
     rt::set_current(&raw const m.thread_g);
     m.set_depth(0);
+    // What `f` does is the program's.
+    let race = g.race.get();
+    let paused = race.map(raddle_race::runtime_pause);
     struct Sendable<'a>(&'a mut dyn FnMut());
     // SAFETY: the parent stack belongs to the same OS thread, and the closure does not get at the yielder.
     unsafe impl Send for Sendable<'_> {}
@@ -79,6 +82,9 @@ fn blocking_erased(call: &mut dyn FnMut()) {
             raddle_race::clear_shadow(start, end.saturating_sub(start));
         }
     });
+    if let (Some(race), Some(paused)) = (race, paused) {
+        raddle_race::runtime_resume(race, paused);
+    }
     m.set_depth(1);
     rt::set_current(g);
     m.thread_g.set_name(None);

@@ -53,6 +53,7 @@ pub use spawn::{
 pub use stack::{StackError, StackStats, stats as stack_stats};
 pub use stop::world;
 pub use sys::{Lock, now_ns};
+pub use thread::new_thread_id;
 pub use timer::{Timer, TimerFn, sleep_ns, sleep_until_ns};
 pub use tls::TlsMode;
 pub use wait::WaitReason;

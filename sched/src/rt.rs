@@ -10,6 +10,8 @@
 //!    the M sets it at each switch.
 //! 2. M and P are read through the G, afresh after every point that may switch.
 //! 3. A guard that lives over a switch follows the goroutine: the depth of `enter` travels in `G::rt_depth`.
+//! 4. In race mode the detector counts the guards too: what instrumented code of std does for the runtime, from `enter` to the drop, is
+//!    not the program's. The guards of the scheduler itself and of a goroutine's birth are not counted: no context is current there yet.
 //!
 //! # Park and ready
 //!
@@ -26,6 +28,7 @@ use crate::m::{ATTN_INJECT, ATTN_PREEMPT, M};
 use crate::sched::{Wake, sched};
 use crate::wait::WaitReason;
 use crate::{spawn, thread, tls};
+use raddle_race::GoCtx;
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::panic::Location;
@@ -77,6 +80,8 @@ pub(crate) fn this_m() -> *const M {
 pub struct Rt {
     g: Option<&'static G>,
     m: Cell<*const M>,
+    /// In race mode: who has gone inside, for the detector.
+    race: Option<GoCtx>,
     _not_send: PhantomData<*mut ()>,
 }
 
@@ -97,6 +102,7 @@ pub fn enter() -> Rt {
     let rt = Rt {
         g: Some(g),
         m: Cell::new(g.m.get()),
+        race: race_enter(),
         _not_send: PhantomData,
     };
     if let Some(m) = rt.m() {
@@ -118,7 +124,18 @@ fn enter_slow() -> Rt {
     Rt {
         g: Some(thread::thread_g()),
         m: Cell::new(ptr::null()),
+        race: race_enter(),
         _not_send: PhantomData,
+    }
+}
+
+/// Tells the detector that what compiled code does from here on is not the program's.
+#[inline]
+fn race_enter() -> Option<GoCtx> {
+    if raddle_race::enabled() {
+        raddle_race::runtime_enter()
+    } else {
+        None
     }
 }
 
@@ -129,6 +146,7 @@ impl Rt {
         Rt {
             g: None,
             m: Cell::new(m),
+            race: None,
             _not_send: PhantomData,
         }
     }
@@ -138,6 +156,7 @@ impl Rt {
         Rt {
             g: Some(g),
             m: Cell::new(g.m.get()),
+            race: None,
             _not_send: PhantomData,
         }
     }
@@ -265,13 +284,18 @@ impl Rt {
 impl Drop for Rt {
     #[inline]
     fn drop(&mut self) {
-        let Some(m) = self.m() else { return };
+        let race = self.race.take();
+        let Some(m) = self.m() else {
+            race.into_iter().for_each(raddle_race::runtime_exit);
+            return;
+        };
         if m.depth() == 1 && m.attention.load(Ordering::Relaxed) != 0 {
             // Still inside: it may suspend here, and comes back on another M.
             self.leave_slow(m);
         }
         let m = self.m().expect("it had one above");
         m.set_depth(m.depth() - 1);
+        race.into_iter().for_each(raddle_race::runtime_exit);
     }
 }
 

@@ -131,7 +131,14 @@ impl Rt {
         g.set_id(id);
         if raddle_race::enabled() {
             let start = || raddle_race::go_start(raddle_race::current(), id, Pc::at(options.at));
-            g.race.set(Some(options.race.unwrap_or_else(start)));
+            let ctx = options.race.unwrap_or_else(start);
+            if options.race.is_some() {
+                // It was made before the caller came this far.
+                let key = ptr::from_ref(g).addr();
+                raddle_race::release(key);
+                raddle_race::acquire_g(ctx, key);
+            }
+            g.race.set(Some(ctx));
         }
         g.state.transition_to_spawned();
         self.make_next(g, Wake::ForNext);
@@ -236,6 +243,10 @@ unsafe fn after_end(m: &'static M, g: &'static G, _arg: *mut ()) {
     g.set_name(None);
     bind::unbind(g, p);
     let ctx = g.race.take();
+    if ctx.is_some() {
+        // The next goroutine's closure comes to lie where this one's did, and nothing else orders the two.
+        raddle_race::clear_shadow(g.data.get().addr(), size_of_val(&g.data));
+    }
     let fini = g.fini.take().expect("spawn sets it");
     g.dies();
     p.add_live(-i64::from(!g.system.get()));

@@ -4,6 +4,8 @@
 //!
 //! 1. A thread G belongs to one living thread, or lies on the free list.
 //! 2. Thread Gs are recycled, never freed: a late futex wake on one is harmless.
+//! 3. Its race context is the thread's, whether or not the thread had it before; the detector ends it, after the destructors of the thread's
+//!    thread-locals, which is later than the G.
 //!
 //! # Blocking
 //!
@@ -17,7 +19,7 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Thread Gs have ids of their own, above every goroutine's.
-const FIRST_ID: u64 = 1 << 48;
+const FIRST_ID: u64 = raddle_race::FIRST_THREAD_ID;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(FIRST_ID);
 static FREE: Mutex<FreeList> = Mutex::new(FreeList::new());
@@ -28,6 +30,11 @@ static PARKED: AtomicU32 = AtomicU32::new(0);
 /// [`all_parked`] shows fewer.
 pub(crate) fn parked() -> u32 {
     PARKED.load(Ordering::SeqCst)
+}
+
+/// A new id for a plain thread. Neither allocates nor locks.
+pub fn new_thread_id() -> u64 {
+    NEXT_ID.fetch_add(1, Ordering::Relaxed)
 }
 
 /// Every thread G that was ever made.
@@ -64,10 +71,7 @@ impl Drop for Owner {
     fn drop(&mut self) {
         if let Some(g) = self.0.take() {
             rt::set_current(std::ptr::null());
-            if let Some(ctx) = g.race.take() {
-                raddle_race::switch_out(ctx);
-                raddle_race::go_end(ctx);
-            }
+            g.race.set(None);
             g.dies();
             FREE.lock().push(g);
         }
@@ -86,14 +90,11 @@ pub(crate) fn thread_g() -> &'static G {
         ALL.lock().push(g);
         g
     });
-    let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-    g.thread_begins(id);
-    if raddle_race::enabled() {
-        let ctx = raddle_race::thread_start(id);
-        g.race.set(Some(ctx));
-        raddle_race::switch_in(ctx);
-        raddle_race::set_current(Some(ctx));
-    }
+    let ctx = raddle_race::enabled().then(raddle_race::thread_attach);
+    g.race.set(ctx.map(|(ctx, _)| ctx));
+    // The thread that runs the program's `main` may have the context of goroutine 1.
+    let id = ctx.map(|(_, id)| id).filter(|id| *id >= FIRST_ID);
+    g.thread_begins(id.unwrap_or_else(new_thread_id));
     rt::set_current(g);
     // A thread that comes here from a late thread-local destructor keeps its G for good: a leak of one G.
     let _ = OWNER.try_with(|owner| owner.0.set(Some(g)));

@@ -153,10 +153,10 @@ pub(super) fn is_started() -> bool {
 }
 
 fn spawn(name: &str, f: impl FnOnce() + Send + 'static) -> bool {
-    let thread = std::thread::Builder::new()
+    let builder = std::thread::Builder::new()
         .name(name.into())
-        .stack_size(STACK_BYTES)
-        .spawn(f);
+        .stack_size(STACK_BYTES);
+    let thread = raddle_race::unwatched(|| builder.spawn(f));
     static WARNED: AtomicBool = AtomicBool::new(false);
     if thread.is_err() && !WARNED.swap(true, Relaxed) {
         stats::warn_no_thread();

@@ -45,7 +45,8 @@ fn start(run: extern "C" fn(*mut c_void) -> *mut c_void, arg: *mut c_void) {
     // SAFETY: as above.
     unsafe { libc::pthread_attr_setdetachstate(attr.as_mut_ptr(), libc::PTHREAD_CREATE_DETACHED) };
     // SAFETY: `run` never returns and takes what `arg` is.
-    let error = unsafe { libc::pthread_create(thread.as_mut_ptr(), attr.as_ptr(), run, arg) };
+    let create = || unsafe { libc::pthread_create(thread.as_mut_ptr(), attr.as_ptr(), run, arg) };
+    let error = raddle_race::unwatched(create);
     if error != 0 {
         crate::throw("cannot start another OS thread (see `ulimit -u` and the memory limit)");
     }

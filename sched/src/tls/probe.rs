@@ -83,8 +83,11 @@ pub(super) fn on_fresh_thread(
     let mut refused = unsafe { libc::pthread_attr_init(attr) };
     // SAFETY: the memory is kept until the thread is joined.
     refused |= unsafe { libc::pthread_attr_setstack(attr, stack as *mut c_void, STACK_BYTES) };
-    // SAFETY: the caller passes what `body` expects and leaves it alone until the join.
-    refused |= unsafe { libc::pthread_create(&raw mut thread, attr, body, arg) };
+    // Unwatched: nothing of the thread's block is to change before `body` looks at it.
+    refused |= raddle_race::unwatched(|| {
+        // SAFETY: the caller passes what `body` expects and leaves it alone until the join.
+        unsafe { libc::pthread_create(&raw mut thread, attr, body, arg) }
+    });
     if refused == 0 {
         // SAFETY: the thread was just created and is joined once.
         refused = unsafe { libc::pthread_join(thread, std::ptr::null_mut()) };

@@ -1,0 +1,339 @@
+//! Owns what happens when cargo calls this program in the place of rustc or rustdoc: it adds flags and runs the real one.
+//!
+//! Nothing that the user or cargo said is dropped, but for link-time optimisation.
+//!
+//! # Which crates
+//! cargo is given a `--target`, and passes it on for all but build scripts and procedural macros, which therefore stay plain.
+//! Raddle's own crates, and what they are made of, are compiled for the same sysroot but not instrumented: the detector would watch itself.
+//!
+//! # Why not
+//! `CARGO_ENCODED_RUSTFLAGS` would be the same for all crates, and replace what the user's configuration says.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result};
+
+use crate::passes::pipeline;
+use crate::plan::Plan;
+
+/// Crates that the detector and the runtime consist of.
+const RUNTIME: [&str; 6] = [
+    "raddle",
+    "raddle_alloc",
+    "raddle_chan",
+    "raddle_race",
+    "raddle_sched",
+    "compiler_builtins",
+];
+
+/// Crates that these stand on, and that order nothing for the program. A package of the user's own workspace may bear such a name: it is
+/// instrumented.
+const FOUNDATION: [&str; 11] = [
+    "addr2line",
+    "adler2",
+    "backtrace",
+    "cfg_if",
+    "corosensei",
+    "gimli",
+    "libc",
+    "memmap2",
+    "miniz_oxide",
+    "object",
+    "rustc_demangle",
+];
+
+/// A call of rustc or rustdoc, as far as it matters here.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Call {
+    has_target: bool,
+    crate_name: String,
+    proc_macro: bool,
+    /// `--test`: a test program for rustc, doctests for rustdoc.
+    test: bool,
+    /// `-vV`.
+    version: bool,
+}
+
+impl Call {
+    /// Reads the arguments that follow the compiler's name.
+    fn parse(args: &[OsString]) -> Self {
+        let mut call = Self::default();
+        let mut args = args.iter().map(|arg| arg.to_string_lossy());
+        while let Some(arg) = args.next() {
+            let (option, value) = match arg.split_once('=') {
+                Some((option, value)) => (option, Some(value.to_owned())),
+                None => (&*arg, None),
+            };
+            let mut value = || value.clone().or_else(|| args.next().map(Into::into));
+            match option {
+                "--target" => call.has_target = value().is_some(),
+                "--crate-name" => call.crate_name = value().unwrap_or_default(),
+                "--crate-type" => call.proc_macro |= value().as_deref() == Some("proc-macro"),
+                "--test" => call.test = true,
+                "-vV" => call.version = true,
+                _ => {}
+            }
+        }
+        call
+    }
+
+    /// Does this call make code that runs in the program under test? `___` is the name by which cargo asks what the compiler can do.
+    fn is_for_target(&self) -> bool {
+        self.has_target && !self.proc_macro && self.crate_name != "___"
+    }
+
+    /// `own_package`: the crate is of a package that the user is working on, not of a dependency.
+    fn is_instrumented(&self, own_package: bool) -> bool {
+        let name = self.crate_name.as_str();
+        !RUNTIME.contains(&name) && (own_package || !FOUNDATION.contains(&name))
+    }
+
+    /// The arguments to use in place of `args`, from which this call was read.
+    fn rewrite(&self, plan: &Plan, own_package: bool, args: &[OsString]) -> Vec<OsString> {
+        let mut new = without_lto(args);
+        if let Some(sysroot) = &plan.sysroot {
+            new.extend(["--sysroot".into(), sysroot.into()]);
+        }
+        if self.is_instrumented(own_package) {
+            new.extend(pipeline().rustc_flags().into_iter().map(Into::into));
+        } else {
+            // A detector at the speed of a debug build would be useless. Also, from this level on rustc does not let crates share
+            // the code of generic functions: no instrumented crate links a plain copy from here.
+            for flag in ["opt-level=3", "overflow-checks=off", "debug-assertions=off"] {
+                new.extend(["-C".into(), flag.into()]);
+            }
+        }
+        new
+    }
+}
+
+/// `args` without the code generation options for link-time optimisation between crates. That runs after the passes that instrument, and
+/// does not know them: code of a plain crate would be mixed in unseen. What the profile loses is speed, not behaviour; what rustc
+/// does within a crate by itself stays.
+fn without_lto(args: &[OsString]) -> Vec<OsString> {
+    let is_lto = |option: &str| {
+        let name = option.split('=').next().unwrap_or_default();
+        ["lto", "linker-plugin-lto", "embed-bitcode"].contains(&name)
+    };
+    let mut kept = Vec::with_capacity(args.len());
+    let mut args = args.iter().peekable();
+    while let Some(arg) = args.next() {
+        let text = arg.to_string_lossy();
+        match text
+            .strip_prefix("-C")
+            .or_else(|| text.strip_prefix("--codegen="))
+        {
+            Some("")
+                if args
+                    .peek()
+                    .is_some_and(|next| is_lto(&next.to_string_lossy())) =>
+            {
+                args.next();
+            }
+            Some(option) if is_lto(option) => {}
+            _ => kept.push(arg.clone()),
+        }
+    }
+    kept
+}
+
+/// Acts as `rustc`, which cargo passes as the first of `args`.
+pub(crate) fn rustc(plan: &Plan, args: &[OsString]) -> Result<ExitCode> {
+    let (rustc, args) = args.split_first().context("no compiler to wrap")?;
+    let mut command = match &plan.rustc_wrapper {
+        None => Command::new(rustc),
+        Some(wrapper) => {
+            let mut command = Command::new(wrapper);
+            command.arg(rustc);
+            command
+        }
+    };
+    let given = Given::read(args)?;
+    let call = Call::parse(&given.args);
+    if call.version {
+        command.args(args);
+        return version(plan, command);
+    }
+    // Build scripts try out the compiler; some link, and would miss the detector.
+    let by_build_script = env::var_os("CARGO_CFG_TARGET_ARCH").is_some();
+    if !call.is_for_target() || by_build_script {
+        command.args(args);
+        return exec(command);
+    }
+    let own_package = env::var_os("CARGO_PRIMARY_PACKAGE").is_some();
+    given.run(command, call.rewrite(plan, own_package, &given.args))
+}
+
+/// Acts as rustdoc.
+pub(crate) fn rustdoc(plan: &Plan, args: &[OsString]) -> Result<ExitCode> {
+    let mut command = Command::new(&plan.rustdoc);
+    let given = Given::read(args)?;
+    let call = Call::parse(&given.args);
+    if !call.test || !call.is_for_target() {
+        command.args(args);
+        return exec(command);
+    }
+    given.run(command, call.rewrite(plan, true, &given.args))
+}
+
+/// The arguments of a call. Where there are too many for a command line, cargo gives a file of them: `@file`.
+struct Given {
+    args: Vec<OsString>,
+    file: Option<String>,
+}
+
+impl Given {
+    fn read(args: &[OsString]) -> Result<Self> {
+        let file = match args {
+            [arg] => arg.to_str().and_then(|arg| arg.strip_prefix('@')),
+            _ => None,
+        };
+        let args = match file {
+            None => args.to_vec(),
+            Some(file) => fs::read_to_string(file)
+                .with_context(|| format!("cannot read {file}"))?
+                .lines()
+                .map(Into::into)
+                .collect(),
+        };
+        Ok(Self {
+            args,
+            file: file.map(str::to_owned),
+        })
+    }
+
+    /// Runs `command` with the arguments `args` in place of those given, in the same way as those were given.
+    fn run(&self, mut command: Command, args: Vec<OsString>) -> Result<ExitCode> {
+        let Some(file) = &self.file else {
+            command.args(args);
+            return exec(command);
+        };
+        let file = format!("{file}.raddle");
+        let lines: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
+        fs::write(&file, lines.join("\n")).with_context(|| format!("cannot write {file}"))?;
+        let status = command
+            .arg(format!("@{file}"))
+            .status()
+            .with_context(|| format!("cannot run {command:?}"))?;
+        fs::remove_file(&file).with_context(|| format!("cannot remove {file}"))?;
+        Ok(exit_code(status.code()))
+    }
+}
+
+/// Answers `-vV` with one more line: cargo compiles again when the answer changes.
+fn version(plan: &Plan, mut command: Command) -> Result<ExitCode> {
+    let output = command
+        .output()
+        .with_context(|| format!("cannot run {command:?}"))?;
+    let mut out = io::stdout().lock();
+    out.write_all(&output.stdout)?;
+    writeln!(out, "raddle-race: {}", plan.id)?;
+    io::stderr().write_all(&output.stderr)?;
+    Ok(exit_code(output.status.code()))
+}
+
+fn exit_code(code: Option<i32>) -> ExitCode {
+    ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(101))
+}
+
+/// Becomes `command`.
+pub(crate) fn exec(mut command: Command) -> Result<ExitCode> {
+    let error = command.exec();
+    let program: &OsStr = command.get_program();
+    Err(error).with_context(|| format!("cannot run {}", program.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn strings(line: &str) -> Vec<OsString> {
+        line.split_whitespace().map(Into::into).collect()
+    }
+
+    /// What a call becomes, as one line.
+    fn rewritten(own_package: bool, line: &str) -> String {
+        let args = strings(line);
+        let plan = Plan {
+            sysroot: Some("/cache/sysroot".into()),
+            ..Plan::default()
+        };
+        let call = Call::parse(&args);
+        assert!(call.is_for_target(), "{line}");
+        let new = call.rewrite(&plan, own_package, &args);
+        new.join(" ".as_ref()).into_string().unwrap()
+    }
+
+    const HOST: &str = "--target x86_64-unknown-linux-gnu";
+
+    #[test]
+    fn a_crate_of_the_program_is_instrumented() {
+        let line = format!("--crate-name app src/main.rs --crate-type bin -C opt-level=3 {HOST}");
+        let flags = pipeline().rustc_flags().join(" ");
+        assert_eq!(
+            rewritten(true, &line),
+            format!("{line} --sysroot /cache/sysroot {flags}")
+        );
+    }
+
+    #[test]
+    fn the_runtime_is_fast_and_not_instrumented() {
+        for name in RUNTIME {
+            let line = format!("--crate-name {name} src/lib.rs --crate-type lib {HOST} --test");
+            let new = rewritten(true, &line);
+            assert!(!new.contains("passes="), "{new}");
+            assert!(
+                new.contains("--sysroot /cache/sysroot -C opt-level=3"),
+                "{new}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_foundation_is_instrumented_only_where_it_is_the_users_own() {
+        let line = format!("--crate-name object src/lib.rs --crate-type lib {HOST}");
+        assert!(!rewritten(false, &line).contains("passes="));
+        assert!(rewritten(true, &line).contains("passes="));
+    }
+
+    #[test]
+    fn other_crates_of_the_field_are_instrumented() {
+        let line = format!("--crate-name parking_lot src/lib.rs --crate-type lib {HOST}");
+        assert!(rewritten(false, &line).contains("passes="));
+    }
+
+    #[test]
+    fn build_scripts_and_macros_and_questions_are_left_alone() {
+        for line in [
+            "--crate-name build_script_build build.rs --crate-type bin",
+            "--crate-name derive src/lib.rs --crate-type proc-macro",
+            "--crate-name derive --crate-type=proc-macro --test --target x86_64-unknown-linux-gnu",
+            "- --crate-name ___ --print=file-names --target x86_64-unknown-linux-gnu",
+        ] {
+            assert!(!Call::parse(&strings(line)).is_for_target(), "{line}");
+        }
+    }
+
+    #[test]
+    fn link_time_optimisation_is_left_out() {
+        let line = "-C lto -C opt-level=3 -Clto=thin -C linker-plugin-lto --codegen=embed-bitcode=no -C link-arg=-s";
+        let kept = without_lto(&strings(line));
+        assert_eq!(kept, strings("-C opt-level=3 -C link-arg=-s"));
+    }
+
+    #[test]
+    fn a_file_of_arguments_is_read() {
+        let file = env::temp_dir().join(format!("raddle-args-test-{}", std::process::id()));
+        fs::write(&file, "--crate-name\nan app\n--test").unwrap();
+        let given = Given::read(&[format!("@{}", file.display()).into()]).unwrap();
+        fs::remove_file(&file).unwrap();
+        let call = Call::parse(&given.args);
+        assert_eq!((call.crate_name.as_str(), call.test), ("an app", true));
+        assert!(given.file.is_some());
+    }
+}

@@ -1,0 +1,55 @@
+//! Copies and fills, which the pass calls in place of the C library's.
+
+use super::{watched, with_return_address};
+use crate::cell::READ;
+use crate::{Pc, access};
+
+fn range(addr: *const u8, size: usize, flags: u64, pc: usize) {
+    if let Some(ctx) = watched() {
+        access::check(ctx.get(), addr.addr(), size, flags, Pc::code(pc));
+    }
+}
+
+/// # Safety
+/// As C's `memcpy`.
+unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, size: usize, pc: usize) -> *mut u8 {
+    range(from, size, READ, pc);
+    range(to, size, 0, pc);
+    // SAFETY: the caller's contract.
+    unsafe { libc::memcpy(to.cast(), from.cast(), size) }.cast()
+}
+
+/// # Safety
+/// As C's `memmove`.
+unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, size: usize, pc: usize) -> *mut u8 {
+    range(from, size, READ, pc);
+    range(to, size, 0, pc);
+    // SAFETY: the caller's contract.
+    unsafe { libc::memmove(to.cast(), from.cast(), size) }.cast()
+}
+
+/// # Safety
+/// As C's `memset`.
+unsafe extern "C" fn memset(to: *mut u8, byte: i32, size: usize, pc: usize) -> *mut u8 {
+    range(to, size, 0, pc);
+    // SAFETY: the caller's contract.
+    unsafe { libc::memset(to.cast(), byte, size) }.cast()
+}
+
+/// Reads a range: of code that announces more than the pass does.
+extern "C" fn read_range(addr: *const u8, size: usize, pc: usize) {
+    range(addr, size, READ, pc);
+}
+
+/// Writes a range.
+extern "C" fn write_range(addr: *const u8, size: usize, pc: usize) {
+    range(addr, size, 0, pc);
+}
+
+with_return_address! {
+    __tsan_memcpy => memcpy, "rcx";
+    __tsan_memmove => memmove, "rcx";
+    __tsan_memset => memset, "rcx";
+    __tsan_read_range => read_range, "rdx";
+    __tsan_write_range => write_range, "rdx";
+}

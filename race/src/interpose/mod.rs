@@ -1,0 +1,72 @@
+//! The C library as race mode sees it: functions that take the place of libc's, for the whole program.
+//!
+//! A symbol that the executable defines comes before the C library's own, for std, for C code and for every shared library. Ours
+//! call libc's, and tell the detector what happens between threads there: order that goes through the kernel or through C code,
+//! and memory that is used anew. They are plain events; an access or an edge counts as the current goroutine's or thread's.
+//!
+//! # Who is watched
+//! [`watched`] says it, in one place. All others are forwarded: with race mode off, on a thread without a context, inside the
+//! runtime, in a signal handler.
+//!
+//! # Invariants
+//! 1. With race mode off a function here is one load, one predictable branch and a jump to libc's.
+//! 2. No function here allocates from a heap, and none is called by the detector while it holds a lock: its own memory and output
+//!    go by `sys`.
+//! 3. A function that may be a cancellation point has the ABI `C-unwind` and nothing to drop while libc's function runs: a
+//!    cancelled thread unwinds through it.
+//! 4. errno is libc's function's when ours returns.
+//!
+//! # What is not seen
+//! System calls that do not go through libc's functions (`syscall`, rustix, io_uring); calls inside libc (`fopen`, `getaddrinfo`,
+//! C11 `thrd_create`); descriptors that come in messages (`SCM_RIGHTS`) are known as files; a signal handler that is left by
+//! `siglongjmp` leaves its thread unwatched; order that a child process passes on. Where an edge is unseen, a report may be false.
+//!
+//! # Reading order
+//! `real` (finding libc's functions), `thread`, `desc` and `io` (descriptors), `ready` (waiting for them), `heap`, `map`, `sync`, `signal`, `process`.
+//!
+//! # Blocking
+//! As libc's functions; besides, spin locks for a few dozen instructions.
+//!
+//! # Why not
+//! `--wrap` at link time: shared libraries and inlined std would be missed. `LD_PRELOAD`: a second copy of the detector.
+
+mod real;
+mod thread;
+
+pub use thread::{thread_attach, thread_running};
+
+use crate::{GoCtx, current, enabled, set_current};
+
+/// The context whose events the calling thread makes here; None: the call is only forwarded.
+#[inline(always)]
+fn watched() -> Option<GoCtx> {
+    if enabled() { current() } else { None }
+}
+
+/// What is needed before the first thread: called once, when the detector has started.
+pub(crate) fn init() {
+    thread::init();
+}
+
+/// Runs `f` unwatched, as the runtime's own business: what the C library is asked for makes no events, and a thread that is
+/// created has no context. `f` must not switch goroutines.
+pub fn unwatched<R>(f: impl FnOnce() -> R) -> R {
+    let Some(me) = watched() else { return f() };
+    struct Back(GoCtx);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            set_current(self.0);
+        }
+    }
+    let _back = Back(me);
+    set_current(None);
+    f()
+}
+
+/// Runs `f`, which may block the thread for long, without a slot of the detector: there are 256, and others want them.
+fn blocking<R>(me: GoCtx, f: impl FnOnce() -> R) -> R {
+    crate::switch_out(me);
+    let result = f();
+    real::keep_errno(|| crate::switch_in(me));
+    result
+}

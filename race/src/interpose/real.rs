@@ -1,0 +1,138 @@
+//! libc's own functions: found once, by `dlsym`, and called by those that stand in for them.
+//!
+//! # Memory ordering
+//! A function's address is the same whoever finds it, and its code needs no publishing: Relaxed.
+
+use std::ffi::{CStr, c_int};
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// The next definition of a function after ours: libc's. `F` is its type, a function pointer.
+pub(super) struct Real<F> {
+    name: &'static CStr,
+    version: Option<&'static CStr>,
+    at: AtomicUsize,
+    of: PhantomData<F>,
+}
+
+// SAFETY: holds no `F`.
+unsafe impl<F> Sync for Real<F> {}
+
+impl<F: Copy> Real<F> {
+    /// # Safety
+    /// `F` is a function pointer of the type of libc's function `name`.
+    pub(super) const unsafe fn new(name: &'static CStr) -> Real<F> {
+        assert!(size_of::<F>() == size_of::<usize>());
+        Real {
+            name,
+            version: None,
+            at: AtomicUsize::new(0),
+            of: PhantomData,
+        }
+    }
+
+    /// A function of which libc has several; the wanted one is of this version.
+    ///
+    /// # Safety
+    /// As for `new`.
+    pub(super) const unsafe fn versioned(name: &'static CStr, version: &'static CStr) -> Real<F> {
+        // SAFETY: by the contract.
+        let mut real = unsafe { Real::new(name) };
+        real.version = Some(version);
+        real
+    }
+
+    /// The function.
+    #[inline(always)]
+    pub(super) fn get(&self) -> F {
+        let at = match self.at.load(Relaxed) {
+            0 => self.find(),
+            at => at,
+        };
+        let at = std::ptr::with_exposed_provenance::<()>(at);
+        // SAFETY: `F` is a function pointer of the right type by the contract of `new`.
+        unsafe { std::mem::transmute_copy(&at) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn find(&self) -> usize {
+        let name = self.name.as_ptr();
+        let mut at = std::ptr::null_mut();
+        if let Some(version) = self.version {
+            // SAFETY: C strings.
+            at = unsafe { libc::dlvsym(libc::RTLD_NEXT, name, version.as_ptr()) };
+        }
+        if at.is_null() {
+            // SAFETY: a C string.
+            at = unsafe { libc::dlsym(libc::RTLD_NEXT, name) };
+        }
+        if at.is_null() {
+            crate::mem::fatal("the C library lacks a function that the program calls");
+        }
+        let at = at.expose_provenance();
+        self.at.store(at, Relaxed);
+        at
+    }
+}
+
+/// Runs `f` and leaves errno as it is.
+pub(super) fn keep_errno<R>(f: impl FnOnce() -> R) -> R {
+    let before = errno();
+    let result = f();
+    set_errno(before);
+    result
+}
+
+/// This thread's errno.
+pub(super) fn errno() -> c_int {
+    // SAFETY: no preconditions.
+    let at = unsafe { libc::__errno_location() };
+    // SAFETY: this thread's errno.
+    unsafe { *at }
+}
+
+/// Sets this thread's errno.
+pub(super) fn set_errno(errno: c_int) {
+    // SAFETY: no preconditions.
+    let at = unsafe { libc::__errno_location() };
+    // SAFETY: this thread's errno.
+    unsafe { *at = errno };
+}
+
+/// `real! { fn name(a: A) -> R; }` makes a static `NAME` for libc's function.
+macro_rules! real {
+    ($($(#[$version:literal])? static $NAME:ident: fn $name:ident($($arg:ty),*) -> $ret:ty;)*) => {$(
+        static $NAME: $crate::interpose::real::Real<unsafe extern "C-unwind" fn($($arg),*) -> $ret> =
+            // SAFETY: the type is that of libc's function, by its header.
+            unsafe { real!(@new $name $($version)?) };
+    )*};
+    (@new $name:ident) => { $crate::interpose::real::Real::new(real!(@c $name)) };
+    (@new $name:ident $version:literal) => { $crate::interpose::real::Real::versioned(real!(@c $name), $version) };
+    (@c $name:ident) => {
+        match std::ffi::CStr::from_bytes_with_nul(concat!(stringify!($name), "\0").as_bytes()) {
+            Ok(name) => name,
+            Err(_) => panic!("a name without NUL"),
+        }
+    };
+}
+pub(super) use real;
+
+/// Defines a C function that goes on in `$body` with one argument more: the address that it was called from. There is no way to ask
+/// for that in Rust, but a function without a frame has it on top of the stack.
+macro_rules! with_caller {
+    ($(fn $name:ident($($arg:ident: $ty:ty),*) -> $ret:ty = $body:ident, $register:literal;)*) => {$(
+        // SAFETY: the body has the same arguments and one more, which goes into the next register of the C ABI.
+        #[unsafe(naked)]
+        #[unsafe(no_mangle)]
+        unsafe extern "C-unwind" fn $name($($arg: $ty),*) -> $ret {
+            const _: unsafe extern "C-unwind" fn($($ty),*, usize) -> $ret = $body;
+            std::arch::naked_asm!(
+                concat!("mov ", $register, ", [rsp]"),
+                "jmp {body}",
+                body = sym $body,
+            )
+        }
+    )*};
+}
+pub(super) use with_caller;

@@ -1,0 +1,474 @@
+//! Plain threads: their contexts, and the order that `pthread_create` and `pthread_join` make.
+//!
+//! # States of an entry
+//! One entry per watched thread, from its creation until it has ended and somebody has joined or detached it.
+//!
+//! | flag | set by | meaning |
+//! | --- | --- | --- |
+//! | (none) | `begin`, `attach` | the thread lives; it is in the table under its handle |
+//! | `ENDED` | the thread, last of all | the sync object at the entry has what it did |
+//! | `GONE` | who detaches it, or joined it | nobody will join it; free once it has ended |
+//!
+//! A joiner takes the entry off the table *before* it joins: after the join the handle may be another thread's. Where it finds
+//! none, the thread has not begun yet, or is not watched; then it looks again after the join. At that moment another thread may
+//! have the same handle, and the wanted entry is the older of the two; everybody else wants the newer.
+//!
+//! # Invariants
+//! 1. An entry is on the free list, or in the table once, or its creator's, thread's or joiner's alone.
+//! 2. Its thread alone uses `ctx`, from `begin` on.
+//! 3. Entries stay mapped; the table and all links change under `TABLE`.
+//!
+//! # The end of a thread
+//! Destructors of thread-locals and of pthread keys are the program's code and watched. So the context ends in the destructor of a
+//! key of our own, which asks to be called again until the last round. Keys whose destructors come after ours in that round are
+//! unwatched.
+//!
+//! # Blocking
+//! A spin lock for a walk over a few entries.
+
+use std::cell::Cell;
+use std::ffi::{c_int, c_void};
+use std::mem::MaybeUninit;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use libc::{pthread_attr_t, pthread_t, timespec};
+
+use super::real::{keep_errno, real, with_caller};
+use super::{blocking, watched};
+use crate::mem::{self, BLOCK, SpinGuard, SpinLock};
+use crate::{
+    GoCtx, Pc, current, enabled, go_end, go_start, heap, release_g, state, switch_in, switch_out,
+};
+
+unsafe extern "C" {
+    /// Not in the libc crate.
+    fn pthread_attr_getdetachstate(attr: *const pthread_attr_t, state: *mut c_int) -> c_int;
+}
+
+type Routine = unsafe extern "C-unwind" fn(*mut c_void) -> *mut c_void;
+
+const ENDED: u32 = 1;
+const GONE: u32 = 2;
+
+/// How often glibc calls destructors of keys that are set again (`PTHREAD_DESTRUCTOR_ITERATIONS`).
+const ROUNDS: u32 = 4;
+
+/// See the header. The sync object of the thread's end is that of `addr`.
+#[repr(C, align(64))]
+struct Entry {
+    next: Cell<*const Entry>,
+    handle: Cell<pthread_t>,
+    flags: Cell<u32>,
+    /// Rounds of key destructors so far.
+    rounds: Cell<u32>,
+    goid: Cell<u64>,
+    ctx: Cell<Option<GoCtx>>,
+    routine: Cell<Option<Routine>>,
+    arg: Cell<*mut c_void>,
+}
+
+// SAFETY: invariants 1 to 3 say who uses which field when.
+unsafe impl Sync for Entry {}
+
+impl Entry {
+    /// The address that stands for the thread's end.
+    fn addr(&self) -> usize {
+        ptr::from_ref(self).addr()
+    }
+
+    fn add_flag(&self, flag: u32) {
+        self.flags.set(self.flags.get() | flag);
+    }
+
+    fn has(&self, flag: u32) -> bool {
+        self.flags.get() & flag != 0
+    }
+}
+
+const BUCKETS: usize = 1024;
+
+/// The threads by their handles.
+struct Table {
+    lock: SpinLock,
+    buckets: [Cell<*const Entry>; BUCKETS],
+    free: Cell<*const Entry>,
+}
+
+// SAFETY: the cells are used under the lock.
+unsafe impl Sync for Table {}
+
+static TABLE: Table = Table {
+    lock: SpinLock::new(),
+    buckets: [const { Cell::new(ptr::null()) }; BUCKETS],
+    free: Cell::new(ptr::null()),
+};
+
+/// The table, locked.
+struct Locked(#[expect(dead_code, reason = "held, not read")] SpinGuard<'static>);
+
+/// Which of several entries with one handle.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Which {
+    Newest,
+    OldestEnded,
+}
+
+impl Locked {
+    fn take() -> Locked {
+        Locked(TABLE.lock.lock())
+    }
+
+    fn bucket(&self, handle: pthread_t) -> &'static Cell<*const Entry> {
+        // Handles are addresses of thread control blocks, pages apart.
+        let hash = (handle >> 8).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        &TABLE.buckets[(hash >> 54) as usize]
+    }
+
+    /// An entry that is nobody's.
+    fn pop_free(&self) -> &'static Entry {
+        if TABLE.free.get().is_null() {
+            let block: NonNull<Entry> = mem::map(BLOCK).cast();
+            for i in 0..BLOCK / size_of::<Entry>() {
+                // SAFETY: inside the block; all zeros are a valid entry.
+                self.push_free(unsafe { block.add(i).as_ref() });
+            }
+        }
+        // SAFETY: the list has entries, which stay mapped.
+        let entry = unsafe { &*TABLE.free.get() };
+        TABLE.free.set(entry.next.get());
+        entry
+    }
+
+    fn push_free(&self, entry: &'static Entry) {
+        entry.next.set(TABLE.free.get());
+        TABLE.free.set(entry);
+    }
+
+    fn insert(&self, entry: &'static Entry) {
+        let bucket = self.bucket(entry.handle.get());
+        entry.next.set(bucket.get());
+        bucket.set(entry);
+    }
+
+    fn each(&self, handle: pthread_t) -> impl Iterator<Item = &'static Entry> {
+        // SAFETY: null or an entry, which stays mapped.
+        let first = unsafe { self.bucket(handle).get().as_ref() };
+        // SAFETY: as above.
+        std::iter::successors(first, |e| unsafe { e.next.get().as_ref() })
+    }
+
+    fn find(&self, handle: pthread_t, which: Which) -> Option<&'static Entry> {
+        let mut same = self.each(handle).filter(|e| e.handle.get() == handle);
+        match which {
+            Which::Newest => same.next(),
+            Which::OldestEnded => same.filter(|e| e.has(ENDED)).last(),
+        }
+    }
+
+    /// Takes the entry off the table, if it is there.
+    fn remove(&self, entry: &'static Entry) {
+        let mut place = self.bucket(entry.handle.get());
+        // SAFETY: null or an entry, which stays mapped.
+        while let Some(other) = unsafe { place.get().as_ref() } {
+            if ptr::eq(other, entry) {
+                place.set(entry.next.get());
+                return;
+            }
+            place = &other.next;
+        }
+    }
+
+    /// Frees an entry of the table that nobody will ask for again.
+    fn sweep(&self, entry: &'static Entry) {
+        if entry.has(ENDED) && entry.has(GONE) {
+            self.remove(entry);
+            self.push_free(entry);
+        }
+    }
+}
+
+/// A free entry, as the caller's.
+fn new_entry(goid: u64, ctx: GoCtx) -> &'static Entry {
+    let entry = Locked::take().pop_free();
+    heap::clear_shadow(entry.addr(), size_of::<Entry>());
+    entry.flags.set(0);
+    entry.rounds.set(0);
+    entry.goid.set(goid);
+    entry.ctx.set(Some(ctx));
+    entry
+}
+
+/// Whether a plain thread with this id lives.
+#[must_use]
+pub fn thread_running(goid: u64) -> bool {
+    let _held = Locked::take();
+    TABLE.buckets.iter().any(|bucket| {
+        // SAFETY: null or an entry, which stays mapped.
+        let first = unsafe { bucket.get().as_ref() };
+        // SAFETY: as above.
+        std::iter::successors(first, |e: &&Entry| unsafe { e.next.get().as_ref() })
+            .any(|e| e.goid.get() == goid && !e.has(ENDED))
+    })
+}
+
+/// The calling plain thread's context and id. A thread without one gets it here, ordered after everything so far, and keeps it
+/// until it ends.
+///
+/// # Happens-before
+/// What the thread does happens before its join returns.
+pub fn thread_attach() -> (GoCtx, u64) {
+    if let Some(me) = current() {
+        return (me, me.get().record().goid());
+    }
+    let goid = (state::host().new_goid)();
+    let ctx = crate::thread_start(goid);
+    begins(new_entry(goid, ctx), ctx);
+    (ctx, goid)
+}
+
+static KEY: AtomicU32 = AtomicU32::new(0);
+
+/// Makes the key whose destructor ends the threads' contexts.
+pub(super) fn init() {
+    let mut key = 0;
+    // SAFETY: a place for the key, and a destructor of the right type.
+    if unsafe { libc::pthread_key_create(&mut key, Some(ends)) } != 0 {
+        mem::fatal("no pthread key is left for the detector");
+    }
+    KEY.store(key, Relaxed); // threads are created after this
+}
+
+/// The entry's thread begins, and is the caller.
+fn begins(entry: &'static Entry, ctx: GoCtx) {
+    // SAFETY: no preconditions.
+    let me = unsafe { libc::pthread_self() };
+    entry.handle.set(me);
+    Locked::take().insert(entry);
+    // In this order: a detach that did not find the entry has left its mark on the thread.
+    if let Some(about) = About::this_thread() {
+        if about.is_detached {
+            let _table = Locked::take();
+            entry.add_flag(GONE);
+        }
+        // What lay there before was another thread's, or another thing.
+        heap::clear_shadow(about.stack, about.stack_bytes);
+    }
+    // SAFETY: a key, and a value of the thread's own.
+    unsafe { libc::pthread_setspecific(KEY.load(Relaxed), ptr::from_ref(entry).cast()) };
+    switch_in(ctx);
+}
+
+/// What the C library knows of the calling thread.
+struct About {
+    is_detached: bool,
+    stack: usize,
+    stack_bytes: usize,
+}
+
+impl About {
+    /// None on the main thread, which is not joined and whose stack nobody had before.
+    fn this_thread() -> Option<About> {
+        // SAFETY: no preconditions.
+        if unsafe { libc::gettid() == libc::getpid() } {
+            return None;
+        }
+        let mut attr = MaybeUninit::<pthread_attr_t>::uninit();
+        // SAFETY: no preconditions.
+        let me = unsafe { libc::pthread_self() };
+        // SAFETY: initialises the attributes if it returns 0.
+        if unsafe { libc::pthread_getattr_np(me, attr.as_mut_ptr()) } != 0 {
+            return None;
+        }
+        let (mut stack, mut stack_bytes, mut detached) = (ptr::null_mut(), 0, 0);
+        // SAFETY: initialised above; room for the results.
+        unsafe { libc::pthread_attr_getstack(attr.as_ptr(), &mut stack, &mut stack_bytes) };
+        // SAFETY: as above.
+        unsafe { pthread_attr_getdetachstate(attr.as_ptr(), &mut detached) };
+        // SAFETY: initialised above, and not used again.
+        unsafe { libc::pthread_attr_destroy(attr.as_mut_ptr()) };
+        Some(About {
+            is_detached: detached == libc::PTHREAD_CREATE_DETACHED,
+            stack: stack.addr(),
+            stack_bytes,
+        })
+    }
+}
+
+/// What a watched thread starts with.
+unsafe extern "C-unwind" fn begin(entry: *mut c_void) -> *mut c_void {
+    // SAFETY: `create` passed an entry, which stays mapped.
+    let entry: &'static Entry = unsafe { &*entry.cast::<Entry>() };
+    let (routine, arg) = (entry.routine.get(), entry.arg.get());
+    if let Some(ctx) = entry.ctx.get() {
+        begins(entry, ctx);
+    }
+    match routine {
+        // SAFETY: the program's own, with its argument.
+        Some(routine) => unsafe { routine(arg) },
+        None => mem::fatal("a thread has nothing to run"),
+    }
+}
+
+/// The destructor of the key.
+unsafe extern "C" fn ends(entry: *mut c_void) {
+    // SAFETY: `begins` gave the key an entry, which stays mapped.
+    let entry: &'static Entry = unsafe { &*entry.cast::<Entry>() };
+    entry.rounds.set(entry.rounds.get() + 1);
+    if entry.rounds.get() < ROUNDS {
+        // SAFETY: a key, and a value of the thread's own.
+        unsafe { libc::pthread_setspecific(KEY.load(Relaxed), ptr::from_ref(entry).cast()) };
+        return;
+    }
+    if let Some(ctx) = entry.ctx.take() {
+        release_g(ctx, entry.addr());
+        switch_out(ctx);
+        go_end(ctx);
+    }
+    let table = Locked::take();
+    entry.add_flag(ENDED);
+    table.sweep(entry);
+}
+
+real! {
+    static CREATE: fn pthread_create(*mut pthread_t, *const pthread_attr_t, Routine, *mut c_void) -> c_int;
+    static JOIN: fn pthread_join(pthread_t, *mut *mut c_void) -> c_int;
+    static TRYJOIN: fn pthread_tryjoin_np(pthread_t, *mut *mut c_void) -> c_int;
+    static TIMEDJOIN: fn pthread_timedjoin_np(pthread_t, *mut *mut c_void, *const timespec) -> c_int;
+    static CLOCKJOIN: fn pthread_clockjoin_np(pthread_t, *mut *mut c_void, libc::clockid_t, *const timespec) -> c_int;
+    static DETACH: fn pthread_detach(pthread_t) -> c_int;
+}
+
+with_caller! {
+    fn pthread_create(
+        thread: *mut pthread_t,
+        attr: *const pthread_attr_t,
+        routine: Routine,
+        arg: *mut c_void
+    ) -> c_int = create, "r8";
+}
+
+unsafe extern "C-unwind" fn create(
+    thread: *mut pthread_t,
+    attr: *const pthread_attr_t,
+    routine: Routine,
+    arg: *mut c_void,
+    caller: usize,
+) -> c_int {
+    let Some(me) = watched() else {
+        // SAFETY: the caller's arguments.
+        return unsafe { CREATE.get()(thread, attr, routine, arg) };
+    };
+    let goid = (state::host().new_goid)();
+    let ctx = go_start(Some(me), goid, Pc::code(caller));
+    let entry = new_entry(goid, ctx);
+    entry.routine.set(Some(routine));
+    entry.arg.set(arg);
+    // From here on the entry is the thread's, which may be over when this returns.
+    let own = ptr::from_ref(entry).cast_mut().cast();
+    // SAFETY: the caller's arguments, but for the routine, which gets what it expects.
+    let error = unsafe { CREATE.get()(thread, attr, begin, own) };
+    if error != 0 {
+        go_end(ctx);
+        Locked::take().push_free(entry);
+    }
+    error
+}
+
+/// Runs `join`, one of libc's functions, and orders the caller after the thread if it returns 0.
+#[inline(always)]
+fn join_by(handle: pthread_t, join: impl FnOnce() -> c_int) -> c_int {
+    if !enabled() {
+        return join();
+    }
+    let mut entry = take_newest(handle);
+    let error = match watched() {
+        Some(me) => blocking(me, join),
+        None => join(),
+    };
+    if error != 0 {
+        entry.into_iter().for_each(put_back);
+        return error;
+    }
+    if entry.is_none() {
+        entry = take_oldest_ended(handle);
+    }
+    if let Some(entry) = entry {
+        keep_errno(|| crate::acquire(entry.addr()));
+        Locked::take().push_free(entry);
+    }
+    error
+}
+
+fn take_newest(handle: pthread_t) -> Option<&'static Entry> {
+    let table = Locked::take();
+    let entry = table.find(handle, Which::Newest)?;
+    table.remove(entry);
+    Some(entry)
+}
+
+fn take_oldest_ended(handle: pthread_t) -> Option<&'static Entry> {
+    let table = Locked::take();
+    let entry = table.find(handle, Which::OldestEnded)?;
+    table.remove(entry);
+    Some(entry)
+}
+
+/// The thread was not joined.
+fn put_back(entry: &'static Entry) {
+    let table = Locked::take();
+    table.insert(entry);
+    table.sweep(entry);
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn pthread_join(thread: pthread_t, result: *mut *mut c_void) -> c_int {
+    // SAFETY: the caller's arguments.
+    join_by(thread, || unsafe { JOIN.get()(thread, result) })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn pthread_tryjoin_np(
+    thread: pthread_t,
+    result: *mut *mut c_void,
+) -> c_int {
+    // SAFETY: the caller's arguments.
+    join_by(thread, || unsafe { TRYJOIN.get()(thread, result) })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn pthread_timedjoin_np(
+    thread: pthread_t,
+    result: *mut *mut c_void,
+    until: *const timespec,
+) -> c_int {
+    // SAFETY: the caller's arguments.
+    join_by(thread, || unsafe { TIMEDJOIN.get()(thread, result, until) })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn pthread_clockjoin_np(
+    thread: pthread_t,
+    result: *mut *mut c_void,
+    clock: libc::clockid_t,
+    until: *const timespec,
+) -> c_int {
+    // SAFETY: the caller's arguments.
+    join_by(thread, || unsafe {
+        CLOCKJOIN.get()(thread, result, clock, until)
+    })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn pthread_detach(thread: pthread_t) -> c_int {
+    if enabled() {
+        // Before the thread is detached: after it the handle may be another's.
+        let table = Locked::take();
+        if let Some(entry) = table.find(thread, Which::Newest) {
+            entry.add_flag(GONE);
+            table.sweep(entry);
+        }
+    }
+    // SAFETY: the caller's arguments.
+    unsafe { DETACH.get()(thread) }
+}

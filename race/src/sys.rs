@@ -1,0 +1,47 @@
+//! System calls that the interposed functions of the C library do not see.
+//!
+//! Raddle's own memory is mapped by these: it is no part of what is watched, and it is mapped inside the allocator and inside the
+//! detector, where no event may begin. They are what the C library's functions are, without a cancellation point; errno tells why
+//! one failed.
+
+use std::ffi::{c_int, c_long, c_void};
+
+/// As `mmap` without a file.
+///
+/// # Safety
+/// As for `mmap`: with `MAP_FIXED` it replaces what is there.
+pub unsafe fn map(at: *mut c_void, size: usize, protection: c_int, flags: c_int) -> *mut c_void {
+    // SAFETY: by the contract.
+    let at = unsafe { libc::syscall(libc::SYS_mmap, at, size, protection, flags, -1, 0) };
+    pointer(at)
+}
+
+/// As `munmap`.
+///
+/// # Safety
+/// As for `munmap`: nothing refers to the memory any more.
+pub unsafe fn unmap(at: *mut c_void, size: usize) -> c_int {
+    // SAFETY: by the contract.
+    unsafe { libc::syscall(libc::SYS_munmap, at, size) as c_int }
+}
+
+/// As `mremap` with `MREMAP_MAYMOVE`.
+///
+/// # Safety
+/// As for `mremap`: nothing refers to the memory at its old place any more, if it moves.
+pub unsafe fn remap(at: *mut c_void, old: usize, new: usize) -> *mut c_void {
+    // SAFETY: by the contract.
+    let at = unsafe { libc::syscall(libc::SYS_mremap, at, old, new, libc::MREMAP_MAYMOVE) };
+    pointer(at)
+}
+
+/// As `write`.
+pub(crate) fn write(fd: c_int, bytes: &[u8]) -> isize {
+    // SAFETY: the slice is readable for its length.
+    unsafe { libc::syscall(libc::SYS_write, fd, bytes.as_ptr(), bytes.len()) as isize }
+}
+
+/// What a system call returned as an address: -1 is `MAP_FAILED`.
+pub(crate) fn pointer(at: c_long) -> *mut c_void {
+    std::ptr::with_exposed_provenance_mut(at as usize)
+}

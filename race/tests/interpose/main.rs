@@ -1,0 +1,66 @@
+//! The interposed C library, as programs of plain threads meet it. The accesses are announced by hand, and what std does inside is
+//! not watched: whatever order the detector knows of came through the C library.
+
+mod threads;
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering::*};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use raddle_race::{self as race, Host, Options, Pc};
+
+static ONE: Mutex<()> = Mutex::new(());
+
+/// The detector, with the calling thread watched, for as long as this lives.
+struct Detector {
+    _one: MutexGuard<'static, ()>,
+    before: usize,
+}
+
+impl Detector {
+    fn take() -> Detector {
+        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut options = Options::default();
+        options.log_path = String::from(concat!(env!("CARGO_TARGET_TMPDIR"), "/race-interpose"));
+        race::init(options, &Host::NONE);
+        race::thread_attach();
+        Detector {
+            _one: one,
+            before: race::errors(),
+        }
+    }
+
+    /// Races reported since `take`.
+    fn races(&self) -> usize {
+        race::errors() - self.before
+    }
+}
+
+/// Memory that no other test uses; only its shadow is.
+fn memory(size: usize) -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0x7200_0000_0000);
+    NEXT.fetch_add(size.next_multiple_of(64), Relaxed)
+}
+
+/// A place that no other access has, so that no report is left out as a repetition.
+fn pc() -> Pc {
+    static NEXT: AtomicUsize = AtomicUsize::new(0x1000);
+    Pc::code(NEXT.fetch_add(8, Relaxed))
+}
+
+fn write(addr: usize) {
+    assert!(race::current().is_some(), "the thread is not watched");
+    race::write(addr, 8, pc());
+}
+
+fn read(addr: usize) {
+    assert!(race::current().is_some(), "the thread is not watched");
+    race::read(addr, 8, pc());
+}
+
+/// Waits for another thread in a way that the detector does not see.
+fn wait_until(flag: &AtomicUsize, value: usize) {
+    while flag.load(Acquire) < value {
+        std::thread::yield_now();
+    }
+}
