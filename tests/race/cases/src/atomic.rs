@@ -194,10 +194,10 @@ pub fn no_race_atomic_store_cas_uint64() {
 pub fn race_atomic_store_load() {
     let a = leak(AtomicU64::new(0));
     beside(
-        move || a.store(1, SeqCst), //~ race
+        move || here(a).store(1, SeqCst), //~ race
         || {
             // SAFETY: alive for ever.
-            read(unsafe { *a.as_ptr() }); //~ race
+            read(unsafe { *here(a).as_ptr() }); //~ race
         },
     );
 }
@@ -206,10 +206,10 @@ pub fn race_atomic_load_store() {
     let a = leak(AtomicU64::new(0));
     beside(
         move || {
-            read(a.load(SeqCst)); //~ race
+            read(here(a).load(SeqCst)); //~ race
         },
         // SAFETY: alive for ever.
-        || unsafe { *a.as_ptr() = 1 }, //~ race
+        || unsafe { *here(a).as_ptr() = 1 }, //~ race
     );
 }
 
@@ -217,11 +217,11 @@ pub fn race_atomic_add_load() {
     let a = leak(AtomicU64::new(0));
     beside(
         move || {
-            a.fetch_add(1, SeqCst); //~ race
+            here(a).fetch_add(1, SeqCst); //~ race
         },
         || {
             // SAFETY: alive for ever.
-            read(unsafe { *a.as_ptr() }); //~ race
+            read(unsafe { *here(a).as_ptr() }); //~ race
         },
     );
 }
@@ -230,10 +230,10 @@ pub fn race_atomic_add_store() {
     let a = leak(AtomicU64::new(0));
     beside(
         move || {
-            a.fetch_add(1, SeqCst); //~ race
+            here(a).fetch_add(1, SeqCst); //~ race
         },
         // SAFETY: alive for ever.
-        || unsafe { *a.as_ptr() = 42 }, //~ race
+        || unsafe { *here(a).as_ptr() = 42 }, //~ race
     );
 }
 
@@ -314,11 +314,11 @@ pub fn race_raddle_atomic_plain() {
     let a = leak(AtomicU64::new(0));
     beside(
         move || {
-            a.fetch_add(1, SeqCst); //~ race
+            here(a).fetch_add(1, SeqCst); //~ race
         },
         || {
             // SAFETY: alive for ever.
-            read(unsafe { *a.as_ptr() }); //~ race
+            read(unsafe { *here(a).as_ptr() }); //~ race
         },
     );
 }

@@ -7,6 +7,7 @@ use std::arch::asm;
 use std::cell::UnsafeCell;
 use std::hint::black_box;
 use std::ops::{Index, IndexMut};
+use std::panic::Location;
 use std::sync::atomic::AtomicU32;
 
 pub use raddle::chan::{Receiver, Sender};
@@ -33,8 +34,10 @@ impl<T> Racy<T> {
 
     /// The place itself: `*x.at() = 1`, `read(*x.at())`.
     #[inline(always)]
+    #[track_caller]
     #[expect(clippy::mut_from_ref, reason = "see the type")]
     pub fn at(&self) -> &mut T {
+        here(());
         // SAFETY: never null; otherwise none, as for `Sync`.
         unsafe { &mut *self.0.get() }
     }
@@ -52,8 +55,22 @@ pub fn leak<T>(value: T) -> &'static T {
 
 /// Makes the compiler load the value.
 #[inline(always)]
+#[track_caller]
 pub fn read<T>(value: T) -> T {
+    here(());
     black_box(value)
+}
+
+/// Makes the code around it unlike all other code. Optimised, equal functions become one, and then a report names the lines of
+/// that one; cases have many equal closures.
+#[inline(always)]
+#[track_caller]
+pub fn here<T>(value: T) -> T {
+    // SAFETY: no instruction at all.
+    unsafe {
+        asm!("/* {} */", in(reg) Location::caller(), options(nomem, nostack, preserves_flags))
+    }
+    value
 }
 
 /// A pointer that may go to another goroutine.
@@ -72,8 +89,9 @@ unsafe impl<T: ?Sized> Sync for Ptr<T> {}
 
 impl<T: ?Sized> Ptr<T> {
     #[inline(always)]
+    #[track_caller]
     pub fn get(self) -> *mut T {
-        self.0
+        here(self.0)
     }
 }
 
