@@ -6,17 +6,16 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
-use cargo_metadata::MetadataCommand;
+use cargo_metadata::{Metadata, MetadataCommand};
 
 use crate::cli::Request;
 use crate::config::Config;
 use crate::plan::{self, Plan};
+use crate::programs::PlainPrograms;
+use crate::runtime::Runtime;
 use crate::sysroot::Sysroot;
-use crate::toolchain::Toolchain;
+use crate::toolchain::{SUPPORTED, Toolchain};
 use crate::wrapper::exec;
-
-/// Where race mode works.
-const SUPPORTED: &str = "x86_64-unknown-linux-gnu";
 
 /// Does what the user asked for.
 pub(crate) fn run(request: Request) -> Result<ExitCode> {
@@ -53,13 +52,20 @@ fn prepare(cargo: &mut Command, request: &Request, options: &OsStr) -> Result<()
     }
 
     let sysroot = Sysroot::ensure(&toolchain, SUPPORTED)?;
-    let target_dir = target_dir(&args)?;
+    let metadata = args.metadata()?;
+    let target_dir = match args.values("--target-dir").pop() {
+        Some(dir) => std::path::absolute(&dir).with_context(|| format!("cannot use {dir}"))?,
+        // Beside plain builds, which stay as they are.
+        None => metadata.target_directory.join("raddle-race").into(),
+    };
+    Runtime::refresh(&toolchain, sysroot.path.as_deref())?;
     let plan = Plan {
         id: sysroot.id,
         sysroot: sysroot.path,
         rustc_wrapper: config.rustc_wrapper,
         rustdoc: env::var_os("RUSTDOC")
             .map_or_else(|| toolchain.sysroot.join("bin/rustdoc"), PathBuf::from),
+        plain: PlainPrograms::find(&metadata),
     };
     let own_path = env::current_exe().context("cannot tell where this program is")?;
     cargo
@@ -77,22 +83,6 @@ fn prepare(cargo: &mut Command, request: &Request, options: &OsStr) -> Result<()
         }
     }
     Ok(())
-}
-
-/// The directory for the output: that which the user names, else one beside that of plain builds.
-fn target_dir(args: &OwnArgs) -> Result<PathBuf> {
-    if let Some(dir) = args.values("--target-dir").pop() {
-        return std::path::absolute(&dir).with_context(|| format!("cannot use {dir}"));
-    }
-    let mut metadata = MetadataCommand::new();
-    metadata.no_deps();
-    if let Some(manifest) = args.values("--manifest-path").pop() {
-        metadata.manifest_path(manifest);
-    }
-    let metadata = metadata
-        .exec()
-        .context("cannot ask cargo about the package")?;
-    Ok(metadata.target_directory.join("raddle-race").into())
 }
 
 /// cargo's own arguments: what follows a `--` belongs to the program.
@@ -116,5 +106,50 @@ impl OwnArgs {
             }
         }
         values
+    }
+
+    /// What cargo knows of the packages, with the features that are asked for.
+    fn metadata(&self) -> Result<Metadata> {
+        let mut metadata = MetadataCommand::new();
+        if let Some(manifest) = self.values("--manifest-path").pop() {
+            metadata.manifest_path(manifest);
+        }
+        let mut options = vec!["--filter-platform".into(), SUPPORTED.into()];
+        let flags = [
+            "--all-features",
+            "--no-default-features",
+            "--locked",
+            "--offline",
+            "--frozen",
+        ];
+        options.extend(
+            self.0
+                .iter()
+                .filter(|arg| flags.contains(&arg.as_str()))
+                .cloned(),
+        );
+        for option in ["--features", "-F", "--config"] {
+            let values = self.values(option).into_iter();
+            options.extend(values.flat_map(|value| [option.to_owned(), value]));
+        }
+        metadata.other_options(options);
+        metadata
+            .exec()
+            .context("cannot ask cargo about the package")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_found_in_every_spelling() {
+        let line = "--target a --target=b -p x --target-dir=d --features f -- --target c";
+        let args: Vec<OsString> = line.split(' ').map(Into::into).collect();
+        let args = OwnArgs::new(&args);
+        assert_eq!(args.values("--target"), ["a", "b"]);
+        assert_eq!(args.values("--target-dir"), ["d"]);
+        assert_eq!(args.values("--features"), ["f"]);
     }
 }

@@ -7,6 +7,8 @@ mod config;
 mod instrument;
 mod passes;
 mod plan;
+mod programs;
+mod runtime;
 mod sysroot;
 mod toolchain;
 mod wrapper;

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::programs::PlainPrograms;
+
 /// The variable that holds the path, and makes this program act as a compiler wrapper.
 pub(crate) const VARIABLE: &str = "CARGO_RADDLE_PLAN";
 
@@ -18,12 +20,14 @@ pub(crate) const VARIABLE: &str = "CARGO_RADDLE_PLAN";
 pub(crate) struct Plan {
     /// Another id means to compile everything again.
     pub(crate) id: String,
-    /// The instrumented sysroot of each target, if there is one.
+    /// The instrumented sysroot, if there is one.
     pub(crate) sysroot: Option<PathBuf>,
     /// The user's own compiler wrapper.
     pub(crate) rustc_wrapper: Option<PathBuf>,
     /// The real rustdoc.
     pub(crate) rustdoc: PathBuf,
+    /// The programs to which the runtime is linked.
+    pub(crate) plain: PlainPrograms,
 }
 
 impl Plan {

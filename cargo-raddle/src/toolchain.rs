@@ -6,6 +6,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+/// The target for which race mode works.
+pub(crate) const SUPPORTED: &str = "x86_64-unknown-linux-gnu";
+
 /// The toolchain that cargo will use in the current directory.
 #[derive(Debug)]
 pub(crate) struct Toolchain {

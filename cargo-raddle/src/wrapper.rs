@@ -14,12 +14,15 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitCode};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, ExitStatus, Output, Stdio};
 
 use anyhow::{Context, Result};
 
 use crate::passes::pipeline;
 use crate::plan::Plan;
+use crate::runtime::Runtime;
+use crate::toolchain::Toolchain;
 
 /// Crates that the detector and the runtime consist of.
 const RUNTIME: [&str; 6] = [
@@ -52,7 +55,11 @@ const FOUNDATION: [&str; 11] = [
 struct Call {
     has_target: bool,
     crate_name: String,
-    proc_macro: bool,
+    crate_types: Vec<String>,
+    /// The main file of the crate, as it is named.
+    source: Option<PathBuf>,
+    /// Where the output goes, without the extension.
+    output: Option<PathBuf>,
     /// `--test`: a test program for rustc, doctests for rustdoc.
     test: bool,
     /// `-vV`.
@@ -63,6 +70,7 @@ impl Call {
     /// Reads the arguments that follow the compiler's name.
     fn parse(args: &[OsString]) -> Self {
         let mut call = Self::default();
+        let (mut out_dir, mut suffix) = (None, String::new());
         let mut args = args.iter().map(|arg| arg.to_string_lossy());
         while let Some(arg) = args.next() {
             let (option, value) = match arg.split_once('=') {
@@ -73,18 +81,50 @@ impl Call {
             match option {
                 "--target" => call.has_target = value().is_some(),
                 "--crate-name" => call.crate_name = value().unwrap_or_default(),
-                "--crate-type" => call.proc_macro |= value().as_deref() == Some("proc-macro"),
+                "--crate-type" => call.crate_types.extend(value()),
+                "--out-dir" => out_dir = value(),
+                "-C" => {
+                    let value = value().unwrap_or_default();
+                    if let Some(extra) = value.strip_prefix("extra-filename=") {
+                        suffix = extra.to_owned();
+                    }
+                }
                 "--test" => call.test = true,
                 "-vV" => call.version = true,
+                _ if call.source.is_none() && option.ends_with(".rs") => {
+                    call.source = Some(PathBuf::from(&*arg));
+                }
                 _ => {}
             }
         }
+        call.output =
+            out_dir.map(|dir| Path::new(&dir).join(format!("{}{suffix}", call.crate_name)));
         call
     }
 
     /// Does this call make code that runs in the program under test? `___` is the name by which cargo asks what the compiler can do.
     fn is_for_target(&self) -> bool {
-        self.has_target && !self.proc_macro && self.crate_name != "___"
+        self.has_target && !self.has_type("proc-macro") && self.crate_name != "___"
+    }
+
+    fn has_type(&self, name: &str) -> bool {
+        self.crate_types
+            .iter()
+            .any(|list| list.split(',').any(|kind| kind == name))
+    }
+
+    /// Does this call link something that runs, or that a program of another language loads?
+    fn is_program(&self) -> bool {
+        self.test || self.has_type("bin") || self.has_type("cdylib")
+    }
+
+    /// Is that one to which the runtime must be linked?
+    fn is_plain(&self, plan: &Plan) -> bool {
+        let source = self
+            .source
+            .as_ref()
+            .and_then(|source| fs::canonicalize(source).ok());
+        self.is_program() && source.is_some_and(|source| plan.plain.contains(&source, self.test))
     }
 
     /// `own_package`: the crate is of a package that the user is working on, not of a dependency.
@@ -145,7 +185,7 @@ fn without_lto(args: &[OsString]) -> Vec<OsString> {
 /// Acts as `rustc`, which cargo passes as the first of `args`.
 pub(crate) fn rustc(plan: &Plan, args: &[OsString]) -> Result<ExitCode> {
     let (rustc, args) = args.split_first().context("no compiler to wrap")?;
-    let mut command = match &plan.rustc_wrapper {
+    let compiler = || match &plan.rustc_wrapper {
         None => Command::new(rustc),
         Some(wrapper) => {
             let mut command = Command::new(wrapper);
@@ -155,18 +195,37 @@ pub(crate) fn rustc(plan: &Plan, args: &[OsString]) -> Result<ExitCode> {
     };
     let given = Given::read(args)?;
     let call = Call::parse(&given.args);
-    if call.version {
-        command.args(args);
-        return version(plan, command);
-    }
     // Build scripts try out the compiler; some link, and would miss the detector.
     let by_build_script = env::var_os("CARGO_CFG_TARGET_ARCH").is_some();
-    if !call.is_for_target() || by_build_script {
+    if call.version || !call.is_for_target() || by_build_script {
+        let mut command = compiler();
         command.args(args);
-        return exec(command);
+        return match call.version {
+            true => version(plan, command),
+            false => exec(command),
+        };
     }
+
     let own_package = env::var_os("CARGO_PRIMARY_PACKAGE").is_some();
-    given.run(command, call.rewrite(plan, own_package, &given.args))
+    let mut args = call.rewrite(plan, own_package, &given.args);
+    if !call.is_program() {
+        return given.run(compiler(), &args);
+    }
+    if !call.is_plain(plan) {
+        let output = given.output(compiler(), &args)?;
+        if !lacks_detector(&output) {
+            io::stderr().write_all(&output.stderr)?;
+            return Ok(exit_code(output.status));
+        }
+        // Raddle is among its dependencies, but no line of code refers to it: rustc left it out.
+    }
+    let runtime = Runtime::ensure(&Toolchain::find()?, plan.sysroot.as_deref())?;
+    args.extend(runtime.flags.iter().map(Into::into));
+    let exit_code = given.run(compiler(), &args)?;
+    if let Some(output) = call.output {
+        depend_on(&output, &runtime.rlibs)?;
+    }
+    Ok(exit_code)
 }
 
 /// Acts as rustdoc.
@@ -178,7 +237,36 @@ pub(crate) fn rustdoc(plan: &Plan, args: &[OsString]) -> Result<ExitCode> {
         command.args(args);
         return exec(command);
     }
-    given.run(command, call.rewrite(plan, true, &given.args))
+    let mut args = call.rewrite(plan, true, &given.args);
+    if call.is_plain(plan) {
+        let runtime = Runtime::ensure(&Toolchain::find()?, plan.sysroot.as_deref())?;
+        args.extend(runtime.flags.iter().map(Into::into));
+    }
+    given.run(command, &args)
+}
+
+/// Did linking fail because nobody defines what the inserted calls refer to?
+fn lacks_detector(output: &Output) -> bool {
+    let text = String::from_utf8_lossy(&output.stderr);
+    !output.status.success() && text.contains("undefined") && text.contains("__tsan_func_entry")
+}
+
+/// Tells cargo that the program at `output` is out of date when one of `files` changes: it reads the compiler's notes on that.
+fn depend_on(output: &Path, files: &[PathBuf]) -> Result<()> {
+    let notes = output.with_added_extension("d");
+    let Ok(text) = fs::read_to_string(&notes) else {
+        return Ok(()); // none were asked for
+    };
+    let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+    // cargo reads the first rule only.
+    if let Some(rule) = lines.iter_mut().find(|line| line.contains(": ")) {
+        for file in files {
+            rule.push(' ');
+            rule.push_str(&file.display().to_string().replace(' ', "\\ "));
+        }
+    }
+    fs::write(&notes, lines.join("\n") + "\n")
+        .with_context(|| format!("cannot write {}", notes.display()))
 }
 
 /// The arguments of a call. Where there are too many for a command line, cargo gives a file of them: `@file`.
@@ -207,21 +295,42 @@ impl Given {
         })
     }
 
-    /// Runs `command` with the arguments `args` in place of those given, in the same way as those were given.
-    fn run(&self, mut command: Command, args: Vec<OsString>) -> Result<ExitCode> {
-        let Some(file) = &self.file else {
-            command.args(args);
-            return exec(command);
-        };
-        let file = format!("{file}.raddle");
-        let lines: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
-        fs::write(&file, lines.join("\n")).with_context(|| format!("cannot write {file}"))?;
-        let status = command
-            .arg(format!("@{file}"))
-            .status()
-            .with_context(|| format!("cannot run {command:?}"))?;
-        fs::remove_file(&file).with_context(|| format!("cannot remove {file}"))?;
-        Ok(exit_code(status.code()))
+    /// Runs `command` with `args` in place of the arguments given.
+    fn run(&self, command: Command, args: &[OsString]) -> Result<ExitCode> {
+        Ok(exit_code(self.with(command, args, Command::status)?))
+    }
+
+    /// The same, and keeps what it says on stderr.
+    fn output(&self, mut command: Command, args: &[OsString]) -> Result<Output> {
+        command.stdin(Stdio::inherit()).stdout(Stdio::inherit());
+        self.with(command, args, Command::output)
+    }
+
+    /// Passes `args` to `command` in the way in which arguments were given.
+    fn with<T>(
+        &self,
+        mut command: Command,
+        args: &[OsString],
+        run: impl FnOnce(&mut Command) -> io::Result<T>,
+    ) -> Result<T> {
+        let new_file = self.file.as_ref().map(|file| format!("{file}.raddle"));
+        match &new_file {
+            None => {
+                command.args(args);
+            }
+            Some(file) => {
+                let lines: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
+                fs::write(file, lines.join("\n"))
+                    .with_context(|| format!("cannot write {file}"))?;
+                command.arg(format!("@{file}"));
+            }
+        }
+        let program = command.get_program().to_owned();
+        let result = run(&mut command);
+        if let Some(file) = new_file {
+            fs::remove_file(&file).with_context(|| format!("cannot remove {file}"))?;
+        }
+        result.with_context(|| format!("cannot run {}", program.display()))
     }
 }
 
@@ -234,11 +343,13 @@ fn version(plan: &Plan, mut command: Command) -> Result<ExitCode> {
     out.write_all(&output.stdout)?;
     writeln!(out, "raddle-race: {}", plan.id)?;
     io::stderr().write_all(&output.stderr)?;
-    Ok(exit_code(output.status.code()))
+    Ok(exit_code(output.status))
 }
 
-fn exit_code(code: Option<i32>) -> ExitCode {
-    ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(101))
+/// A compiler that was killed failed.
+fn exit_code(status: ExitStatus) -> ExitCode {
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    ExitCode::from(code.unwrap_or(101))
 }
 
 /// Becomes `command`.

@@ -111,7 +111,9 @@ pub fn ignore_sync_end() {
 
 /// The goroutine goes into the runtime: until [`runtime_exit`], what compiled code does is not the program's. Calls nest. Returns whose event
 /// it was, for the exit.
-#[inline]
+///
+/// Never inlined: into a crate that is instrumented.
+#[inline(never)]
 pub fn runtime_enter() -> Option<GoCtx> {
     current().inspect(|ctx| {
         let c = ctx.get();
@@ -120,18 +122,20 @@ pub fn runtime_enter() -> Option<GoCtx> {
 }
 
 /// Ends one [`runtime_enter`], of the goroutine that it returned.
-#[inline]
+#[inline(never)]
 pub fn runtime_exit(ctx: GoCtx) {
     let c = ctx.get();
     c.set_inside(c.inside() - 1);
 }
 
 /// From inside the runtime the goroutine calls a function of the program. Returns what [`runtime_resume`] takes.
+#[inline(never)]
 pub fn runtime_pause(ctx: GoCtx) -> u32 {
     ctx.get().set_inside(0)
 }
 
 /// The function that was called after [`runtime_pause`] has returned.
+#[inline(never)]
 pub fn runtime_resume(ctx: GoCtx, paused: u32) {
     ctx.get().set_inside(paused);
 }

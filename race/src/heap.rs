@@ -122,7 +122,8 @@ fn place_of(me: GoCtx, pc: Pc) -> Place {
     }
 }
 
-/// A fresh heap block: as if the current goroutine wrote it, and nobody had touched the memory before.
+/// A fresh heap block: as if the current goroutine wrote it, and nobody had touched the memory before. Inside the runtime it is the
+/// runtime's, which hands it about by ways that the detector does not see: there nobody wrote it.
 ///
 /// The stack and goroutine of the allocation are remembered for reports about the block: `pc` and what [`func_enter`]
 /// announced; without either, the calling thread's real stack.
@@ -141,7 +142,10 @@ pub fn malloc(addr: usize, size: usize, pc: Pc) {
     let c = me.get();
     c.follow_generation();
     sync::record_block(addr, size, place.whole, c.record().goid());
-    match c.template().filter(|_| c.watches_accesses()) {
+    match c
+        .template()
+        .filter(|_| c.watches_accesses() && c.is_outside())
+    {
         Some(template) => {
             c.remember(addr, size, 0, true, place.own);
             overwrite(addr, size, c, template);
@@ -151,7 +155,7 @@ pub fn malloc(addr: usize, size: usize, pc: Pc) {
 }
 
 /// A heap block is gone: its sync objects return to the current P's cache, and a later access that is not ordered
-/// after this call is a race with the free. Without a current goroutine the shadow is only cleared.
+/// after this call is a race with the free. Without a current goroutine, or inside the runtime, the shadow is only cleared.
 ///
 /// Earlier accesses are not checked against the free: the last handle of an `Arc` is ordered by its count, which typed
 /// events do not show, and no report may be false. Who allocated the block is known until its memory is used again.
@@ -167,7 +171,10 @@ pub fn free(addr: usize, size: usize, pc: Pc) {
     let place = place_of(me, pc);
     let c = me.get();
     c.follow_generation();
-    match c.template().filter(|_| c.watches_accesses()) {
+    match c
+        .template()
+        .filter(|_| c.watches_accesses() && c.is_outside())
+    {
         Some(template) => {
             c.remember(addr, size, FREED, false, place.own);
             overwrite(addr, size, c, template | FREED);

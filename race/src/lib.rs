@@ -33,9 +33,8 @@
 //!
 //! # Reading order
 //! `cell`, `shadow`, `access`, `heap` (what is remembered of memory); `clock`, `slot`, `ctx`, `current`, `goroutine` (who and
-//! when); `sync`, `edges`,
-//! `atomic` (order); `history`, `record`, `report` (what is said); `mem`, `proc`, `depot` (the
-//! detector's own memory).
+//! when); `sync`, `edges`, `atomic` (order); `history`, `record`, `report` (what is said), `frames`, `plumbing`, `place` (its
+//! names), `text`, `snippet`, `machine`, `log` (its form); `mem`, `proc`, `depot` (the detector's own memory).
 //!
 //! # Cost
 //! A goroutine: 2.8 KiB of context, 2 KiB of history once it touches watched memory, a hundred bytes of record. A sync
@@ -65,6 +64,7 @@ mod interpose;
 mod lifetimes;
 #[cfg(test)]
 mod litmus;
+mod log;
 mod machine;
 mod mem;
 mod options;
@@ -72,6 +72,8 @@ mod options;
 mod oracle;
 mod pages;
 mod pc;
+mod place;
+mod plumbing;
 mod proc;
 #[cfg(test)]
 mod programs;
@@ -79,6 +81,7 @@ mod record;
 mod report;
 mod shadow;
 mod slot;
+mod snippet;
 mod stack;
 mod state;
 mod stats;
@@ -106,9 +109,11 @@ pub use goroutine::{
     runtime_resume, set_goid, thread_start,
 };
 pub use heap::{clear_shadow, free, malloc, map_shadow, swept};
-pub use host::{EachFrame, FIRST_THREAD_ID, Frame, Host, Object, WithName};
+pub use host::{
+    EachFrame, FIRST_THREAD_ID, Frame, Host, Object, Owner, Place, Variable, WithName, WithPlace,
+};
 pub use interpose::{thread_attach, thread_running, unwatched};
-pub use options::{Format, OptionError, Options};
+pub use options::{Format, OptionError, Options, Snippet};
 pub use pc::Pc;
 pub use proc::{ProcCtx, proc_create, proc_destroy};
 pub use report::errors;

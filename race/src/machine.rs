@@ -1,66 +1,114 @@
 //! Reports for programs: JSON lines, and SARIF 2.1.0.
 //!
 //! A JSON line is one object: `kind`, `accesses` (two: `op`, `address`, `size`, `goroutine`, `name`, `state`, `stack`,
-//! `created`), and where it lies in a heap block `block` (`address`, `size`, `goroutine`, `stack`: who allocated it; the last
-//! two only where known). A SARIF log begins with the first report and is complete after `fini`.
+//! `created`, and `own`: which frame of `stack` is the first of the program's own, when it is not the first); where it lies in a
+//! heap block `block` (`address`, `size`, `goroutine`, `stack`: who allocated it; the last two only where known); else, where it is
+//! known, `location` (`kind`: global, thread-local or stack; `name`, `address`, `size`, `module`, `offset` of a variable; `owner`
+//! and its `goroutine`).
+//!
+//! A SARIF result has the same object as its property `report`, and as its locations the program's own lines. The log begins with the first report.
 
 use std::fmt::{self, Write};
 
-use crate::report::{Report, Side};
+use crate::frames::{Line, Trace};
+use crate::place::{Location, Who};
+use crate::report::{Goroutine, Report, Side};
 use crate::state::host;
-use crate::text::Out;
-use crate::{Frame, Pc, frames};
+use crate::text::Summary;
 
 /// Text with JSON's escapes, in quotes.
-struct Quoted<'a>(&'a str);
+struct Quoted<T>(T);
 
-impl fmt::Display for Quoted<'_> {
+impl<T: fmt::Display> fmt::Display for Quoted<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("\"")?;
-        for c in self.0.chars() {
-            match c {
-                '"' | '\\' => write!(f, "\\{c}")?,
-                c if u32::from(c) < 0x20 => write!(f, "\\u{:04x}", u32::from(c))?,
-                c => f.write_char(c)?,
-            }
-        }
+        write!(Escaped(f), "{}", self.0)?;
         f.write_str("\"")
     }
 }
 
-/// Prints one JSON line.
-pub(crate) fn print_json(report: &Report) {
-    let mut out = Out::new();
-    // Writing to an `Out` cannot fail.
-    let _ = json(&mut out, report);
+struct Escaped<'a, 'b>(&'a mut fmt::Formatter<'b>);
+
+impl Write for Escaped<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for c in text.chars() {
+            match c {
+                '"' | '\\' => write!(self.0, "\\{c}")?,
+                c if u32::from(c) < 0x20 => write!(self.0, "\\u{:04x}", u32::from(c))?,
+                c => self.0.write_char(c)?,
+            }
+        }
+        Ok(())
+    }
 }
 
-fn json(out: &mut Out, report: &Report) -> fmt::Result {
-    out.write_str("{\"kind\":\"data race\",\"accesses\":[")?;
-    for (i, side) in report.sides.iter().enumerate() {
+/// Writes `each` of them with commas between.
+fn list<T>(
+    out: &mut String,
+    all: impl IntoIterator<Item = T>,
+    mut each: impl FnMut(&mut String, T) -> fmt::Result,
+) -> fmt::Result {
+    out.push('[');
+    for (i, one) in all.into_iter().enumerate() {
         if i > 0 {
-            out.write_str(",")?;
+            out.push(',');
         }
-        json_side(out, side)?;
+        each(out, one)?;
     }
-    out.write_str("]")?;
-    if let Some(block) = report.block {
+    out.push(']');
+    Ok(())
+}
+
+/// A report as one line.
+pub(crate) fn json_line(report: &Report) -> String {
+    let mut out = String::new();
+    // Writing to a string cannot fail.
+    let _ = json(&mut out, report);
+    out.push('\n');
+    out
+}
+
+fn json(out: &mut String, report: &Report) -> fmt::Result {
+    out.push_str("{\"kind\":\"data race\",\"accesses\":");
+    list(out, &report.sides, json_side)?;
+    if let Some(block) = &report.block {
         write!(
             out,
             ",\"block\":{{\"address\":\"{:#x}\",\"size\":{}",
             block.start, block.size
         )?;
-        if let Some((pc, goid)) = block.made {
-            write!(out, ",\"goroutine\":{goid},\"stack\":[")?;
-            json_frames(out, &mut |each| frames::one(pc, each))?;
-            out.write_str("]")?;
+        if let Some(made) = &block.made {
+            write!(out, ",\"goroutine\":{},\"stack\":", made.goroutine)?;
+            json_stack(out, &made.trace)?;
         }
-        out.write_str("}")?;
+        out.push('}');
     }
-    out.write_str("}\n")
+    if let Some(location) = &report.location {
+        json_place(out, location)?;
+    }
+    out.push('}');
+    Ok(())
 }
 
-fn json_side(out: &mut Out, side: &Side) -> fmt::Result {
+fn json_place(out: &mut String, location: &Location) -> fmt::Result {
+    write!(out, ",\"location\":{{\"kind\":\"{}\"", location.kind())?;
+    if let Some(symbol) = location.symbol() {
+        let (name, module) = (Quoted(&symbol.name), Quoted(&symbol.module));
+        write!(out, ",\"name\":{name},\"address\":\"{:#x}\"", symbol.start)?;
+        write!(out, ",\"size\":{},\"module\":{module}", symbol.size)?;
+        write!(out, ",\"offset\":\"{:#x}\"", symbol.offset)?;
+    }
+    if let Some(holder) = location.holder() {
+        write!(out, ",\"owner\":{}", Quoted(&holder.words))?;
+        if let Some(id) = holder.goroutine {
+            write!(out, ",\"goroutine\":{id}")?;
+        }
+    }
+    out.push('}');
+    Ok(())
+}
+
+fn json_side(out: &mut String, side: &Side) -> fmt::Result {
     write!(
         out,
         "{{\"op\":\"{}\",\"address\":\"{:#x}\",\"size\":{}",
@@ -68,157 +116,218 @@ fn json_side(out: &mut Out, side: &Side) -> fmt::Result {
         side.addr,
         side.size
     )?;
-    if let Some(who) = side.who {
-        let state = if who.finished { "finished" } else { "running" };
+    if let Some(who) = &side.who {
+        json_goroutine(out, who)?;
+    }
+    if side.trace.own != 0 {
+        write!(out, ",\"own\":{}", side.trace.own)?;
+    }
+    out.push_str(",\"stack\":");
+    json_stack(out, &side.trace)?;
+    out.push('}');
+    Ok(())
+}
+
+fn json_goroutine(out: &mut String, who: &Goroutine) -> fmt::Result {
+    write!(
+        out,
+        ",\"goroutine\":{},\"state\":\"{}\",\"parent\":{}",
+        who.id,
+        who.state(),
+        who.parent
+    )?;
+    let mut result = Ok(());
+    (host().goroutine_name)(who.id, &mut |name| {
+        result = write!(out, ",\"name\":{}", Quoted(name))
+    });
+    result?;
+    out.push_str(",\"created\":");
+    json_stack(out, &who.created)
+}
+
+fn json_stack(out: &mut String, trace: &Trace) -> fmt::Result {
+    list(out, &trace.lines, |out, line| {
+        let function = line.function.as_deref().unwrap_or("");
+        let file = line.file().unwrap_or("");
         write!(
             out,
-            ",\"goroutine\":{},\"state\":\"{state}\",\"parent\":{}",
-            who.goid, who.parent
-        )?;
-        let mut result = Ok(());
-        (host().goroutine_name)(who.goid, &mut |name| {
-            result = write!(out, ",\"name\":{}", Quoted(name))
-        });
-        result?;
-        out.write_str(",\"created\":[")?;
-        json_frames(out, &mut |each| {
-            for pc in who.created.iter().take_while(|pc| !pc.is_none()) {
-                frames::one(*pc, each);
-            }
-        })?;
-        out.write_str("]")?;
-    }
-    out.write_str(",\"stack\":[")?;
-    json_frames(out, &mut |each| frames::each(&side.stack, each))?;
-    out.write_str("]}")
-}
-
-/// Something that calls back with frames.
-type Frames<'a> = &'a mut dyn FnMut(&mut dyn FnMut(Frame<'_>));
-
-fn json_frames(out: &mut Out, all: Frames<'_>) -> fmt::Result {
-    let mut result = Ok(());
-    let mut first = true;
-    all(&mut |frame| {
-        let comma = if std::mem::take(&mut first) { "" } else { "," };
-        result = result
-            .and_then(|()| out.write_str(comma))
-            .and_then(|()| json_frame(out, frame));
-    });
-    result
-}
-
-fn json_frame(out: &mut Out, frame: Frame<'_>) -> fmt::Result {
-    let (function, file) = (frame.function.unwrap_or(""), frame.file.unwrap_or(""));
-    write!(
-        out,
-        "{{\"function\":{},\"file\":{}",
-        Quoted(function),
-        Quoted(file)
-    )?;
-    write!(
-        out,
-        ",\"line\":{},\"column\":{}}}",
-        frame.line, frame.column
-    )
-}
-
-/// Prints one SARIF result, after the log's head when it is the first.
-pub(crate) fn print_sarif(report: &Report, is_first: bool) {
-    let mut out = Out::new();
-    let head = if is_first { SARIF_HEAD } else { "," };
-    // Writing to an `Out` cannot fail.
-    let _ = out.write_str(head).and_then(|()| sarif(&mut out, report));
-}
-
-/// Completes the SARIF log.
-pub(crate) fn end_sarif() {
-    let mut out = Out::new();
-    let _ = out.write_str("]}]}\n");
+            "{{\"function\":{},\"file\":{},\"line\":{},\"column\":{}}}",
+            Quoted(function),
+            Quoted(file),
+            line.line,
+            line.column
+        )
+    })
 }
 
 const SARIF_HEAD: &str = "{\"$schema\":\"https://json.schemastore.org/sarif-2.1.0.json\",\"version\":\"2.1.0\",\
     \"runs\":[{\"tool\":{\"driver\":{\"name\":\"raddle-race\",\"rules\":[{\"id\":\"data-race\"}]}},\"results\":[";
 
-fn sarif(out: &mut Out, report: &Report) -> fmt::Result {
+/// What completes a SARIF log.
+pub(crate) const SARIF_END: &str = "]}]}\n";
+
+/// A report as a SARIF result, after the log's head when it is the first.
+pub(crate) fn sarif_result(report: &Report, is_first: bool) -> String {
+    let mut out = String::from(if is_first { SARIF_HEAD } else { "," });
+    // Writing to a string cannot fail.
+    let _ = sarif(&mut out, report);
+    out
+}
+
+fn sarif(out: &mut String, report: &Report) -> fmt::Result {
     let [own, previous] = &report.sides;
-    out.write_str("{\"ruleId\":\"data-race\",\"level\":\"error\",\"message\":{\"text\":\"")?;
+    let message = Message(report);
     write!(
         out,
-        "data race: {} and previous {} are not ordered\"}}",
-        own.verb(),
-        previous.verb()
+        "{{\"ruleId\":\"data-race\",\"level\":\"error\",\"message\":{{\"text\":{}}}",
+        Quoted(message)
     )?;
-    out.write_str(",\"locations\":[")?;
-    sarif_place(out, own)?;
-    out.write_str("],\"relatedLocations\":[")?;
-    sarif_place(out, previous)?;
-    out.write_str("],\"stacks\":[")?;
-    for (i, side) in report.sides.iter().enumerate() {
-        let comma = if i == 0 { "" } else { "," };
-        write!(
-            out,
-            "{comma}{{\"message\":{{\"text\":\"{}\"}},\"frames\":[",
-            side.verb()
-        )?;
-        sarif_frames(out, &mut |each| frames::each(&side.stack, each))?;
-        out.write_str("]}")?;
-    }
-    if let Some(block) = report.block {
-        write!(
-            out,
-            ",{{\"message\":{{\"text\":\"block of {} bytes at {:#x}\"}},\"frames\":[",
-            block.size, block.start
-        )?;
-        if let Some((pc, _)) = block.made {
-            sarif_frames(out, &mut |each| frames::one(pc, each))?;
+    out.push_str(",\"locations\":");
+    list(out, own.trace.own_line(), |out, line| {
+        sarif_location(out, line, None)
+    })?;
+    out.push_str(",\"relatedLocations\":");
+    let origins = origins(report);
+    let previous = previous
+        .trace
+        .own_line()
+        .map(|line| (line, format!("previous {}", previous.verb())));
+    let related = origins
+        .iter()
+        .filter_map(|(what, trace)| Some((trace.own_line()?, what.clone())));
+    list(
+        out,
+        previous.into_iter().chain(related),
+        |out, (line, what)| sarif_location(out, line, Some(&what)),
+    )?;
+    out.push_str(",\"stacks\":");
+    let accesses = report
+        .sides
+        .iter()
+        .map(|side| (side.verb().to_owned(), &side.trace));
+    list(
+        out,
+        accesses.chain(origins.iter().map(|(what, trace)| (what.clone(), *trace))),
+        |out, (what, trace)| {
+            write!(
+                out,
+                "{{\"message\":{{\"text\":{}}},\"frames\":",
+                Quoted(what)
+            )?;
+            list(out, &trace.lines, |out, line| {
+                out.push_str("{\"location\":");
+                sarif_location(out, line, None)?;
+                out.push('}');
+                Ok(())
+            })?;
+            out.push('}');
+            Ok(())
+        },
+    )?;
+    out.push_str(",\"properties\":{\"report\":");
+    json(out, report)?;
+    out.push_str("}}");
+    Ok(())
+}
+
+/// What happened and where, in a sentence.
+struct Message<'a>(&'a Report);
+
+impl fmt::Display for Message<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "data race: {} are not ordered", Summary(self.0))?;
+        if let Some(block) = &self.0.block {
+            write!(f, "; in a block of {} bytes", block.size)?;
         }
-        out.write_str("]}")?;
+        match &self.0.location {
+            Some(location) => write!(f, "; location is {location}"),
+            None => Ok(()),
+        }
     }
-    out.write_str("]}")
 }
 
-fn sarif_frames(out: &mut Out, all: Frames<'_>) -> fmt::Result {
-    let mut result = Ok(());
-    let mut first = true;
-    all(&mut |frame| {
-        let comma = if std::mem::take(&mut first) { "" } else { "," };
-        result = result
-            .and_then(|()| write!(out, "{comma}{{\"location\":"))
-            .and_then(|()| sarif_location(out, frame))
-            .and_then(|()| out.write_str("}"));
+/// Where the block and the goroutines come from.
+fn origins(report: &Report) -> Vec<(String, &Trace)> {
+    let block = report.block.iter().map(|block| {
+        let what = format!("block of {} bytes at {:#x}", block.size, block.start);
+        (what, block.made.as_ref().map(|made| &made.trace))
     });
-    result
+    let goroutines = report
+        .goroutines()
+        .map(|who| (format!("{} created", Who(who.id)), Some(&who.created)));
+    block
+        .chain(goroutines)
+        .filter_map(|(what, trace)| Some((what, trace.filter(|trace| !trace.lines.is_empty())?)))
+        .collect()
 }
 
-/// The innermost place of a side, as a location; nothing when its stack was lost.
-fn sarif_place(out: &mut Out, side: &Side) -> fmt::Result {
-    let mut result = Ok(());
-    let mut first = true;
-    if side.stack.top() != Pc::NONE {
-        frames::each(&side.stack, &mut |frame| {
-            if std::mem::take(&mut first) {
-                result = sarif_location(out, frame);
+/// A path as a URI reference.
+struct Uri<'a>(&'a str);
+
+impl fmt::Display for Uri<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.starts_with('/') {
+            f.write_str("file://")?;
+        }
+        for byte in self.0.bytes() {
+            match byte {
+                b'a'..=b'z'
+                | b'A'..=b'Z'
+                | b'0'..=b'9'
+                | b'/'
+                | b'-'
+                | b'_'
+                | b'.'
+                | b'~'
+                | b'+'
+                | b'@' => {
+                    f.write_char(byte.into())?;
+                }
+                _ => write!(f, "%{byte:02X}")?,
             }
-        });
+        }
+        Ok(())
     }
-    result
 }
 
-fn sarif_location(out: &mut Out, frame: Frame<'_>) -> fmt::Result {
-    let (function, file) = (frame.function.unwrap_or(""), frame.file.unwrap_or(""));
-    write!(
-        out,
-        "{{\"physicalLocation\":{{\"artifactLocation\":{{\"uri\":{}}}",
-        Quoted(file)
-    )?;
-    write!(out, ",\"region\":{{\"startLine\":{}", frame.line.max(1))?;
-    if frame.column != 0 {
-        write!(out, ",\"startColumn\":{}", frame.column)?;
+fn sarif_location(out: &mut String, line: &Line, message: Option<&str>) -> fmt::Result {
+    out.push('{');
+    if let Some(file) = line.file() {
+        write!(
+            out,
+            "\"physicalLocation\":{{\"artifactLocation\":{{\"uri\":\"{}\"}},\"region\":{{\"startLine\":{}",
+            Uri(file),
+            line.line.max(1)
+        )?;
+        if line.column != 0 {
+            write!(out, ",\"startColumn\":{}", line.column)?;
+        }
+        out.push_str("}}");
     }
-    write!(
-        out,
-        "}}}},\"logicalLocations\":[{{\"fullyQualifiedName\":{}}}]}}",
-        Quoted(function)
-    )
+    if let Some(function) = &line.function {
+        let comma = if line.file().is_some() { "," } else { "" };
+        write!(
+            out,
+            "{comma}\"logicalLocations\":[{{\"fullyQualifiedName\":{}}}]",
+            Quoted(function)
+        )?;
+    }
+    if let Some(message) = message {
+        let comma = if out.ends_with('{') { "" } else { "," };
+        write!(out, "{comma}\"message\":{{\"text\":{}}}", Quoted(message))?;
+    }
+    out.push('}');
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_escaped() {
+        assert_eq!(Quoted("a\"b\\c\n").to_string(), "\"a\\\"b\\\\c\\u000a\"");
+        assert_eq!(Uri("/a b/ä.rs").to_string(), "file:///a%20b/%C3%A4.rs");
+        assert_eq!(Uri("src/main.rs").to_string(), "src/main.rs");
+    }
 }

@@ -14,8 +14,39 @@
 //! The lock spins and then yields the OS thread; it is held for a few dozen instructions. parking_lot is not used: its
 //! slow path allocates, and keeps a thread-local with a destructor, which a goroutine's switch of thread pointer forbids.
 
+use std::cell::Cell;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering::*};
+
+/// Keeps the thread's `errno` for the program: an event may stand between a call of C and the look at its error.
+#[derive(Debug)]
+pub(crate) struct KeptErrno(i32);
+
+impl KeptErrno {
+    pub(crate) fn new() -> KeptErrno {
+        KeptErrno(errno().get())
+    }
+}
+
+impl Drop for KeptErrno {
+    fn drop(&mut self) {
+        errno().set(self.0);
+    }
+}
+
+fn errno() -> &'static Cell<i32> {
+    // SAFETY: no preconditions.
+    let at = unsafe { libc::__errno_location() };
+    // SAFETY: the thread's own variable; the reference is used up before anything can switch threads.
+    unsafe { &*at.cast() }
+}
+
+/// Lets other threads run. Not by std, whose function may be instrumented and make events itself.
+pub(crate) fn yield_thread() {
+    let _errno = KeptErrno::new();
+    // SAFETY: no preconditions.
+    unsafe { libc::sched_yield() };
+}
 
 /// A lock for a few instructions; see the header's Blocking.
 #[derive(Debug, Default)]
@@ -34,7 +65,7 @@ impl SpinLock {
             while self.0.load(Relaxed) != 0 {
                 spins += 1;
                 if spins.is_multiple_of(128) {
-                    std::thread::yield_now();
+                    yield_thread();
                 }
                 std::hint::spin_loop();
             }

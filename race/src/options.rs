@@ -9,8 +9,19 @@ pub enum Format {
     Text,
     /// One JSON object per line.
     Json,
-    /// One SARIF 2.1.0 log, completed by `fini`.
+    /// One SARIF 2.1.0 log: in a file of its own complete after each report, else completed by `fini`.
     Sarif,
+}
+
+/// When a text report shows the source lines of the two accesses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Snippet {
+    /// When it goes to a terminal.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
 }
 
 /// Options of race mode; see [`Options::parse`] for the keys.
@@ -29,6 +40,8 @@ pub struct Options {
     pub history_size: u32,
     /// A file of suppressions, one `race:PATTERN` or `race_top:PATTERN` per line; empty: none.
     pub suppressions: String,
+    /// Whether a text report shows the source lines of the two accesses. Default: at a terminal.
+    pub snippet: Snippet,
     /// Taken off the front of file names in reports.
     pub strip_path_prefix: String,
     /// How long `fini` waits for late races, in milliseconds. Default 0.
@@ -46,6 +59,7 @@ impl Default for Options {
             format: Format::Text,
             history_size: 1,
             suppressions: String::new(),
+            snippet: Snippet::Auto,
             strip_path_prefix: String::new(),
             atexit_sleep_ms: 0,
             seed: 0,
@@ -54,8 +68,8 @@ impl Default for Options {
 }
 
 /// Every key, for the message about an unknown one.
-const KEYS: &str = "halt_on_error, exitcode, log_path, format, history_size, suppressions, strip_path_prefix, \
-                    atexit_sleep_ms, seed";
+const KEYS: &str = "halt_on_error, exitcode, log_path, format, history_size, suppressions, snippet, \
+                    strip_path_prefix, atexit_sleep_ms, seed";
 
 /// What was wrong with an option, in words for the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,7 +138,7 @@ impl Options {
     /// Reads `key=value` pairs separated by spaces, commas or both; a later pair wins.
     ///
     /// Keys: `halt_on_error` (0, 1, true, false), `exitcode` (0 to 255), `log_path`, `format` (text, json, sarif),
-    /// `history_size` (0 to 7), `suppressions`, `strip_path_prefix`, `atexit_sleep_ms`, `seed`.
+    /// `history_size` (0 to 7), `suppressions`, `snippet` (auto, always, never), `strip_path_prefix`, `atexit_sleep_ms`, `seed`.
     ///
     /// # Errors
     /// The first unknown key, bad value, or unreadable suppressions file.
@@ -183,6 +197,14 @@ impl Options {
                 crate::suppress::parse_file(value)?;
                 self.suppressions = value.to_owned();
             }
+            "snippet" => {
+                self.snippet = match value {
+                    "auto" => Snippet::Auto,
+                    "always" => Snippet::Always,
+                    "never" => Snippet::Never,
+                    _ => return Err(bad("auto, always or never")),
+                }
+            }
             "strip_path_prefix" => self.strip_path_prefix = value.to_owned(),
             "atexit_sleep_ms" => {
                 self.atexit_sleep_ms =
@@ -229,5 +251,6 @@ mod tests {
         );
         assert!(text("suppressions=/no/such/file").contains("cannot read `/no/such/file`"));
         assert!(text("format=xml").contains("give text, json or sarif"));
+        assert!(text("snippet=maybe").contains("give auto, always or never"));
     }
 }

@@ -163,7 +163,7 @@ pub fn proc_destroy(p: ProcCtx) {
     let entered = loop {
         match proc.enter() {
             Some(entered) => break entered,
-            None => std::thread::yield_now(),
+            None => crate::mem::yield_thread(),
         }
     };
     for (list, pool) in proc.lists.iter().zip(&POOLS) {

@@ -1,23 +1,28 @@
 //! From two racing accesses to one report: gathering the facts, leaving out what was said or is suppressed.
 //!
+//! All names are looked up before anything is printed, once, whatever the form.
+//!
 //! # Blocking
 //! Reports are made one at a time under a spin lock; waiters yield their OS threads. Nothing here parks a goroutine and
 //! output is by `write(2)`, so an event may be made with any runtime lock held. While the host is asked, the thread has
-//! no current context: what the host does (allocate, read files) makes no events.
+//! no current context: what the host, and a report, do (allocate, read files) makes no events.
+//!
+//! # Stack
+//! On the caller's stack only its return addresses are looked for; the rest runs where the host has plenty.
 
-use std::ffi::CString;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering::*};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::*};
 
 use crate::cell::{ATOMIC, Cell, FLAGS, FREED, READ, Want};
 use crate::ctx::Ctx;
 use crate::current::{current, set_current};
-use crate::frames::{self, Stack};
-use crate::mem::{SpinLock, write_all};
+use crate::frames::{Stack, Trace};
+use crate::history::FRAMES;
+use crate::mem::{KeptErrno, SpinLock};
 use crate::options::Format;
+use crate::place::{Location, MAIN};
 use crate::record::Identity;
 use crate::state::{Config, config, host};
-use crate::{Pc, machine, slot, sync, text};
+use crate::{Pc, log, machine, slot, sync, text};
 
 /// The access that found the race.
 #[derive(Clone, Copy, Debug)]
@@ -37,11 +42,9 @@ pub(crate) struct Side {
     /// The access is the allocation of the block.
     pub(crate) allocation: bool,
     /// None when it was too long ago.
-    pub(crate) who: Option<Identity>,
+    pub(crate) who: Option<Goroutine>,
     /// Empty when the history was lost.
-    pub(crate) stack: Stack,
-    /// Where the block begins that the access allocated or freed.
-    block: Option<usize>,
+    pub(crate) trace: Trace,
 }
 
 impl Side {
@@ -61,13 +64,46 @@ impl Side {
     }
 }
 
+/// Who made an access.
+#[derive(Debug)]
+pub(crate) struct Goroutine {
+    pub(crate) id: u64,
+    pub(crate) parent: u64,
+    pub(crate) finished: bool,
+    /// Empty for main and for foreign threads.
+    pub(crate) created: Trace,
+}
+
+impl Goroutine {
+    fn of(identity: &Identity) -> Goroutine {
+        Goroutine {
+            id: identity.goid,
+            parent: identity.parent,
+            finished: identity.finished,
+            created: Trace::of_origin(&Stack::of(&identity.created)),
+        }
+    }
+
+    /// "finished" or "running".
+    pub(crate) fn state(&self) -> &'static str {
+        if self.finished { "finished" } else { "running" }
+    }
+}
+
+/// Who allocated a block.
+#[derive(Debug)]
+pub(crate) struct Allocation {
+    pub(crate) goroutine: u64,
+    pub(crate) finished: bool,
+    pub(crate) trace: Trace,
+}
+
 /// A heap block, perhaps freed, and who allocated it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Block {
     pub(crate) start: usize,
     pub(crate) size: usize,
-    /// Stack and goroutine of the allocation.
-    pub(crate) made: Option<(Pc, u64)>,
+    pub(crate) made: Option<Allocation>,
 }
 
 /// All that a report says.
@@ -75,6 +111,19 @@ pub(crate) struct Block {
 pub(crate) struct Report {
     pub(crate) sides: [Side; 2],
     pub(crate) block: Option<Block>,
+    /// Where no block is known.
+    pub(crate) location: Option<Location>,
+}
+
+impl Report {
+    /// The goroutines of the two accesses, each once, with their number.
+    pub(crate) fn goroutines(&self) -> impl Iterator<Item = &Goroutine> {
+        let [own, previous] = &self.sides;
+        let previous = previous.who.as_ref();
+        let own = own.who.as_ref();
+        let other = previous.filter(move |who| own.is_none_or(|own| own.id != who.id));
+        own.into_iter().chain(other)
+    }
 }
 
 /// Keys already seen; when it is full everything is new.
@@ -126,8 +175,6 @@ static LOCK: SpinLock = SpinLock::new();
 static ADDRESSES: Seen = Seen([const { AtomicU64::new(0) }; SEEN]);
 static PAIRS: Seen = Seen([const { AtomicU64::new(0) }; SEEN]);
 static COUNT: AtomicUsize = AtomicUsize::new(0);
-static LOG: OnceLock<CString> = OnceLock::new();
-static FD: AtomicI32 = AtomicI32::new(2);
 
 /// Races reported so far.
 pub fn errors() -> usize {
@@ -136,81 +183,105 @@ pub fn errors() -> usize {
 
 /// Notes where reports go; a file is made with the first one.
 pub(crate) fn open(config: &Config) {
-    match config.options.log_path.as_str() {
-        "stderr" => {}
-        "stdout" => FD.store(1, Relaxed),
-        path => {
-            if let Ok(path) = CString::new(format!("{path}.{}", std::process::id())) {
-                let _ = LOG.set(path);
-                FD.store(-1, Relaxed);
-            }
-        }
-    }
+    log::open(&config.options.log_path);
 }
 
-/// Writes to where reports go.
-pub(crate) fn put(bytes: &[u8]) {
-    if FD.load(Relaxed) < 0
-        && let Some(path) = LOG.get()
-    {
-        let flags =
-            libc::O_CREAT | libc::O_WRONLY | libc::O_APPEND | libc::O_TRUNC | libc::O_CLOEXEC;
-        // SAFETY: a valid C string.
-        let fd = unsafe { libc::open(path.as_ptr(), flags, 0o644) };
-        if fd < 0 {
-            write_all(2, b"raddle: race: cannot open the file of option `log_path`; reports go to standard error\n");
-        }
-        FD.store(if fd < 0 { 2 } else { fd }, Relaxed);
-    }
-    write_all(FD.load(Relaxed), bytes);
+/// What [`race`] was called with, and what it returns: for the way to the big stack and back.
+struct Job<'a> {
+    c: &'a Ctx,
+    access: Access,
+    granule: usize,
+    old: Cell,
+    new: Cell,
+    /// The thread's return addresses.
+    real: &'a [Pc],
+    reported: bool,
 }
 
 /// `new` of `c` races with `old`, both on the eight bytes at `granule`; returns whether a report was made.
 #[cold]
 #[inline(never)]
 pub(crate) fn race(c: &mut Ctx, access: Access, granule: usize, old: Cell, new: Cell) -> bool {
+    /// # Safety
+    /// `job` is a [`Job`], and the caller's alone.
+    unsafe fn run(job: *mut ()) {
+        // SAFETY: by the contract.
+        let job = unsafe { &mut *job.cast::<Job<'_>>() };
+        let _one_at_a_time = LOCK.lock();
+        job.reported = gather(job);
+    }
     if ADDRESSES.contains(granule as u64) {
         return false;
     }
-    let _one_at_a_time = LOCK.lock();
+    let _errno = KeptErrno::new();
     let me = current();
     set_current(None);
-    let reported = gather(c, access, granule, old, new);
+    let mut real = [Pc::NONE; FRAMES];
+    let count = (host().current_stack)(&mut real);
+    let mut job = Job {
+        c,
+        access,
+        granule,
+        old,
+        new,
+        real: &real[..count.min(FRAMES)],
+        reported: false,
+    };
+    (host().on_big_stack)(run, (&raw mut job).cast());
+    let reported = job.reported;
     set_current(me);
     reported
 }
 
-fn gather(c: &Ctx, access: Access, granule: usize, old: Cell, new: Cell) -> bool {
+fn gather(job: &Job<'_>) -> bool {
+    let &Job {
+        c,
+        access,
+        granule,
+        old,
+        new,
+        real,
+        ..
+    } = job;
     let previous = previous(granule, old, new);
     let pair = pair_key(access.pc, previous.stack.top());
     if ADDRESSES.contains(granule as u64) || PAIRS.contains(pair) {
         return false;
     }
-    let own = Side {
+    let own = Found {
         addr: access.addr,
         size: access.size,
         flags: access.flags,
         allocation: false,
         who: c.record().identity(c.record().serial()),
-        stack: Stack::of_caller(access.pc, c.now().frames),
+        stack: Stack::of_caller(access.pc, c.now().frames, real),
         block: None,
     };
-    let report = Report {
-        block: block(access.addr, previous.block),
-        sides: [own, previous],
-    };
-    if is_suppressed(&report) {
+    let sides = [own.named(), previous.named()];
+    if is_suppressed(&sides) {
         return false;
     }
+    let block = block(access.addr, previous.block);
+    let report = Report {
+        location: match block {
+            Some(_) => None,
+            None => Location::of(access.addr),
+        },
+        block,
+        sides,
+    };
     LOWEST.fetch_min(granule, Relaxed);
     HIGHEST.fetch_max(granule, Relaxed);
     ADDRESSES.insert(granule as u64);
     PAIRS.insert(pair);
     let index = COUNT.fetch_add(1, Relaxed);
     match config().options.format {
-        Format::Text => text::print(&report),
-        Format::Json => machine::print_json(&report),
-        Format::Sarif => machine::print_sarif(&report, index == 0),
+        Format::Text => log::put(&text::report(&report), ""),
+        Format::Json => log::put(&machine::json_line(&report), ""),
+        Format::Sarif => log::put(
+            &machine::sarif_result(&report, index == 0),
+            machine::SARIF_END,
+        ),
     }
     if config().options.halt_on_error {
         finish_locked();
@@ -220,8 +291,39 @@ fn gather(c: &Ctx, access: Access, granule: usize, old: Cell, new: Cell) -> bool
     true
 }
 
+/// An access before its names are looked up.
+struct Found {
+    addr: usize,
+    size: usize,
+    flags: u64,
+    allocation: bool,
+    who: Option<Identity>,
+    stack: Stack,
+    /// Where the block begins that the access allocated or freed.
+    block: Option<usize>,
+}
+
+impl Found {
+    fn named(&self) -> Side {
+        // The heap's own functions are on top of these.
+        let is_heaps = self.allocation || self.flags & FREED != 0;
+        Side {
+            addr: self.addr,
+            size: self.size,
+            flags: self.flags,
+            allocation: self.allocation,
+            who: self.who.as_ref().map(Goroutine::of),
+            trace: if is_heaps {
+                Trace::of_origin(&self.stack)
+            } else {
+                Trace::of_access(&self.stack)
+            },
+        }
+    }
+}
+
 /// What is known of the access behind a cell.
-fn previous(granule: usize, old: Cell, new: Cell) -> Side {
+fn previous(granule: usize, old: Cell, new: Cell) -> Found {
     let common = old.mask() & new.mask();
     let want = Want {
         slot: old.slot() as u64,
@@ -229,7 +331,7 @@ fn previous(granule: usize, old: Cell, new: Cell) -> Side {
         granule,
         cell: Cell(old.0 & FLAGS | u64::from(common)),
     };
-    let mut side = Side {
+    let mut side = Found {
         addr: granule + common.trailing_zeros() as usize,
         size: common.count_ones() as usize,
         flags: old.0 & FLAGS,
@@ -267,38 +369,46 @@ fn block(addr: usize, begun: Option<usize>) -> Option<Block> {
     let start = object.map(|object| object.start).or(begun)?;
     let record = sync::block_at(start).filter(|record| addr < start + record.size);
     let size = record.map(|r| r.size).or(object.map(|o| o.size))?;
-    let made = record.map(|r| (r.made_at, r.goid));
+    let made = record.map(|r| Allocation {
+        goroutine: r.goid,
+        finished: r.goid != MAIN && !(host().goroutine_running)(r.goid),
+        trace: Trace::of_origin(&Stack::of(&[r.made_at])),
+    });
     Some(Block { start, size, made })
 }
 
-fn is_suppressed(report: &Report) -> bool {
+/// Whether a pattern matches. For `race_top` the library functions above the program's first own line count as the top with it.
+fn is_suppressed(sides: &[Side; 2]) -> bool {
     let all = &config().suppressions;
-    if all.is_empty() {
-        return false;
-    }
-    report.sides.iter().any(|side| {
-        let (mut top, mut hit) = (true, false);
-        frames::each(&side.stack, &mut |frame| {
-            for name in [frame.function, frame.file].into_iter().flatten() {
-                hit |= all.iter().any(|s| s.matches(top, name));
-            }
-            top = false;
-        });
-        hit
-    })
+    let lines = sides.iter().flat_map(|side| {
+        let lines = side.trace.lines.iter().enumerate();
+        lines.map(|(i, line)| (i <= side.trace.own, line))
+    });
+    !all.is_empty()
+        && lines.into_iter().any(|(top, line)| {
+            let names = [line.function.as_deref(), line.file(), line.whole_file()];
+            let mut names = names.into_iter().flatten();
+            names.any(|name| all.iter().any(|s| s.matches(top, name)))
+        })
 }
 
 /// Prints the end of the log.
 pub(crate) fn finish() {
-    let _one_at_a_time = LOCK.lock();
-    finish_locked();
+    // What the log allocates is nobody's.
+    let me = current();
+    set_current(None);
+    {
+        let _one_at_a_time = LOCK.lock();
+        finish_locked();
+    }
+    set_current(me);
 }
 
 fn finish_locked() {
     let n = errors();
     match config().options.format {
-        Format::Text if n > 0 => text::print_count(n),
-        Format::Sarif if n > 0 => machine::end_sarif(),
+        Format::Text if n > 0 => log::end(&text::count(n)),
+        Format::Sarif if n > 0 => log::end(machine::SARIF_END),
         _ => {}
     }
 }

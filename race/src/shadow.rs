@@ -39,7 +39,7 @@
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::*};
 
 use crate::cell::Cell;
-use crate::mem::{SpinLock, fatal};
+use crate::mem::{KeptErrno, SpinLock, fatal};
 use crate::pages;
 
 /// Bits of an address that choose its place in the shadow.
@@ -137,6 +137,7 @@ pub(crate) fn map_chunks(addr: usize, size: usize) {
     if size == 0 || end > 1 << ADDRESS_BITS || own(addr) || own(end - 1) {
         return;
     }
+    let _errno = KeptErrno::new();
     let _held = MAPPING.lock();
     let last = (end - 1) & !(CHUNK - 1);
     let mut at = addr & !(CHUNK - 1);

@@ -1,123 +1,62 @@
 //! The text form of a report: Go's shape, so that existing eyes and tools can read it.
+//!
+//! What Go has no line for comes after what it has: the variable, the source lines, and a summary where the frames on top are
+//! not the program's own.
 
 use std::fmt::{self, Write};
 
-use crate::record::Identity;
-use crate::report::{self, Report, Side};
-use crate::state::host;
-use crate::{Frame, Pc, frames};
+use crate::frames::{Line, Trace};
+use crate::place::{MAIN, Name, Who};
+use crate::report::{Goroutine, Report, Side};
+use crate::snippet;
 
-/// The goroutine that runs `main`.
-const MAIN: u64 = 1;
-
-/// Collects output so that a report reaches the log in few writes.
-pub(crate) struct Out {
-    buffer: [u8; 4096],
-    len: usize,
-}
-
-impl Out {
-    pub(crate) fn new() -> Out {
-        Out {
-            buffer: [0; 4096],
-            len: 0,
-        }
-    }
-
-    fn flush(&mut self) {
-        report::put(&self.buffer[..self.len]);
-        self.len = 0;
-    }
-}
-
-impl Write for Out {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for piece in text.as_bytes().chunks(self.buffer.len()) {
-            if self.len + piece.len() > self.buffer.len() {
-                self.flush();
-            }
-            self.buffer[self.len..][..piece.len()].copy_from_slice(piece);
-            self.len += piece.len();
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Out {
-    fn drop(&mut self) {
-        self.flush();
-    }
-}
-
-/// Calls back with ` 'name'`, or nothing, for a goroutine.
-struct Name(u64);
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut result = Ok(());
-        (host().goroutine_name)(self.0, &mut |name| result = write!(f, " '{name}'"));
-        result
-    }
-}
-
-struct Who(u64);
-
-impl fmt::Display for Who {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 == MAIN {
-            return f.write_str("main goroutine");
-        }
-        write!(f, "goroutine {}{}", self.0, Name(self.0))
-    }
-}
-
-/// Prints one report.
-pub(crate) fn print(report: &Report) {
-    let mut out = Out::new();
-    // Writing to an `Out` cannot fail.
+/// One report.
+pub(crate) fn report(report: &Report) -> String {
+    let mut out = String::new();
+    // Writing to a string cannot fail.
     let _ = write_report(&mut out, report);
+    out
 }
 
-/// Prints how many races were found.
-pub(crate) fn print_count(n: usize) {
-    let mut out = Out::new();
-    let _ = writeln!(out, "Found {n} data race(s)");
+/// How many races were found.
+pub(crate) fn count(n: usize) -> String {
+    format!("Found {n} data race(s)\n")
 }
 
-fn write_report(out: &mut Out, report: &Report) -> fmt::Result {
-    out.write_str("==================\nWARNING: DATA RACE\n")?;
+fn write_report(out: &mut String, report: &Report) -> fmt::Result {
+    out.push_str("==================\nWARNING: DATA RACE\n");
     let [own, previous] = &report.sides;
     write_side(out, own, false)?;
     write_side(out, previous, true)?;
-    let ids = [own.who, previous.who];
-    for (i, who) in ids.iter().enumerate() {
-        if let Some(who) = who
-            && who.goid != MAIN
-            && !ids[..i].iter().flatten().any(|w| w.goid == who.goid)
-        {
-            write_creation(out, who)?;
-        }
+    for who in report.goroutines().filter(|who| who.id != MAIN) {
+        write_creation(out, who)?;
     }
-    if let Some(block) = report.block {
+    if let Some(block) = &report.block {
         write!(
             out,
             "\nBlock of {} bytes at {:#014x}",
             block.size, block.start
         )?;
-        match block.made {
-            Some((pc, goid)) => {
-                let ended = goid != MAIN && !(host().goroutine_running)(goid);
-                let state = if ended { " (finished)" } else { "" };
-                writeln!(out, " allocated by {}{state}:", Who(goid))?;
-                write_place(out, pc)?;
+        match &block.made {
+            Some(made) => {
+                let state = if made.finished { " (finished)" } else { "" };
+                writeln!(out, " allocated by {}{state}:", Who(made.goroutine))?;
+                write_trace(out, &made.trace)?;
             }
-            None => out.write_str("\n")?,
+            None => out.push('\n'),
         }
     }
-    out.write_str("==================\n")
+    if let Some(location) = &report.location {
+        writeln!(out, "\nLocation is {location}")?;
+    }
+    if report.sides.iter().any(|side| side.trace.own != 0) {
+        writeln!(out, "\nSummary: {}", Summary(report))?;
+    }
+    out.push_str("==================\n");
+    Ok(())
 }
 
-fn write_side(out: &mut Out, side: &Side, is_previous: bool) -> fmt::Result {
+fn write_side(out: &mut String, side: &Side, is_previous: bool) -> fmt::Result {
     let verb = side.verb();
     if is_previous {
         write!(out, "\nPrevious {verb}")?;
@@ -126,65 +65,81 @@ fn write_side(out: &mut Out, side: &Side, is_previous: bool) -> fmt::Result {
         write!(out, "{}{rest}", first.to_ascii_uppercase())?;
     }
     if side.allocation {
-        out.write_str(" (allocation)")?;
+        out.push_str(" (allocation)");
     }
-    match side.who {
-        Some(who) => writeln!(out, " at {:#014x} by {}:", side.addr, Who(who.goid))?,
+    match &side.who {
+        Some(who) => writeln!(out, " at {:#014x} by {}:", side.addr, Who(who.id))?,
         None => writeln!(out, " at {:#014x} by an earlier goroutine:", side.addr)?,
     }
-    if side.stack.is_empty() {
-        return out.write_str("  [failed to restore the stack]\n");
+    if side.trace.lines.is_empty() {
+        out.push_str("  [failed to restore the stack]\n");
     }
-    let mut result = Ok(());
-    frames::each(&side.stack, &mut |frame| {
-        result = result.and_then(|()| write_frame(out, frame))
-    });
-    result
+    write_trace(out, &side.trace)
 }
 
-fn write_creation(out: &mut Out, who: &Identity) -> fmt::Result {
-    let state = if who.finished { "finished" } else { "running" };
-    if who.created[0].is_none() {
-        return writeln!(
-            out,
-            "\nGoroutine {} ({state}){} is a foreign thread",
-            who.goid,
-            Name(who.goid)
-        );
+fn write_creation(out: &mut String, who: &Goroutine) -> fmt::Result {
+    let (id, state, name) = (who.id, who.state(), Name(who.id));
+    if who.created.lines.is_empty() {
+        return writeln!(out, "\nGoroutine {id} ({state}){name} is a foreign thread");
     }
-    writeln!(
-        out,
-        "\nGoroutine {} ({state}){} created at:",
-        who.goid,
-        Name(who.goid)
-    )?;
-    who.created
-        .iter()
-        .take_while(|pc| !pc.is_none())
-        .try_for_each(|pc| write_place(out, *pc))
+    writeln!(out, "\nGoroutine {id} ({state}){name} created at:")?;
+    write_trace(out, &who.created)
 }
 
-fn write_place(out: &mut Out, pc: Pc) -> fmt::Result {
-    let mut result = Ok(());
-    frames::one(pc, &mut |frame| {
-        result = result.and_then(|()| write_frame(out, frame))
-    });
-    result
+/// With the source of the program's first line, where that is wanted: but of the accesses only.
+fn write_trace(out: &mut String, trace: &Trace) -> fmt::Result {
+    for (i, line) in trace.lines.iter().enumerate() {
+        write_line(out, line)?;
+        if trace.is_access && i == trace.own && snippet::is_wanted() {
+            snippet::write(out, line)?;
+        }
+    }
+    Ok(())
 }
 
-fn write_frame(out: &mut Out, frame: Frame<'_>) -> fmt::Result {
-    if let Some(function) = frame.function {
+fn write_line(out: &mut String, line: &Line) -> fmt::Result {
+    if let Some(function) = &line.function {
         writeln!(out, "  {function}")?;
     }
-    match frame.file {
-        Some(file) => write!(out, "      {file}:{}", frame.line)?,
-        None => out.write_str("      ??")?,
+    match line.file() {
+        Some(file) => write!(out, "      {file}:{}", line.line)?,
+        None => out.push_str("      ??"),
     }
-    if frame.column != 0 {
-        write!(out, ":{}", frame.column)?;
+    if line.column != 0 {
+        write!(out, ":{}", line.column)?;
     }
-    if frame.offset != 0 {
-        write!(out, " +{:#x}", frame.offset)?;
+    if line.offset != 0 {
+        write!(out, " +{:#x}", line.offset)?;
     }
-    out.write_str("\n")
+    out.push('\n');
+    Ok(())
+}
+
+/// Both accesses in one line, each at the program's first own line: `write in app::store at main.rs:12, previous read ...`.
+pub(crate) struct Summary<'a>(pub(crate) &'a Report);
+
+impl fmt::Display for Summary<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [own, previous] = &self.0.sides;
+        write!(f, "{}{}", own.verb(), At(own))?;
+        write!(f, ", previous {}{}", previous.verb(), At(previous))
+    }
+}
+
+/// ` in app::store at main.rs:12`, as far as it is known.
+struct At<'a>(&'a Side);
+
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(line) = self.0.trace.own_line() else {
+            return Ok(());
+        };
+        if let Some(function) = &line.function {
+            write!(f, " in {function}")?;
+        }
+        match line.file() {
+            Some(file) => write!(f, " at {file}:{}", line.line),
+            None => Ok(()),
+        }
+    }
 }

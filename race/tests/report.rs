@@ -1,10 +1,17 @@
 //! What a report says, in each form, and the exit status: every test runs itself again as a child process, since a
 //! process has one detector.
 
-use std::process::{Command, Output};
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::FromRawFd;
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
-use raddle_race::{self as race, AtomicOp, Frame, GoCtx, Host, Object, Options, Pc};
+use raddle_race::{
+    self as race, AtomicOp, Frame, GoCtx, Host, Object, Options, Owner, Pc, Place, Variable,
+};
+use serde_json::Value;
 
 /// Memory that only exists as shadow.
 const BLOCK: usize = 0x7200_0000_0000;
@@ -22,6 +29,27 @@ const REAL: usize = 0x5000;
 static LINE: AtomicU32 = AtomicU32::new(0);
 /// An address in the standard library.
 const PUSH: usize = 0x6000;
+/// Library code, a detector's hook, and what threads begin with.
+const PTR_WRITE: usize = 0x7000;
+const HOOK: usize = 0x8000;
+const CALL_ONCE: usize = 0x9000;
+const START_THREAD: usize = 0xa000;
+/// A line of this file, whose function has no more than that in it.
+const HERE: usize = 0xb000;
+/// A line of a file that is not there.
+const NOWHERE: usize = 0xc000;
+
+/// A static, a thread-local of goroutine 7 and its stack.
+const GLOBAL: usize = BLOCK + (1 << 20);
+const THREAD_LOCAL: usize = GLOBAL + 4096;
+const ON_STACK: usize = THREAD_LOCAL + 4096;
+const ON_MAIN_STACK: usize = ON_STACK + 4096;
+const OTHERS_STACK: usize = ON_MAIN_STACK + 4096;
+const UNNAMED: usize = OTHERS_STACK + 4096;
+
+/// Between the start and the end of `on_big_stack`.
+static ON_BIG_STACK: AtomicBool = AtomicBool::new(false);
+
 /// 1: the real stack is one of an allocation.
 static WALK: AtomicU32 = AtomicU32::new(0);
 
@@ -52,6 +80,19 @@ static HOST: Host = Host {
             SPAWN => ("app::main", 5),
             CALLER => ("app::caller", 33),
             PUSH => ("alloc::vec::Vec<T>::push", 1),
+            PTR_WRITE => ("core::ptr::write", 1),
+            HOOK => ("__tsan_write8", 1),
+            CALL_ONCE => ("core::ops::function::FnOnce::call_once", 1),
+            START_THREAD => ("start_thread", 1),
+            HERE => return here(each),
+            NOWHERE => {
+                return each(Frame {
+                    function: Some("app::nowhere"),
+                    file: Some("/no/such/file.rs"),
+                    line: 3,
+                    ..Frame::default()
+                });
+            }
             _ => return,
         };
         each(Frame {
@@ -69,8 +110,10 @@ static HOST: Host = Host {
     },
     goroutine_running: |id| id != 9,
     current_stack: |stack| {
+        assert!(!ON_BIG_STACK.load(Relaxed), "it is the caller's stack");
         let frames: &[usize] = match (LINE.load(Relaxed), WALK.load(Relaxed)) {
             (0, 0) => &[],
+            (0, 2) => &[HOOK, LOAD, STORE, CALLER, CALL_ONCE, START_THREAD],
             (0, _) => &[PUSH, STORE, PUSH, CALLER],
             _ => &[SPAWN, REAL, CALLER],
         };
@@ -85,8 +128,54 @@ static HOST: Host = Host {
             size: 64,
         })
     },
+    describe: |addr, with| {
+        assert!(ON_BIG_STACK.load(Relaxed));
+        let variable = |start| Variable {
+            name: "app::COUNTER",
+            start,
+            size: 8,
+            module: "app",
+            offset: 0x1234,
+        };
+        match addr {
+            GLOBAL => with(Place::Global(variable(GLOBAL))),
+            THREAD_LOCAL => with(Place::ThreadLocal(variable(addr), Owner::Goroutine(7))),
+            ON_STACK => with(Place::Stack(Owner::Goroutine(7))),
+            ON_MAIN_STACK => with(Place::Stack(Owner::MainThread)),
+            OTHERS_STACK => with(Place::Stack(Owner::Thread {
+                tid: 99,
+                name: "loader",
+            })),
+            UNNAMED => with(Place::Global(Variable {
+                name: "??",
+                size: 0,
+                ..variable(UNNAMED)
+            })),
+            _ => {}
+        }
+    },
+    on_big_stack: |f, arg| {
+        ON_BIG_STACK.store(true, Relaxed);
+        // SAFETY: as it is asked.
+        unsafe { f(arg) };
+        ON_BIG_STACK.store(false, Relaxed);
+    },
     ..Host::NONE
 };
+
+const THIS_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/report.rs");
+
+/// The frame of an address in its own first line.
+fn here(each: race::EachFrame<'_>) {
+    let line = line!() - 1;
+    each(Frame {
+        function: Some("app::here"),
+        file: Some(THIS_FILE),
+        line,
+        column: 4,
+        offset: 0,
+    });
+}
 
 fn on(ctx: GoCtx, f: impl FnOnce()) {
     race::switch_in(ctx);
@@ -517,4 +606,367 @@ fn a_second_init_gives_the_same_contexts() {
         return;
     };
     assert!(output.status.success(), "{}", stderr(&output));
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+/// The file that the child has as its `log_path`, and its removal.
+struct Log(std::path::PathBuf);
+
+impl Log {
+    fn new(name: &str) -> Log {
+        Log(std::env::temp_dir().join(format!("raddle-race-{name}-{}", std::process::id())))
+    }
+
+    /// What the only child wrote to it.
+    fn take(&self) -> String {
+        let stem = self
+            .0
+            .file_name()
+            .expect("named")
+            .to_string_lossy()
+            .into_owned()
+            + ".";
+        let folder = std::fs::read_dir(std::env::temp_dir()).expect("a folder");
+        let file = folder
+            .map(|entry| entry.expect("an entry").path())
+            .find(|path| {
+                path.file_name()
+                    .is_some_and(|name| name.to_string_lossy().starts_with(&stem))
+            })
+            .expect("the log was written");
+        let text = std::fs::read_to_string(&file).expect("text");
+        let _ = std::fs::remove_file(file);
+        text
+    }
+}
+
+/// Both goroutines touch `addr`, at code addresses.
+fn race_at(addr: usize, worker_pc: usize, main_pc: usize) -> (GoCtx, GoCtx) {
+    let (main, worker) = start();
+    on(worker, || race::write(addr, 8, Pc::code(worker_pc)));
+    on(main, || race::write(addr, 8, Pc::code(main_pc)));
+    (main, worker)
+}
+
+#[test]
+fn memory_outside_the_heap_is_named() {
+    const PLACES: [(usize, &str); 6] = [
+        (
+            GLOBAL,
+            "global 'app::COUNTER' of size 8 at 0x720000100000 (app+0x1234)",
+        ),
+        (
+            THREAD_LOCAL,
+            "thread-local 'app::COUNTER' of size 8 at 0x720000101000 (app+0x1234) of goroutine 7 'worker'",
+        ),
+        (ON_STACK, "stack of goroutine 7 'worker'"),
+        (ON_MAIN_STACK, "stack of main thread"),
+        (OTHERS_STACK, "stack of thread 99 'loader'"),
+        (UNNAMED, "global '??' at 0x720000105000 (app+0x1234)"),
+    ];
+    let Some(output) = parent("memory_outside_the_heap_is_named", "") else {
+        let (main, worker) = start();
+        for (i, (addr, _)) in PLACES.into_iter().enumerate() {
+            // Another pair of places each time.
+            let pc = |base: usize| Pc::code(base + 0x10_0000 * (i + 1));
+            on(worker, || race::write(addr, 8, pc(STORE)));
+            on(main, || race::write(addr, 8, pc(LOAD)));
+        }
+        finish()
+    };
+    let text = stderr(&output);
+    for (_, words) in PLACES {
+        let line = format!("\n\nLocation is {words}\n==================\n");
+        assert!(text.contains(&line), "{words}: {text}");
+    }
+}
+
+#[test]
+fn programs_are_told_what_the_memory_is() {
+    let name = "programs_are_told_what_the_memory_is";
+    let (Some(line), Some(sarif)) = (parent(name, "format=json"), parent(name, "format=sarif"))
+    else {
+        race_at(THREAD_LOCAL, STORE, LOAD);
+        finish()
+    };
+    let report = json(&stderr(&line));
+    let expected = json(
+        r#"{"kind":"thread-local","name":"app::COUNTER","address":"0x720000101000","size":8,"module":"app",
+            "offset":"0x1234","owner":"goroutine 7 'worker'","goroutine":7}"#,
+    );
+    assert_eq!(report["location"], expected);
+    let result = &json(&stderr(&sarif))["runs"][0]["results"][0];
+    assert_eq!(result["properties"]["report"], report);
+    let message = result["message"]["text"].as_str().expect("text");
+    assert!(
+        message.starts_with(
+            "data race: write in app::load at /src/app/main.rs:20, previous write in app::store"
+        ) && message.contains("location is thread-local 'app::COUNTER'"),
+        "{message}"
+    );
+    assert_eq!(
+        result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"],
+        "file:///src/app/main.rs"
+    );
+    assert_eq!(
+        result["relatedLocations"][0]["message"]["text"],
+        "previous write"
+    );
+    assert_eq!(
+        result["relatedLocations"][1]["message"]["text"],
+        "goroutine 7 'worker' created"
+    );
+}
+
+/// The worker writes by a library function that `app::caller` calls.
+fn race_in_a_library() {
+    let (main, worker) = start();
+    on(worker, || {
+        race::func_enter(Pc::code(START_THREAD));
+        race::func_enter(Pc::code(CALL_ONCE));
+        race::func_enter(Pc::code(CALLER));
+        race::write(BLOCK + 128, 8, Pc::code(PTR_WRITE));
+        race::func_exit();
+    });
+    on(main, || race::read(BLOCK + 128, 8, Pc::code(LOAD)));
+}
+
+#[test]
+fn the_program_s_own_line_is_told_from_a_library_s() {
+    let name = "the_program_s_own_line_is_told_from_a_library_s";
+    let (Some(text), Some(line), Some(sarif)) = (
+        parent(name, ""),
+        parent(name, "format=json"),
+        parent(name, "format=sarif"),
+    ) else {
+        race_in_a_library();
+        finish()
+    };
+    let text = stderr(&text);
+    // What starts the thread is left out.
+    let stack = "by goroutine 7 'worker':\n  core::ptr::write\n      /src/app/main.rs:1 +0x3a\n  app::caller\n      \
+                 /src/app/main.rs:33 +0x3a\n\nGoroutine 7";
+    assert!(text.contains(stack), "{text}");
+    let summary = "\nSummary: read in app::load at /src/app/main.rs:20, previous write in app::caller at \
+                   /src/app/main.rs:33\n";
+    assert!(text.contains(summary), "{text}");
+    let report = json(&stderr(&line));
+    assert_eq!(report["accesses"][1]["own"], 1);
+    assert_eq!(
+        report["accesses"][1]["stack"][0]["function"],
+        "core::ptr::write"
+    );
+    let result = &json(&stderr(&sarif))["runs"][0]["results"][0];
+    assert_eq!(
+        result["relatedLocations"][0]["logicalLocations"][0]["fullyQualifiedName"],
+        "app::caller"
+    );
+}
+
+#[test]
+fn a_top_suppression_reaches_the_program_s_own_line() {
+    let test = "a_top_suppression_reaches_the_program_s_own_line";
+    if std::env::var_os("RADDLE_RACE_CHILD").is_some() {
+        race_in_a_library();
+        finish()
+    }
+    let name = format!("raddle-race-top-suppressions-{}", std::process::id());
+    let file = std::env::temp_dir().join(name);
+    for (text, status) in [
+        ("race_top:^app::caller$", 0),
+        ("race_top:^core::ptr::write$", 0),
+        ("race_top:main.rs$", 0),
+        ("race_top:start_thread", 66),
+    ] {
+        std::fs::write(&file, text).expect("written");
+        let output = parent(test, &format!("suppressions={}", file.display())).expect("the parent");
+        assert_eq!(
+            output.status.code(),
+            Some(status),
+            "{text}: {}",
+            stderr(&output)
+        );
+    }
+    let _ = std::fs::remove_file(&file);
+}
+
+#[test]
+fn the_current_access_has_its_real_stack() {
+    let Some(output) = parent("the_current_access_has_its_real_stack", "") else {
+        let (main, worker) = start();
+        on(worker, || race::write(BLOCK + 128, 8, Pc::code(REAL)));
+        on(main, || {
+            WALK.store(2, Relaxed);
+            race::read(BLOCK + 128, 8, Pc::code(LOAD));
+        });
+        finish()
+    };
+    let text = stderr(&output);
+    let stack = "Read at 0x720000000080 by main goroutine:\n  app::load\n      /src/app/main.rs:20 +0x3a\n  app::store\n      \
+                 /src/app/main.rs:12 +0x3a\n  app::caller\n      /src/app/main.rs:33 +0x3a\n\nPrevious write";
+    assert!(text.contains(stack), "{text}");
+    // Inlined frames come innermost first.
+    let inlined = text.find("app::inlined").expect("an inlined frame");
+    assert!(
+        inlined < text.find("app::real").expect("its function"),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_callers_of_a_call_that_is_known_are_real() {
+    let Some(output) = parent("the_callers_of_a_call_that_is_known_are_real", "") else {
+        let (main, worker) = start();
+        on(worker, || race::write(BLOCK + 128, 8, Pc::code(SPAWN)));
+        on(main, || {
+            // The access itself is no return address on the stack: it was inlined.
+            race::func_enter(Pc::code(STORE));
+            WALK.store(2, Relaxed);
+            race::read(BLOCK + 128, 8, Pc::code(PTR_WRITE));
+        });
+        finish()
+    };
+    let text = stderr(&output);
+    let stack = "  core::ptr::write\n      /src/app/main.rs:1 +0x3a\n  app::store\n      /src/app/main.rs:12 +0x3a\n  \
+                 app::caller\n      /src/app/main.rs:33 +0x3a\n\n";
+    assert!(text.contains(stack), "{text}");
+}
+
+#[test]
+fn source_lines_are_shown_when_asked_for() {
+    let name = "source_lines_are_shown_when_asked_for";
+    let (Some(always), Some(auto), Some(never)) = (
+        parent(name, "snippet=always"),
+        parent(name, "snippet=auto"),
+        parent(name, "snippet=never"),
+    ) else {
+        race_at(GLOBAL, HERE, NOWHERE);
+        finish()
+    };
+    let text = stderr(&always);
+    let line = include_str!("report.rs")
+        .lines()
+        .position(|line| line.starts_with("fn here("))
+        .expect("it is there")
+        + 1;
+    let (before, after) = (line - 1, line + 1);
+    let expected = format!(
+        "report.rs:{line}:4\n          {before} | /// The frame of an address in its own first line.\n        > {line} | fn \
+         here(each: race::EachFrame<'_>) {{\n              |    ^\n          {after} |     let line"
+    );
+    assert!(text.contains(&expected), "{text}");
+    assert!(text.contains("/no/such/file.rs:3\n\nPrevious"), "{text}");
+    for output in [auto, never] {
+        let text = stderr(&output);
+        assert!(
+            text.contains("app::here") && !text.contains(" | "),
+            "{text}"
+        );
+    }
+}
+
+/// What the child writes to a terminal.
+fn at_a_terminal(name: &str, no_colour: &str) -> String {
+    let (mut ours, mut theirs) = (-1, -1);
+    let null = std::ptr::null_mut();
+    // SAFETY: two descriptors to be written, and no settings.
+    let made = unsafe { libc::openpty(&mut ours, &mut theirs, null, null.cast(), null.cast()) };
+    assert_eq!(made, 0, "a terminal");
+    // SAFETY: just opened, and nobody else's.
+    let [mut ours, theirs] = [ours, theirs].map(|fd| unsafe { File::from_raw_fd(fd) });
+    let mut child = Command::new(std::env::current_exe().expect("own path"))
+        .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        .env("RADDLE_RACE_CHILD", "")
+        .env("NO_COLOR", no_colour)
+        .stdout(Stdio::null())
+        .stderr(Stdio::from(theirs))
+        .spawn()
+        .expect("started");
+    let mut text = Vec::new();
+    // Ends by an error when the other side is gone.
+    let _ = ours.read_to_end(&mut text);
+    assert_eq!(child.wait().expect("ours").code(), Some(66));
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+#[test]
+fn a_terminal_gets_source_lines() {
+    let name = "a_terminal_gets_source_lines";
+    if std::env::var_os("RADDLE_RACE_CHILD").is_some() {
+        race_at(GLOBAL, HERE, NOWHERE);
+        finish()
+    }
+    let coloured = at_a_terminal(name, "");
+    assert!(coloured.contains("\x1b[1;31m        > "), "{coloured}");
+    let plain = at_a_terminal(name, "1");
+    assert!(
+        plain.contains("        > ") && !plain.contains('\x1b'),
+        "{plain}"
+    );
+}
+
+#[test]
+fn a_sarif_file_is_complete_whenever_the_process_ends() {
+    let name = "a_sarif_file_is_complete_whenever_the_process_ends";
+    let log = Log::new("sarif");
+    let path = log.0.display();
+    for (how, options, races) in [
+        ("abort", "", 2),
+        ("halt", "halt_on_error=1", 1),
+        ("end", "", 2),
+    ] {
+        let options = format!("format=sarif log_path={path} {options} seed={}", how.len());
+        let Some(output) = parent(name, &options) else {
+            let (main, worker) = race_at(BLOCK + 128, STORE, LOAD);
+            on(worker, || race::write(BLOCK + 256, 8, Pc::here()));
+            on(main, || race::write(BLOCK + 256, 8, Pc::here()));
+            if std::env::var("RADDLE_RACE_CHILD")
+                .expect("set")
+                .ends_with("seed=5")
+            {
+                std::process::abort();
+            }
+            finish()
+        };
+        assert!(!output.status.success());
+        let log = json(&log.take());
+        let results = log["runs"][0]["results"].as_array().expect("results");
+        assert_eq!(results.len(), races, "{how}");
+        assert_eq!(log["version"], "2.1.0");
+        assert!(!stderr(&output).contains("results"));
+    }
+}
+
+#[test]
+fn the_end_waits_for_late_races() {
+    let Some(output) = parent("the_end_waits_for_late_races", "atexit_sleep_ms=50") else {
+        race_at(BLOCK + 128, STORE, LOAD);
+        let start = Instant::now();
+        let status = race::fini();
+        assert!(start.elapsed() >= Duration::from_millis(50));
+        std::process::exit(status)
+    };
+    assert!(stderr(&output).ends_with("Found 1 data race(s)\n"));
+    assert_eq!(output.status.code(), Some(66));
+}
+
+#[test]
+fn every_form_has_the_stripped_paths() {
+    let name = "every_form_has_the_stripped_paths";
+    for format in ["text", "json", "sarif"] {
+        let options = format!("format={format} strip_path_prefix=/src/ exitcode=7");
+        let Some(output) = parent(name, &options) else {
+            race_at(BLOCK + 128, STORE, LOAD);
+            finish()
+        };
+        let text = stderr(&output);
+        assert!(
+            text.contains("app/main.rs") && !text.contains("/src/"),
+            "{text}"
+        );
+        assert_eq!(output.status.code(), Some(7));
+    }
 }

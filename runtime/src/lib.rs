@@ -7,6 +7,7 @@ pub mod gc;
 mod goroutine;
 mod join;
 mod panic;
+mod places;
 pub mod race;
 pub mod runtime;
 mod scope;

@@ -1,5 +1,6 @@
 //! What the race detector asks of the rest of the program when it prints a report.
 
+use crate::places::{self, Module};
 use crate::walk;
 use raddle_race::{Frame, Host, Object};
 use std::ffi::c_void;
@@ -21,6 +22,11 @@ pub(crate) static HOST: Host = Host {
         }
     },
     goroutine_running: raddle_sched::goroutine_exists,
+    describe: places::describe,
+    on_big_stack: |f, arg| {
+        // SAFETY: what the detector calls there neither parks nor unwinds.
+        unsafe { raddle_sched::on_big_stack(f, arg) }
+    },
     current_stack: walk::current_stack,
     new_goid: raddle_sched::new_thread_id,
 };
@@ -41,7 +47,9 @@ fn symbolize_code(pc: usize, each: &mut dyn FnMut(Frame<'_>)) {
     } else {
         pc.saturating_sub(start)
     };
+    let mut any = false;
     backtrace::resolve(call, |symbol| {
+        any = true;
         let name = symbol.name().map(|name| format!("{name:#}"));
         let file = symbol
             .filename()
@@ -54,4 +62,12 @@ fn symbolize_code(pc: usize, each: &mut dyn FnMut(Frame<'_>)) {
             offset,
         });
     });
+    if !any && let Some(module) = Module::at(pc) {
+        let name = format!("?? ({}+{:#x})", module.name(), module.offset(pc));
+        each(Frame {
+            function: Some(&name),
+            offset,
+            ..Frame::default()
+        });
+    }
 }

@@ -228,8 +228,9 @@ pub(crate) fn unbind(g: &G, p: &P) {
     // SAFETY: nobody runs on the block any more.
     unsafe { tls::reset(stack.block) };
     if raddle_race::enabled() {
-        // The next goroutine on this stack has nothing to do with this one's variables.
-        raddle_race::clear_shadow(stack.slot.base(), stack.top - stack.slot.base());
+        // The next goroutine on this stack has nothing to do with this one's variables, nor with its thread-locals, which lie above.
+        let (start, end) = (stack.slot.base(), stack.slot.top());
+        raddle_race::clear_shadow(start, end - start);
     }
     if stack.slot.bytes() == DEFAULT_STACK.load(Ordering::Relaxed) {
         // SAFETY: `p` is the caller's.

@@ -2,9 +2,9 @@
 //!
 //! In reading order: `state`, `g` (goroutines), `m` (threads), `p` (the right to run), `idle` (the protocol that loses no
 //! wake-up), `sched` (what they share), `proc` (the loop), `rt` (into and out of the runtime, park and ready), `spawn` and
-//! `bind` (life and death of a goroutine, and its stack), `timer`, `blocking`, `resize` (all Ps taken, `set_procs`), `stop`
+//! `bind` (life and death of a goroutine, and its stack), `timer`, `blocking`, `big_stack`, `resize` (all Ps taken, `set_procs`), `stop`
 //! and `parked` (all threads stopped, for the collector), `sysmon`, `signal` (stops, hogs and stack overflow), `thread`
-//! (plain threads as users), `deadlock`, `boot`; below them `stack`, `tls`, `arch`, `sys`.
+//! (plain threads as users), `deadlock`, `whose` (for reports), `boot`; below them `stack`, `tls`, `arch`, `sys`.
 //!
 //! The floors above use [`enter`], [`Rt::park`], [`Rt::ready`], [`Timer`], [`Lock`] and [`Rt::spawn`].
 
@@ -12,6 +12,7 @@
 compile_error!("Raddle runs on x86-64 Linux with glibc");
 
 mod arch;
+mod big_stack;
 mod bind;
 mod blocking;
 mod boot;
@@ -39,7 +40,9 @@ mod thread;
 mod timer;
 mod tls;
 mod wait;
+mod whose;
 
+pub use big_stack::on_big_stack;
 pub use blocking::blocking;
 pub use boot::{BootOptions, boot, is_booted};
 pub use g::{DATA_BYTES, GRef};
@@ -57,6 +60,7 @@ pub use thread::new_thread_id;
 pub use timer::{Timer, TimerFn, sleep_ns, sleep_until_ns};
 pub use tls::TlsMode;
 pub use wait::WaitReason;
+pub use whose::{StackSlot, stack_slot_at};
 
 /// The runtime is broken: says so and aborts. Allocates nothing.
 pub(crate) fn throw(what: &str) -> ! {

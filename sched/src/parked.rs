@@ -14,7 +14,7 @@
 //! | --- | --- |
 //! | bound, and not yet entered | `FRESH`: nothing is on the stack, what it will run is in the G |
 //! | `suspend`, until the switch in of the next turn is done | of the suspension: nothing changes the stack meanwhile |
-//! | `blocking`, while `f` runs on the M's stack | of the step to that stack |
+//! | `blocking` and `on_big_stack`, while `f` runs on the M's stack | of the step to that stack |
 //! | it has returned, until `unbind` | an old one, or `FRESH`: its frames are gone, and what is shown too much is mapped memory |
 //! | unbound | none |
 //!
@@ -23,11 +23,15 @@
 //! # Invariants
 //!
 //! 1. Written by the owner of the stack, read with the world stopped. It is one word: a thread that is stopped on its way leaves
-//!    the old note or the new one.
+//!    the old note or the new one. Reports read it at any time, to learn which stack the goroutine has: any note since it was bound
+//!    says that.
+//!
+//! # Memory ordering
+//!
+//! Relaxed: the signals that stop the world order the collector's reads, and reports take what they see as a hint.
 
 use corosensei::stack::{Stack, StackPointer};
 use corosensei::{Coroutine, Yielder};
-use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Written once, at boot, before there is a goroutine.
@@ -91,7 +95,7 @@ const FRESH: usize = 1;
 
 /// See the module's head.
 #[derive(Debug)]
-pub(crate) struct Parked(Cell<usize>);
+pub(crate) struct Parked(AtomicUsize);
 
 /// What is noted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,27 +110,37 @@ pub(crate) enum Note {
 
 impl Parked {
     pub(crate) const fn new() -> Parked {
-        Parked(Cell::new(0))
+        Parked(AtomicUsize::new(0))
     }
 
     /// It gets a stack.
     pub(crate) fn bound(&self, top: usize) {
-        self.0.set((top & !15) | FRESH);
+        self.0.store((top & !15) | FRESH, Relaxed);
     }
 
     /// Its stack is taken away.
     pub(crate) fn unbound(&self) {
-        self.0.set(0);
+        self.0.store(0, Relaxed);
     }
 
     /// The caller, on the goroutine's stack, leaves it next, from this very frame.
     #[inline(always)]
     pub(crate) fn leaves(&self) {
-        self.0.set(crate::arch::stack_pointer());
+        self.0.store(crate::arch::stack_pointer(), Relaxed);
+    }
+
+    /// An address in its stack, when it has one.
+    pub(crate) fn within(&self) -> Option<usize> {
+        match self.note() {
+            Note::Unbound => None,
+            // Above the stack proper lies the block, or, with thread-bound thread-locals, the next slot.
+            Note::Fresh(top) => Some(top - 1),
+            Note::Left(sp) => Some(sp),
+        }
     }
 
     pub(crate) fn note(&self) -> Note {
-        match self.0.get() {
+        match self.0.load(Relaxed) {
             0 => Note::Unbound,
             top if top & FRESH != 0 => Note::Fresh(top & !FRESH),
             sp => Note::Left(sp),

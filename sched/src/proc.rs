@@ -165,12 +165,19 @@ pub(crate) fn switch_to(m: &M, g: &'static G) {
         // SAFETY: the goroutine's own block, which runs on this thread from here.
         unsafe { slot.set(m.must_heap()) };
     }
+    if thread_bound && let Some(ctx) = g.race.get() {
+        // The thread's variables are those of all its goroutines: each finds what the last one left.
+        raddle_race::acquire_g(ctx, ptr::from_ref(m).addr());
+    }
     // SAFETY: the block is the goroutine's own, which runs from here.
     unsafe { tls::enter(block, m.tid.load(Ordering::Relaxed), moved) };
     co.resume(());
     // SAFETY: back on this M's stack.
     unsafe { tls::leave(m.block.get()) };
     if thread_bound {
+        if let Some(ctx) = g.race.get() {
+            raddle_race::release_g(ctx, ptr::from_ref(m).addr());
+        }
         rt::set_current(ptr::null());
         raddle_race::set_current(None);
     }

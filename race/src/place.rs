@@ -1,0 +1,155 @@
+//! What lies at the racing address: copies of what the host says, and their words.
+
+use std::fmt::{self, Write};
+
+use crate::state::host;
+use crate::{Owner, Place, Variable};
+
+/// The goroutine that runs `main`.
+pub(crate) const MAIN: u64 = 1;
+
+/// "goroutine 7 'worker'", "main goroutine".
+pub(crate) struct Who(pub(crate) u64);
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == MAIN {
+            return f.write_str("main goroutine");
+        }
+        write!(f, "goroutine {}{}", self.0, Name(self.0))
+    }
+}
+
+/// ` 'worker'`, or nothing.
+pub(crate) struct Name(pub(crate) u64);
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut result = Ok(());
+        (host().goroutine_name)(self.0, &mut |name| result = write!(f, " '{name}'"));
+        result
+    }
+}
+
+/// A variable.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Symbol {
+    pub(crate) name: String,
+    pub(crate) start: usize,
+    pub(crate) size: usize,
+    pub(crate) module: String,
+    pub(crate) offset: usize,
+}
+
+impl Symbol {
+    fn of(variable: Variable<'_>) -> Symbol {
+        Symbol {
+            name: variable.name.to_owned(),
+            start: variable.start,
+            size: variable.size,
+            module: variable.module.to_owned(),
+            offset: variable.offset,
+        }
+    }
+}
+
+impl fmt::Display for Symbol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Symbol {
+            name,
+            start,
+            size,
+            module,
+            offset,
+        } = self;
+        write!(f, "'{name}'")?;
+        if *size != 0 {
+            write!(f, " of size {size}")?;
+        }
+        write!(f, " at {start:#014x} ({module}+{offset:#x})")
+    }
+}
+
+/// Whose memory it is, in words; its goroutine's number, where it is one's.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Holder {
+    pub(crate) words: String,
+    pub(crate) goroutine: Option<u64>,
+}
+
+impl Holder {
+    fn of(owner: Owner<'_>) -> Option<Holder> {
+        let (words, goroutine) = match owner {
+            Owner::Goroutine(id) => (Who(id).to_string(), Some(id)),
+            Owner::MainThread => (String::from("main thread"), None),
+            Owner::Thread { tid, name: "" } => (format!("thread {tid}"), None),
+            Owner::Thread { tid, name } => (format!("thread {tid} '{name}'"), None),
+            Owner::Unknown => return None,
+        };
+        Some(Holder { words, goroutine })
+    }
+}
+
+/// Memory that is in no heap block.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Location {
+    Global(Symbol),
+    ThreadLocal(Symbol, Option<Holder>),
+    Stack(Option<Holder>),
+}
+
+impl Location {
+    /// What lies at `addr`.
+    pub(crate) fn of(addr: usize) -> Option<Location> {
+        let mut found = None;
+        (host().describe)(addr, &mut |place| {
+            found = Some(match place {
+                Place::Global(variable) => Location::Global(Symbol::of(variable)),
+                Place::ThreadLocal(variable, owner) => {
+                    Location::ThreadLocal(Symbol::of(variable), Holder::of(owner))
+                }
+                Place::Stack(owner) => Location::Stack(Holder::of(owner)),
+            });
+        });
+        found
+    }
+
+    /// One word for programs.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Location::Global(_) => "global",
+            Location::ThreadLocal(..) => "thread-local",
+            Location::Stack(_) => "stack",
+        }
+    }
+
+    /// The variable, where it is one.
+    pub(crate) fn symbol(&self) -> Option<&Symbol> {
+        match self {
+            Location::Global(symbol) | Location::ThreadLocal(symbol, _) => Some(symbol),
+            Location::Stack(_) => None,
+        }
+    }
+
+    /// Whose it is, where it is somebody's.
+    pub(crate) fn holder(&self) -> Option<&Holder> {
+        match self {
+            Location::Global(_) => None,
+            Location::ThreadLocal(_, holder) | Location::Stack(holder) => holder.as_ref(),
+        }
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind())?;
+        if let Some(symbol) = self.symbol() {
+            f.write_char(' ')?;
+            symbol.fmt(f)?;
+        }
+        match self.holder() {
+            Some(holder) => write!(f, " of {}", holder.words),
+            None => Ok(()),
+        }
+    }
+}

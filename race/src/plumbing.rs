@@ -1,0 +1,172 @@
+//! Which functions are not the program's own: the standard library, Raddle, what starts a thread or a goroutine, and compiler-made
+//! glue. By their names, and by their source files where debug information has any.
+
+/// Crates between the program and what it asks for.
+pub(crate) const CRATES: [&str; 11] = [
+    "alloc",
+    "core",
+    "std",
+    "test",
+    "hashbrown",
+    "corosensei",
+    "raddle_alloc",
+    "raddle_chan",
+    "raddle_race",
+    "raddle_sched",
+    "raddle",
+];
+
+/// Parts of the names of functions that the compiler makes.
+const GLUE: [&str; 7] = [
+    "__rust",
+    "__rdl_",
+    "__rg_",
+    "__tsan_",
+    "{{vtable.shim}}",
+    "{shim:",
+    // A closure's own code is a function of its own.
+    " as core::ops::function::Fn",
+];
+
+/// Functions of the C library that a thread or the program begins with, and the modules that they are in, where they have no name.
+const STARTS: [&str; 9] = [
+    "main",
+    "_start",
+    "start_thread",
+    "clone",
+    "__clone",
+    "__libc_start",
+    "call_init",
+    "?? (libc.so",
+    "?? (ld-linux",
+];
+
+/// Where the sources of the standard library and of what it stands on lie.
+const SOURCES: [&str; 3] = ["/rustc/", "/rust/deps/", "/lib/rustlib/src/rust/library/"];
+
+/// Whether a function is not the program's: `crates` are [`CRATES`] or fewer of them.
+pub(crate) fn is_plumbing(function: &str, file: Option<&str>, crates: &[&str]) -> bool {
+    GLUE.iter().any(|glue| function.contains(glue))
+        || crate_of(function).is_some_and(|name| crates.contains(&name))
+        || crates.contains(&"std")
+            && file.is_some_and(|file| SOURCES.iter().any(|at| file.contains(at)))
+}
+
+/// Whether a thread or the program begins with the function.
+pub(crate) fn is_start(function: &str) -> bool {
+    // Those of two letters and more words are followed by versions and suffixes.
+    STARTS
+        .iter()
+        .any(|start| match function.strip_prefix(start) {
+            Some("") => true,
+            Some(rest) => start.starts_with(['_', '?']) && !rest.starts_with("::"),
+            None => false,
+        })
+}
+
+/// Whether the function is one of the detector's own.
+pub(crate) fn is_detector(function: &str) -> bool {
+    function.starts_with("__tsan_") || crate_of(function) == Some("raddle_race")
+}
+
+/// The crate of a function by its name: for a method that of its type, or of the trait, where the type is nobody's
+/// (`<T as core::convert::Into<U>>::into`) or the language's.
+fn crate_of(function: &str) -> Option<&str> {
+    let mut path = function.trim_start_matches(['<', '&', '*', '[', '(']);
+    for word in ["mut ", "const ", "dyn ", "impl "] {
+        path = path.strip_prefix(word).unwrap_or(path);
+    }
+    let end = path
+        .find(|c: char| !(c.is_alphanumeric() || c == '_'))
+        .unwrap_or(path.len());
+    if path[end..].starts_with("::") {
+        return Some(&path[..end]);
+    }
+    if !function.starts_with('<') {
+        return None;
+    }
+    match path.split_once(" as ") {
+        Some((_, its_trait)) => crate_of(its_trait),
+        None => Some("core"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_s_own_functions_are_told_from_the_plumbing() {
+        let of = |function| is_plumbing(function, None, &CRATES);
+        for function in [
+            "alloc::vec::Vec<T,A>::push",
+            "<alloc::vec::Vec<T> as core::clone::Clone>::clone",
+            "<raddle_alloc::heap::Heap as core::alloc::global::GlobalAlloc>::alloc",
+            "<T as core::convert::Into<U>>::into",
+            "<&mut I as core::iter::traits::iterator::Iterator>::next",
+            "<[T]>::copy_from_slice",
+            "<*mut u64>::write",
+            "<str>::len",
+            "<dyn core::ops::function::FnOnce<()>>::call_once",
+            "__rust_alloc",
+            "__rustc::__rust_dealloc",
+            "_RNvCs_7___rustc12___rust_alloc",
+            "hashbrown::raw::RawTable<T,A>::reserve_rehash",
+            "raddle::goroutine::spawn",
+            "core::ptr::drop_in_place::<app::Tree>",
+            "<app::main::{closure#0} as core::ops::function::FnOnce<()>>::call_once",
+        ] {
+            assert!(of(function), "{function}");
+        }
+        for function in [
+            "app::main",
+            "<app::Tree as core::default::Default>::default",
+            "<app::Tree<alloc::vec::Vec<u8>>>::grow",
+            "app::alloc::make",
+            "app::main::{closure#0}",
+            "allocator_of_mine::get",
+            "main",
+            "c_function",
+        ] {
+            assert!(!of(function), "{function}");
+        }
+        assert!(is_plumbing(
+            "sort",
+            Some("/rustc/0123/library/core/src/slice.rs"),
+            &CRATES
+        ));
+        assert!(!is_plumbing(
+            "raddle::sync::tests::x",
+            None,
+            &CRATES[..CRATES.len() - 1]
+        ));
+    }
+
+    #[test]
+    fn what_a_thread_begins_with_is_known() {
+        for function in [
+            "main",
+            "start_thread",
+            "__clone3",
+            "__libc_start_main_impl",
+            "?? (libc.so.6+0x88fd4)",
+        ] {
+            assert!(is_start(function), "{function}");
+        }
+        for function in [
+            "mainly",
+            "main::x",
+            "app::main",
+            "clone_it",
+            "?? (app+0x10)",
+        ] {
+            assert!(!is_start(function), "{function}");
+        }
+    }
+
+    #[test]
+    fn the_detector_s_functions_are_known() {
+        assert!(is_detector("__tsan_read8") && is_detector("raddle_race::access::read"));
+        assert!(!is_detector("raddle::race::read") && !is_detector("app::race"));
+    }
+}

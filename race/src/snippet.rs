@@ -1,0 +1,157 @@
+//! The source lines of a racing access, for a person at a terminal: the line itself, marked, with one before and one after.
+//!
+//! A file that is not there, or has become shorter, gives nothing.
+
+use std::env;
+use std::fmt::{self, Write};
+use std::fs::File;
+use std::io::{BufRead, BufReader, IsTerminal as _};
+use std::path::{Path, PathBuf};
+
+use crate::frames::Line;
+use crate::log;
+use crate::options::Snippet;
+use crate::state::config;
+
+/// Characters of a line that are shown.
+const WIDTH: usize = 160;
+/// Bytes of a line that are read: source is not longer, and what is not source is not read whole.
+const LINE_BYTES: u64 = 4 << 10;
+const TAB: &str = "    ";
+
+/// Whether reports have source lines.
+pub(crate) fn is_wanted() -> bool {
+    match config().options.snippet {
+        Snippet::Always => true,
+        Snippet::Never => false,
+        Snippet::Auto => log::is_terminal(),
+    }
+}
+
+/// Colours only where there can be any, and nobody asked for none (<https://no-color.org>).
+fn in_colour() -> bool {
+    log::is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Writes the lines around `line`, if they can be read.
+pub(crate) fn write(out: &mut String, line: &Line) -> fmt::Result {
+    let Some(found) = line.whole_file().and_then(find) else {
+        return Ok(());
+    };
+    let lines = read(&found, line.line as usize);
+    if lines
+        .iter()
+        .all(|(number, _)| *number != line.line as usize)
+    {
+        return Ok(());
+    }
+    let (bold, plain) = if in_colour() {
+        ("\x1b[1;31m", "\x1b[0m")
+    } else {
+        ("", "")
+    };
+    let width = lines
+        .last()
+        .map_or(0, |(number, _)| number.to_string().len());
+    for (number, text) in &lines {
+        if *number != line.line as usize {
+            writeln!(out, "          {number:width$} | {}", shown(text))?;
+            continue;
+        }
+        writeln!(
+            out,
+            "{bold}        > {number:width$} | {}{plain}",
+            shown(text)
+        )?;
+        if let Some(front) = front(text, line.column as usize) {
+            writeln!(out, "          {:width$} | {front}{bold}^{plain}", "")?;
+        }
+    }
+    Ok(())
+}
+
+/// The file as it is named, or below a parent of the working directory: a `Location`'s path begins at the workspace's root.
+fn find(name: &str) -> Option<PathBuf> {
+    let path = Path::new(name);
+    if path.is_absolute() {
+        return Some(path.to_owned());
+    }
+    let here = env::current_dir().ok()?;
+    here.ancestors()
+        .map(|folder| folder.join(path))
+        .find(|path| path.is_file())
+}
+
+/// The lines `number - 1` to `number + 1`, as far as there are any.
+fn read(path: &Path, number: usize) -> Vec<(usize, String)> {
+    let mut lines = Vec::new();
+    let Ok(file) = File::open(path) else {
+        return lines;
+    };
+    // Not of what can be read without end.
+    if number == 0 || file.is_terminal() || !file.metadata().is_ok_and(|data| data.is_file()) {
+        return lines;
+    }
+    let mut reader = BufReader::new(file);
+    for at in 1..=number + 1 {
+        let mut bytes = Vec::new();
+        let mut limited = std::io::Read::take(&mut reader, LINE_BYTES);
+        match limited.read_until(b'\n', &mut bytes) {
+            Ok(n) if n > 0 => {}
+            _ => break,
+        }
+        if at + 1 >= number {
+            lines.push((at, String::from_utf8_lossy(&bytes).trim_end().to_owned()));
+        }
+    }
+    lines
+}
+
+/// A line as it is printed: without tabs, nor anything else that a terminal obeys.
+fn shown(text: &str) -> String {
+    let clean = text.replace('\t', TAB);
+    let printable = clean.chars().map(|c| if c.is_control() { ' ' } else { c });
+    printable.take(WIDTH).collect()
+}
+
+/// The blanks before `column`, which counts bytes or characters from 1, depending on who said it; none where it is not known.
+fn front(text: &str, column: usize) -> Option<String> {
+    let before = text.get(..column.checked_sub(1)?)?;
+    let width = shown(before).chars().count();
+    (width < WIDTH).then(|| " ".repeat(width))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_caret_stands_below_its_column() {
+        assert_eq!(front("\tlet x = 1;", 6).as_deref(), Some("        "));
+        assert_eq!(front("abc", 1).as_deref(), Some(""));
+        assert_eq!(front("abc", 0), None);
+        assert_eq!(front("abc", 9), None);
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_blank() {
+        assert_eq!(shown("\ta\x1b[31mb"), "    a [31mb");
+        assert_eq!(shown(&"x".repeat(1000)).len(), WIDTH);
+    }
+
+    #[test]
+    fn lines_around_the_ends_of_a_file() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/snippet.rs");
+        let numbers = |at| {
+            read(&path, at)
+                .into_iter()
+                .map(|(n, _)| n)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(numbers(1), [1, 2]);
+        assert_eq!(numbers(10), [9, 10, 11]);
+        assert!(numbers(0).is_empty() && numbers(1 << 20).is_empty());
+        assert!(read(Path::new("/no/such/file"), 1).is_empty());
+        assert!(read(Path::new("/dev/zero"), 1).is_empty());
+    }
+}
