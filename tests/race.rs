@@ -202,7 +202,7 @@ fn verdict(name: &str, marks: &Marks, program: &Path, setting: &Setting) -> Verd
         "{}-{}-{}",
         name.replace(':', "-"),
         setting.procs,
-        setting.debug
+        setting.debug.replace([',', '='], "-")
     ));
     let mut command = Command::new(program);
     command

@@ -243,8 +243,10 @@ pub fn race_chan_wrong_send() {
     });
     if c.recv() == Some(1) {
         *v2.at() = 3; //~ race two
+        here(());
     } else {
         *v1.at() = 3; //~ race one
+        here(());
     }
     a.join().unwrap();
     b.join().unwrap();
@@ -265,8 +267,10 @@ pub fn race_chan_wrong_close() {
     sleep(Duration::from_millis(6));
     if c.recv().is_some() {
         *v2.at() = 2; //~ race two
+        here(());
     } else {
         *v1.at() = 2; //~ race one
+        here(());
     }
     a.join().unwrap();
     b.join().unwrap();
@@ -435,22 +439,24 @@ pub fn no_race_producer_consumer_unbuffered() {
 
 pub fn race_chan_itself_send() {
     let c = var(chan(10));
+    let other = chan(20);
     beside(
         move || {
             c.at().send(0); //~ race
         },
-        || *c.at() = chan(20), //~ race
+        || *c.at() = other, //~ race
     );
 }
 
 pub fn race_chan_itself_recv() {
     let c = var(chan(10));
+    let other = chan(20);
     c.at().send(1);
     then(
         move || {
             c.at().recv(); //~ race
         },
-        || *c.at() = chan(20), //~ race
+        || *c.at() = other, //~ race
     );
 }
 
@@ -466,31 +472,34 @@ pub fn race_chan_itself_nil() {
 
 pub fn race_chan_itself_close() {
     let c = var(chan::<i32>(0));
+    let other = chan(0);
     beside(
         move || {
             c.at().close(); //~ race
         },
-        || *c.at() = chan(0), //~ race
+        || *c.at() = other, //~ race
     );
 }
 
 pub fn race_chan_itself_len() {
     let c = var(chan::<i32>(0));
+    let other = chan(0);
     beside(
         move || {
             read(c.at().len()); //~ race
         },
-        || *c.at() = chan(0), //~ race
+        || *c.at() = other, //~ race
     );
 }
 
 pub fn race_chan_itself_cap() {
     let c = var(chan::<i32>(0));
+    let other = chan(0);
     beside(
         move || {
             read(c.at().cap()); //~ race
         },
-        || *c.at() = chan(0), //~ race
+        || *c.at() = other, //~ race
     );
 }
 

@@ -211,12 +211,13 @@ pub fn race_comp_ptr() {
 
 pub fn race_comp_ptr2() {
     let p = two();
+    let other = var(P::default());
     beside(
         move || {
             p.at().s2.at().x = 1; //~ race
         },
         || {
-            p.at().s2 = var(P::default()); //~ race
+            p.at().s2 = other; //~ race
         },
     );
 }

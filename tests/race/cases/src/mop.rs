@@ -102,8 +102,14 @@ pub fn race_case_condition2() {
         move || {
             match *x.at() < 2 {
                 //~ race
-                true => *x.at() = 1,  //~ race
-                false => *x.at() = 5, //~ race
+                true => {
+                    *x.at() = 1; //~ race
+                    here(());
+                }
+                false => {
+                    *x.at() = 5; //~ race
+                    here(());
+                }
             }
         },
     );
@@ -115,8 +121,15 @@ pub fn race_case_body() {
         move || *y.at() = *x.at(), //~ race
         move || {
             match () {
-                () if *x.at() == 100 => *x.at() = -*x.at(), //~ race
-                () => *x.at() = 1,                          //~ race
+                () if *x.at() == 100 => {
+                    //~ race
+                    *x.at() = -*x.at(); //~ race
+                    here(());
+                }
+                () => {
+                    *x.at() = 1; //~ race
+                    here(());
+                }
             }
         },
     );
@@ -1398,12 +1411,12 @@ pub fn race_as_func1() {
     let s: &Racy<Sl<u8>> = var(Sl::make(0, 0));
     then(
         move || {
-            let make = || Ok::<_, ()>(Sl::of(b"hello world"));
+            let make = || Ok::<_, ()>(Sl::of(b"hello world")); //~ race
             *s.at() = make().unwrap(); //~ race
         },
         || {
             let s = *s.at(); //~ race
-            read(String::from_utf8_lossy(s.all()).len());
+            read(String::from_utf8_lossy(s.all()).len()); //~ race
         },
     );
 }
@@ -1617,11 +1630,12 @@ pub fn no_race_method_thunk() {
 
 pub fn race_method_thunk() {
     let d = var(derived_by_pointer());
+    let other = read(derived_by_pointer());
     beside(
         move || {
             read(d.at().base.at().foo()); //~ race
         },
-        || *d.at() = derived_by_pointer(), //~ race
+        || *d.at() = other, //~ race
     );
     read(d.at().pad);
 }
@@ -1638,11 +1652,12 @@ pub fn race_method_thunk2() {
 
 pub fn race_method_thunk3() {
     let d = var(derived_by_pointer());
+    let other = var(Base(0));
     beside(
         move || {
             read(d.at().base.at().bar()); //~ race
         },
-        || d.at().base = var(Base(0)), //~ race
+        || d.at().base = other, //~ race
     );
 }
 

@@ -1,20 +1,15 @@
 //! An iterator that calls the loop's body from two goroutines.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 use crate::support::*;
 
 type Body = dyn Fn(usize, i64) -> bool + Sync;
 
-/// Each half in a goroutine of its own, until the body says no.
+/// Each half in a goroutine of its own, until its body says no.
 fn for_each(numbers: &'static [i64], body: &'static Body) {
-    let done = leak(AtomicBool::new(false));
-    let half = move |range: std::ops::Range<usize>| {
-        for i in range {
-            if !done.load(SeqCst) && !body(i, numbers[i]) {
-                done.store(true, SeqCst);
-            }
-        }
+    let half = move |mut range: std::ops::Range<usize>| {
+        range.all(|i| body(i, numbers[i]));
     };
     let middle = numbers.len() / 2;
     both(move || half(0..middle), move || half(middle..numbers.len()));
@@ -32,7 +27,7 @@ pub fn race_range_func_iterator() {
                 *left.at() = true; //~ race
                 return false;
             }
-            sum.fetch_add(x, SeqCst);
+            sum.fetch_add(x, Relaxed);
             yield_now();
             !*left.at() //~ race
         }),
@@ -44,10 +39,10 @@ pub fn no_race_range_func_iterator() {
     for_each(
         &NUMBERS,
         leak(move |_: usize, x: i64| {
-            sum.fetch_add(x, SeqCst);
+            sum.fetch_add(x, Relaxed);
             yield_now();
             true
         }),
     );
-    assert_eq!(sum.load(SeqCst), 55);
+    assert_eq!(sum.load(Relaxed), 55);
 }

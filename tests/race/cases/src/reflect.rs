@@ -40,8 +40,8 @@ pub fn race_reflect_copy_ww() {
     let n = read(2);
     beside(
         // SAFETY: two bytes that live for ever; `copy` allows an overlap.
-        move || unsafe { std::ptr::copy(a.get(), a.get(), n) }, //~ race
+        move || unsafe { std::ptr::copy(read(a.get()), read(a.get()), n) }, //~ race
         // SAFETY: as above.
-        || unsafe { std::ptr::copy(a.get(), a.get(), n) }, //~ race
+        || unsafe { std::ptr::copy(read(a.get()), read(a.get()), n) }, //~ race
     );
 }

@@ -204,7 +204,10 @@ pub fn race_select5() {
     beside(
         move || {
             select! {
-                send(c1.tx, true) -> _ => *x.at() = 1, //~ race
+                send(c1.tx, true) -> _ => {
+                    *x.at() = 1; //~ race
+                    here(());
+                }
                 send(c2.tx, true) -> _ => *y.at() = 1,
             }
         },

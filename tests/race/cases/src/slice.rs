@@ -344,73 +344,79 @@ pub fn no_race_slice_range_append() {
 
 pub fn race_slice_var_write() {
     let s: &Racy<Sl<i64>> = var(Sl::make(10, 10));
+    let other = Sl::make(20, 20);
     beside(
         move || {
             s.at()[3] = 3; //~ race
         },
         || {
-            *s.at() = Sl::make(20, 20); //~ race
+            *s.at() = other; //~ race
         },
     );
 }
 
 pub fn race_slice_var_read() {
     let s: &Racy<Sl<i64>> = var(Sl::make(10, 10));
+    let other = Sl::make(20, 20);
     beside(
         move || {
             read(s.at()[3]); //~ race
         },
         || {
-            *s.at() = Sl::make(20, 20); //~ race
+            *s.at() = other; //~ race
         },
     );
 }
 
 pub fn race_slice_var_range() {
     let s: &Racy<Sl<i64>> = var(Sl::make(10, 10));
+    let other = Sl::make(20, 20);
     beside(
         move || {
             let n = s.at().len(); //~ race
             read(n);
         },
         || {
-            *s.at() = Sl::make(20, 20); //~ race
+            *s.at() = other; //~ race
         },
     );
 }
 
 pub fn race_slice_var_append() {
     let s: &Racy<Sl<i64>> = var(Sl::make(10, 10));
+    let other = Sl::make(20, 20);
     beside(
         move || {
             read(s.at().append(&[10])); //~ race
         },
         || {
-            *s.at() = Sl::make(20, 20); //~ race
+            *s.at() = other; //~ race
         },
     );
 }
 
 pub fn race_slice_var_copy() {
     let s: &Racy<Sl<i64>> = var(Sl::make(10, 10));
+    let other = Sl::make(20, 20);
     then(
         move || {
             s.at().copy(Sl::make(10, 10).all()); //~ race
         },
         || {
-            *s.at() = Sl::make(20, 20); //~ race
+            *s.at() = other; //~ race
         },
     );
 }
 
 pub fn race_slice_var_copy2() {
     let s: &Racy<Sl<i64>> = var(Sl::make(10, 10));
+    let other = Sl::make(20, 20);
     then(
         move || {
             Sl::make(10, 10).copy(s.at().all()); //~ race
         },
         || {
-            *s.at() = Sl::make(20, 20); //~ race
+            *s.at() = other; //~ race
         },
     );
 }

@@ -57,14 +57,16 @@ pub fn race_wait_group_as_mutex() {
     both(
         move || {
             wg.wait(); //~ race group
-            turn.wait(1);
+            turn.set(1);
+            turn.wait(2);
             wg.add(1); //~ race group
             *x.at() = 1; //~ race
             wg.done();
         },
         move || {
+            turn.wait(1);
             wg.wait(); //~ race group
-            turn.set(1);
+            turn.set(2);
             wg.add(1); //~ race group
             *x.at() = 2; //~ race
             wg.done();
