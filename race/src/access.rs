@@ -25,6 +25,7 @@ use crate::cell::{ATOMIC, Cell, READ};
 use crate::ctx::Ctx;
 use crate::current::current;
 use crate::goroutine::{func_enter, func_exit};
+use crate::history::Event;
 use crate::report::{self, Access};
 use crate::shadow::{self, CELLS, Granule};
 use crate::{Pc, pages};
@@ -67,7 +68,13 @@ pub(crate) fn check(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc: Pc) {
                     pages::note(granule, pages::CELLS);
                     if !remembered {
                         remembered = true;
-                        c.remember(addr, size, flags, false, pc);
+                        c.remember(Event {
+                            addr,
+                            size,
+                            flags,
+                            allocation: false,
+                            pc,
+                        });
                     }
                     place(c, granule, new)
                 }

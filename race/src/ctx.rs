@@ -7,8 +7,8 @@
 //! 3. All-zero bytes are a valid `Ctx`, and `destroy` leaves a valid one with nothing to release.
 //!
 //! # Size
-//! About 2.8 KiB: the clock, and a hundred bytes. With record and small history ring a goroutine costs 5 KiB; shadow
-//! stack and fence clocks exist only where used.
+//! About 2.8 KiB: the clock, and two hundred bytes. With record and small history ring a goroutine costs 5 KiB; fence clocks exist
+//! only where used.
 
 use std::mem::offset_of;
 use std::ptr::NonNull;
@@ -16,11 +16,10 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering::*};
 
 use crate::cell::Cell;
 use crate::clock::Clock;
-use crate::history::Now;
+use crate::history::{Cursor, Event};
 use crate::mem::{Kind, Node};
 use crate::record::{CREATION_FRAMES, Record};
 use crate::slot::{self, NO_SLOT};
-use crate::stack::ShadowStack;
 use crate::{Pc, proc, shadow, state};
 
 /// A goroutine's (or foreign thread's) race context.
@@ -72,10 +71,13 @@ pub(crate) struct Head {
     /// The same as `fast`, where the granule after it would be.
     fast_again: u64,
     mask: usize,
+    /// Where calls and returns are recorded.
+    pub(crate) cursor: Cursor,
 }
 
 const _: () = assert!(offset_of!(Head, fast) == 8 && offset_of!(Head, base) == 16);
 const _: () = assert!(offset_of!(Head, fast_again) == 24 && offset_of!(Head, mask) == 32);
+const _: () = assert!(offset_of!(Head, cursor) == 40);
 
 // SAFETY: the only one that threads share is `OFF`, which nobody writes.
 unsafe impl Sync for Head {}
@@ -87,6 +89,7 @@ pub(crate) static OFF: Head = Head {
     base: &raw const OFF.fast,
     fast_again: u64::MAX,
     mask: 0,
+    cursor: Cursor::OFF,
 };
 
 /// Bytes of a cell's mask: all eight.
@@ -114,7 +117,6 @@ pub(crate) struct Ctx {
     /// The last seen [`GENERATION`].
     generation: u32,
     record: Option<&'static Record>,
-    pub(crate) stack: ShadowStack,
     /// What relaxed loads have seen, to be acquired by the next acquire fence.
     pub(crate) acquire_fence: ClockBox,
     /// The clock at the last release fence, released by relaxed stores.
@@ -186,7 +188,9 @@ impl Ctx {
         c.show_slot();
         c.show_watch();
         c.generation = GENERATION.load(Relaxed);
-        c.record = Some(Record::begin(goid, parent, created));
+        let record = Record::begin(goid, parent, created);
+        c.head.cursor.begin(&record.history);
+        c.record = Some(record);
         c.random = state::config().seed ^ goid.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         GoCtx(p)
     }
@@ -197,7 +201,7 @@ impl Ctx {
         slot::forget(c);
         c.acquire_fence.release();
         c.release_fence.release();
-        c.stack.release();
+        c.head.cursor.end(&c.record().history);
         c.record().end();
         proc::give(Kind::Ctx, ctx.0.cast());
     }
@@ -279,33 +283,37 @@ impl Ctx {
         self.ignore_sync == 0
     }
 
-    /// The state that a history event is recorded in.
-    pub(crate) fn now(&self) -> Now<'_> {
-        let at = Cell(self.template);
-        Now {
-            slot: at.slot() as u64,
-            epoch: at.epoch(),
-            frames: self.stack.frames(),
-        }
+    /// The callers that were announced, innermost first, as many as there is room for; returns how many.
+    pub(crate) fn callers(&self, to: &mut [Pc]) -> usize {
+        self.head.cursor.callers(&self.record().history, to)
+    }
+
+    /// A call at `pc`.
+    pub(crate) fn enter(&mut self, pc: Pc) {
+        self.head
+            .cursor
+            .enter(&self.record().history, self.template, pc);
+    }
+
+    /// The innermost call returned.
+    pub(crate) fn exit(&mut self) {
+        self.head.cursor.exit(&self.record().history, self.template);
+    }
+
+    /// The history has come to the end of a half.
+    pub(crate) fn turn(&mut self) {
+        self.head.cursor.turn(&self.record().history, self.template);
     }
 
     /// Puts an access into the history.
-    pub(crate) fn remember(
-        &mut self,
-        addr: usize,
-        size: usize,
-        flags: u64,
-        allocation: bool,
-        pc: Pc,
-    ) {
+    pub(crate) fn remember(&mut self, event: Event) {
+        let history = &self.record().history;
         if self.marked != self.template {
             self.marked = self.template;
             slot::touch(self);
-            self.record().history.mark(self.now());
+            self.head.cursor.mark(history, self.template);
         }
-        self.record()
-            .history
-            .access(self.now(), addr, size, flags, allocation, pc);
+        self.head.cursor.access(history, self.template, event);
     }
 
     pub(crate) fn note_closed(&mut self, gaps: u32) {

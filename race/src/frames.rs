@@ -46,25 +46,25 @@ impl Stack {
         stack
     }
 
-    /// The access at `pc` on the calling thread, with its shadow call stack (outermost first) and its real one (innermost first).
-    pub(crate) fn of_caller(pc: Pc, shadow: &[u64], real: &[Pc]) -> Stack {
+    /// The access at `pc` on the calling thread, with the callers that were announced and the real ones, innermost first.
+    pub(crate) fn of_caller(pc: Pc, announced: &[Pc], real: &[Pc]) -> Stack {
         let mut stack = Stack::of(&[pc]);
-        let shadow = shadow.iter().rev().map(|word| Pc::from_bits(*word));
+        let announced = announced.iter().copied();
         if pc.code_address().is_none() {
-            stack.extend(shadow);
+            stack.extend(announced);
             let count = real.len().min(FRAMES);
             stack.real[..count].copy_from_slice(&real[..count]);
             stack.real_count = count;
             return stack;
         }
         let place_of = |wanted: Pc| real.iter().position(|pc| *pc == wanted);
-        let caller = shadow.clone().next();
+        let caller = announced.clone().next();
         if let Some(own) = place_of(pc) {
             stack.extend(real[own + 1..].iter().copied());
         } else if let Some(callers) = caller.and_then(place_of) {
             stack.extend(real[callers..].iter().copied());
         } else {
-            stack.extend(shadow);
+            stack.extend(announced);
         }
         stack
     }

@@ -20,9 +20,7 @@ pub fn go_start(parent: Option<GoCtx>, goid: u64, pc: Pc) -> GoCtx {
     let p = parent.get();
     let mut created = [Pc::NONE; CREATION_FRAMES];
     created[0] = pc;
-    for (place, frame) in created[1..].iter_mut().zip(p.stack.frames().iter().rev()) {
-        *place = Pc::from_bits(*frame);
-    }
+    p.callers(&mut created[1..]);
     let child = Ctx::create(goid, p.record().goid(), created);
     child.get().clock.copy_from(&p.clock);
     slot::tick(p);
@@ -143,29 +141,13 @@ pub fn runtime_resume(ctx: GoCtx, paused: u32) {
 /// The current goroutine calls a function; `pc` is the place of the call.
 pub fn func_enter(pc: Pc) {
     if let Some(c) = current() {
-        enter_function(c.get(), pc);
+        c.get().enter(pc);
     }
 }
 
 /// The current goroutine's innermost call returned.
 pub fn func_exit() {
     if let Some(c) = current() {
-        exit_function(c.get());
+        c.get().exit();
     }
-}
-
-/// [`func_enter`] of the goroutine whose context this is.
-pub(crate) fn enter_function(c: &mut Ctx, pc: Pc) {
-    if c.template().is_some() {
-        c.record().history.enter(c.now(), pc);
-    }
-    c.stack.push(pc);
-}
-
-/// [`func_exit`] of the goroutine whose context this is.
-pub(crate) fn exit_function(c: &mut Ctx) {
-    if c.template().is_some() {
-        c.record().history.exit(c.now());
-    }
-    c.stack.pop();
 }

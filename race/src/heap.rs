@@ -13,6 +13,7 @@ use crate::access::{bytes_in, place};
 use crate::cell::{Cell, FREED};
 use crate::ctx::{Ctx, GoCtx};
 use crate::current::{current, set_current};
+use crate::history::Event;
 use crate::shadow::{self, Granule};
 use crate::state::host;
 use crate::sync::Keep;
@@ -93,33 +94,23 @@ struct Place {
 /// The place `pc` of an event of the heap, with its callers: those that `func_enter` announced; where none are and there is
 /// no place either (Rust's own allocation functions pass none), the thread's real ones.
 fn place_of(me: GoCtx, pc: Pc) -> Place {
-    let announced = me.get().stack.frames();
-    if announced.is_empty() && !pc.is_none() {
+    let mut frames = [Pc::NONE; depot::FRAMES];
+    let own = usize::from(!pc.is_none());
+    frames[0] = pc;
+    let announced = me.get().callers(&mut frames[own..]);
+    if announced > 0 {
+        let whole = depot::intern(&frames[..own + announced]);
+        return Place { whole, own: pc };
+    }
+    if own > 0 {
         return Place { whole: pc, own: pc };
     }
-    let mut frames = [Pc::NONE; depot::FRAMES];
-    if announced.is_empty() {
-        // What the host allocates meanwhile is nobody's: a walk never begins another.
-        set_current(None);
-        let count = (host().current_stack)(&mut frames);
-        set_current(me);
-        let whole = depot::intern(&frames[..count]);
-        return Place { whole, own: whole };
-    }
-    let callers = announced.iter().rev().map(|word| Pc::from_bits(*word));
-    let known = Some(pc)
-        .filter(|pc| !pc.is_none())
-        .into_iter()
-        .chain(callers);
-    let mut count = 0;
-    for (place, pc) in frames.iter_mut().zip(known) {
-        *place = pc;
-        count += 1;
-    }
-    Place {
-        whole: depot::intern(&frames[..count]),
-        own: pc,
-    }
+    // What the host allocates meanwhile is nobody's: a walk never begins another.
+    set_current(None);
+    let count = (host().current_stack)(&mut frames);
+    set_current(me);
+    let whole = depot::intern(&frames[..count]);
+    Place { whole, own: whole }
 }
 
 /// A fresh heap block: as if the current goroutine wrote it, and nobody had touched the memory before. Inside the runtime it is the
@@ -147,7 +138,13 @@ pub fn malloc(addr: usize, size: usize, pc: Pc) {
         .filter(|_| c.watches_accesses() && c.is_outside())
     {
         Some(template) => {
-            c.remember(addr, size, 0, true, place.own);
+            c.remember(Event {
+                addr,
+                size,
+                flags: 0,
+                allocation: true,
+                pc: place.own,
+            });
             overwrite(addr, size, c, template);
         }
         None => forget(addr, size, true),
@@ -176,7 +173,13 @@ pub fn free(addr: usize, size: usize, pc: Pc) {
         .filter(|_| c.watches_accesses() && c.is_outside())
     {
         Some(template) => {
-            c.remember(addr, size, FREED, false, place.own);
+            c.remember(Event {
+                addr,
+                size,
+                flags: FREED,
+                allocation: false,
+                pc: place.own,
+            });
             overwrite(addr, size, c, template | FREED);
         }
         None => forget(addr, size, true),

@@ -1,32 +1,42 @@
-//! A goroutine's recent past: a ring of compressed events from which the stack of a *previous* access is rebuilt.
+//! A goroutine's recent past: a ring of compressed events from which the stack of a *previous* access is rebuilt, and that of
+//! the present one, where there is no other.
 //!
 //! # States
 //! no ring (nothing recorded yet) → a small ring of 2 KiB → a large one (`history_size`) when the small one is full
 //! and the budget for large ones allows. 100,000 parked goroutines that did little cost 2 KiB each.
 //!
 //! A ring is two halves. Each half begins with a *base*: the epoch and the innermost frames of the call stack at that
-//! point, so a half can be replayed by itself. An event never straddles halves.
+//! point, so a half can be read by itself. An event never straddles halves.
 //!
 //! | word | bits 61.. | payload |
 //! | --- | --- | --- |
-//! | filler | 0 | |
-//! | mark | 1 | slot (8), epoch (45): what follows happened there; bit 60: a base begins, the stack is empty |
-//! | enter | 2 | pc (48) |
-//! | exit | 3 | |
-//! | access | 4 | flags (52..56), pc; second word: size (48..64), address (0..48) |
-//! | range | 5 | flags, pc; second word: address; third word: size |
+//! | filler | 0 | nothing: the word is 0 |
+//! | enter | 0 | pc (48), not 0 |
+//! | mark | 4 | slot (8), epoch (45): what follows happened there; bit 60: a base begins, the stack is empty |
+//! | exit | 5 | |
+//! | access | 6 | flags (52..56), pc |
+//! | operand | 7 | before its access: address (48) and size (13); a size of 0: the one before that is the size |
+//!
+//! Every word tells what it is, and an access comes after its operands: the ring is read backwards, from the newest event. That finds the
+//! newest access first and its callers after it: those that were entered and not left.
+//!
+//! # The inlined part
+//! A call and a return are recorded by code of their own (`abi`), which knows [`Cursor`]: store the word, move on, and come here when
+//! the half is full. A return right after its call takes the call's word back instead. Without a ring the cursor stands on a word of its
+//! own that fills at once.
 //!
 //! # Invariants
 //! 1. Only the goroutine's own thread writes; the owner of a report reads at any time.
-//! 2. `pos` and `end` count words since the record began; the word at count `i` lies at `i % (2 * half)`.
+//! 2. Between events `pos < end`: there is room for one word.
 //! 3. A ring's size is in its pointer (bit 0: large), so that no reader pairs one ring with another's size; rings stay
 //!    mapped for ever, whoever has them.
+//! 4. What stands before an access is not changed until its half is begun anew: only the newest words are taken back.
 //!
 //! # Memory ordering
-//! A sequence lock by halves. `turn: store end, fence Release, then the words of the new half` ⇄ `copy: load words,
-//! fence Acquire, load end`: who read a word of the new half sees the new `end`, and knows the older half as lost.
+//! A sequence lock by halves. `turn: count a turn, fence Release, then the words of the new half` ⇄ `copy: load words,
+//! fence Acquire, load the turns`: who read a word of the new half sees the new count, and knows its copy as lost.
 
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::*, fence};
 
 use crate::cell::{FLAG_SHIFT, FLAGS, Want};
@@ -35,24 +45,26 @@ use crate::{Pc, proc, state};
 
 /// Bytes of a small ring.
 pub(crate) const SMALL_BYTES: usize = 2048;
-const SMALL_HALF: u64 = SMALL_BYTES as u64 / 16;
+const SMALL_HALF: usize = SMALL_BYTES / 16;
 /// Bytes of all large rings together, at most.
 const LARGE_BUDGET: usize = 512 << 20;
 /// Frames that a rebuilt stack may have.
 pub(crate) const FRAMES: usize = 64;
 
-const MARK: u64 = 1;
+const MARK: u64 = 4;
 /// In a mark: a base begins.
 const BASE: u64 = 1 << 60;
-const ENTER: u64 = 2;
-const EXIT: u64 = 3;
-const ACCESS: u64 = 4;
-const RANGE: u64 = 5;
+const EXIT: u64 = 5;
+const ACCESS: u64 = 6;
+const OPERAND: u64 = 7;
 const TAG_SHIFT: u32 = 61;
 /// Flag bits of an event, where `cell` has its own below.
 const EVENT_FLAGS: u32 = 52;
 /// The event made the block that it covers.
 const ALLOCATION: u64 = 1 << 60;
+const ADDR_BITS: u32 = 48;
+/// Sizes from here on have an operand of their own.
+const LARGE_SIZE: usize = 1 << 13;
 
 static LARGE_IN_USE: AtomicUsize = AtomicUsize::new(0);
 
@@ -64,15 +76,17 @@ pub(crate) fn large_bytes() -> usize {
 /// Tag of a large ring's pointer.
 const LARGE: usize = 1;
 
+type Word = AtomicU64;
+
 /// A ring, or null, with its size in bit 0 (invariant 3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Ring(*mut AtomicU64);
+struct Ring(*mut Word);
 
 impl Ring {
     /// Words of each half.
-    fn half(self) -> u64 {
+    fn half(self) -> usize {
         if self.is_large() {
-            large_bytes() as u64 / 16
+            large_bytes() / 16
         } else {
             SMALL_HALF
         }
@@ -82,18 +96,17 @@ impl Ring {
         self.0.addr() & LARGE != 0
     }
 
-    fn memory(self) -> Option<NonNull<AtomicU64>> {
+    fn memory(self) -> Option<NonNull<Word>> {
         NonNull::new(self.0.map_addr(|a| a & !LARGE))
     }
 
-    /// The word at count `i`.
-    fn word(self, i: u64) -> &'static AtomicU64 {
-        let Some(base) = self.memory() else {
-            mem::fatal("a history has no ring")
-        };
-        let at = base.as_ptr().wrapping_add((i % (2 * self.half())) as usize);
-        // SAFETY: inside the ring, whose size is its own (invariant 3); mapped for ever, and every word is atomic.
-        unsafe { &*at }
+    /// The words of the ring; none without one.
+    fn words(self) -> &'static [Word] {
+        match self.memory() {
+            // SAFETY: the ring's size is its own (invariant 3), it is mapped for ever, and every word is atomic.
+            Some(base) => unsafe { NonNull::slice_from_raw_parts(base, 2 * self.half()).as_ref() },
+            None => &[],
+        }
     }
 
     fn give(self) {
@@ -109,30 +122,241 @@ impl Ring {
     }
 }
 
+/// Where a goroutine writes next.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Cursor {
+    /// Null: nothing is recorded.
+    pos: AtomicPtr<Word>,
+    end: AtomicPtr<Word>,
+    /// Stands for a ring until there is one; the first word ends every look backwards.
+    stub: [Word; 2],
+}
+
+impl Cursor {
+    /// That of who records nothing.
+    pub(crate) const OFF: Cursor = Cursor {
+        pos: AtomicPtr::new(ptr::null_mut()),
+        end: AtomicPtr::new(ptr::null_mut()),
+        stub: [const { Word::new(0) }; 2],
+    };
+
+    /// A goroutine begins, whose past will be in `history`.
+    pub(crate) fn begin(&self, history: &History) {
+        self.stub[1].store(0, Relaxed);
+        self.go_to(&raw const self.stub[1], 1);
+        history.live.store(ptr::from_ref(self).cast_mut(), Release);
+    }
+
+    /// The goroutine is over.
+    pub(crate) fn end(&self, history: &History) {
+        history.last.store(self.pos.load(Relaxed), Relaxed);
+        history.live.store(ptr::null_mut(), Release);
+        self.pos.store(ptr::null_mut(), Relaxed);
+    }
+
+    fn go_to(&self, pos: *const Word, room: usize) {
+        self.end.store(pos.wrapping_add(room).cast_mut(), Relaxed);
+        self.pos.store(pos.cast_mut(), Release);
+    }
+
+    /// The `n`th word from here.
+    fn word(&self, n: isize) -> &Word {
+        let at = self.pos.load(Relaxed).wrapping_offset(n);
+        // SAFETY: callers stay in the stub or the half that the cursor is in: mapped for ever, or `self`.
+        unsafe { &*at }
+    }
+
+    fn room(&self) -> usize {
+        (self.end.load(Relaxed).addr() - self.pos.load(Relaxed).addr()) / size_of::<Word>()
+    }
+
+    fn put(&self, words: &[u64]) {
+        for (n, word) in words.iter().enumerate() {
+            self.word(n as isize).store(*word, Relaxed);
+        }
+        let next = self.pos.load(Relaxed).wrapping_add(words.len());
+        self.pos.store(next, Release);
+    }
+
+    fn push(&self, history: &History, template: u64, words: &[u64]) {
+        if self.room() <= words.len() {
+            self.turn(history, template);
+        }
+        self.put(words);
+    }
+
+    /// A call at `pc`.
+    pub(crate) fn enter(&self, history: &History, template: u64, pc: Pc) {
+        if !pc.is_none() {
+            self.push(history, template, &[pc.bits()]);
+        }
+    }
+
+    /// The innermost call returned. One that recorded nothing since is cancelled.
+    pub(crate) fn exit(&self, history: &History, template: u64) {
+        let before = self.word(-1);
+        if before.load(Relaxed) as i64 > 0 {
+            self.pos.store(ptr::from_ref(before).cast_mut(), Release);
+        } else if !self.is_on_stub() {
+            self.push(history, template, &[EXIT << TAG_SHIFT]);
+        }
+    }
+
+    /// Epoch or slot changed.
+    pub(crate) fn mark(&self, history: &History, template: u64) {
+        self.push(history, template, &[mark_of(template)]);
+    }
+
+    /// An access; `flags` are a cell's.
+    pub(crate) fn access(&self, history: &History, template: u64, event: Event) {
+        let Event {
+            addr,
+            size,
+            flags,
+            allocation,
+            pc,
+        } = event;
+        let head = ACCESS << TAG_SHIFT
+            | if allocation { ALLOCATION } else { 0 }
+            | flags >> FLAG_SHIFT << EVENT_FLAGS
+            | pc.bits();
+        let addr = OPERAND << TAG_SHIFT | addr as u64 & ((1 << ADDR_BITS) - 1);
+        if size < LARGE_SIZE {
+            self.push(
+                history,
+                template,
+                &[addr | (size as u64) << ADDR_BITS, head],
+            );
+        } else {
+            let size = OPERAND << TAG_SHIFT | size as u64;
+            self.push(history, template, &[size, addr, head]);
+        }
+    }
+
+    fn is_on_stub(&self) -> bool {
+        self.end.load(Relaxed).cast_const() == (&raw const self.stub[1]).wrapping_add(1)
+    }
+
+    /// The words of this half so far.
+    fn half(&self, history: &History) -> &[Word] {
+        let ring = history.own_ring();
+        let words = ring.words();
+        let Some(base) = words.first() else {
+            return &self.stub[1..1 + usize::from(self.room() == 0)];
+        };
+        let at = (self.pos.load(Relaxed).addr() - ptr::from_ref(base).addr()) / size_of::<Word>();
+        // The position after the last word of a half belongs to that half.
+        let start = at.saturating_sub(1) / ring.half() * ring.half();
+        &words[start..at]
+    }
+
+    /// The callers, innermost first, as many as there is room for; returns how many.
+    pub(crate) fn callers(&self, history: &History, to: &mut [Pc]) -> usize {
+        if self.pos.load(Relaxed).is_null() {
+            return 0;
+        }
+        let half = self.half(history);
+        callers_before(half.len(), |i| half[i].load(Relaxed), to)
+    }
+
+    /// The current half has no room, or there is no ring: goes on elsewhere.
+    #[cold]
+    pub(crate) fn turn(&self, history: &History, template: u64) {
+        let mut frames = [Pc::NONE; MAX_BASE];
+        let ring = history.own_ring();
+        let kept = frames.len().min(ring.half() / 4);
+        let count = self.callers(history, &mut frames[..kept]);
+        let Some(base) = ring.memory() else {
+            let small: NonNull<Word> = proc::take(Kind::SmallRing).cast();
+            history.turns.store(0, Relaxed);
+            history.ring.store(small.as_ptr(), Release);
+            self.go_to(small.as_ptr(), SMALL_HALF);
+            return self.begin_half(template, &frames[..count]);
+        };
+        for n in 0..self.room() {
+            self.word(n as isize).store(0, Relaxed);
+        }
+        let half = ring.half();
+        let in_second = self.end.load(Relaxed) != base.as_ptr().wrapping_add(half);
+        if in_second && !ring.is_large() && self.grow(history) {
+            return;
+        }
+        let turns = history.turns.load(Relaxed);
+        history.turns.store(turns + 1, Relaxed);
+        fence(Release); // pairs with the fence in `copy`
+        let next = if in_second { 0 } else { half };
+        self.go_to(base.as_ptr().wrapping_add(next), half);
+        self.begin_half(template, &frames[..count]);
+    }
+
+    /// Writes the base of a half.
+    fn begin_half(&self, template: u64, frames: &[Pc]) {
+        self.put(&[mark_of(template) | BASE]);
+        for pc in frames.iter().rev() {
+            self.put(&[pc.bits()]);
+        }
+    }
+
+    /// Moves a full small ring, in order, to the front of a large one.
+    fn grow(&self, history: &History) -> bool {
+        let bytes = large_bytes();
+        if LARGE_IN_USE.fetch_add(bytes, Relaxed) + bytes > LARGE_BUDGET {
+            LARGE_IN_USE.fetch_sub(bytes, Relaxed);
+            return false;
+        }
+        let old = history.own_ring();
+        let memory: NonNull<Word> = proc::take(Kind::LargeRing).cast();
+        let new = Ring(memory.as_ptr().map_addr(|a| a | LARGE));
+        for (from, to) in old.words().iter().zip(new.words()) {
+            to.store(from.load(Relaxed), Relaxed);
+        }
+        // A reader that sees the new ring with the old position begins again.
+        history.turns.store(0, Relaxed);
+        history.ring.store(new.0, Release);
+        self.go_to(
+            memory.as_ptr().wrapping_add(2 * SMALL_HALF),
+            new.half() - 2 * SMALL_HALF,
+        );
+        old.give(); // a reader may still copy from it: it looks at `ring` afterwards and begins again
+        true
+    }
+}
+
+/// Frames that a base keeps, at most.
+const MAX_BASE: usize = 256;
+const _: () = assert!(
+    8192 / 16 > 2 * SMALL_HALF,
+    "a large half takes a small ring"
+);
+
+/// One access, for the history.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Event {
+    pub(crate) addr: usize,
+    pub(crate) size: usize,
+    /// A cell's.
+    pub(crate) flags: u64,
+    pub(crate) allocation: bool,
+    pub(crate) pc: Pc,
+}
+
+fn mark_of(template: u64) -> u64 {
+    let at = crate::cell::Cell(template);
+    MARK << TAG_SHIFT | (at.slot() as u64) << 45 | at.epoch()
+}
+
 /// See the header.
 #[derive(Debug)]
 pub(crate) struct History {
     /// A [`Ring`].
-    ring: AtomicPtr<AtomicU64>,
-    pos: AtomicU64,
-    /// Count at which the current half ends.
-    end: AtomicU64,
-}
-
-/// The state that a base repeats.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Now<'a> {
-    /// Slot and epoch, as in a cell's template.
-    pub(crate) slot: u64,
-    pub(crate) epoch: u64,
-    /// Outermost first.
-    pub(crate) frames: &'a [u64],
-}
-
-impl Now<'_> {
-    fn mark(&self) -> u64 {
-        MARK << TAG_SHIFT | self.slot << 45 | self.epoch
-    }
+    ring: AtomicPtr<Word>,
+    /// The cursor of the goroutine, as long as it lives,
+    live: AtomicPtr<Cursor>,
+    /// and where it stood at the end.
+    last: AtomicPtr<Word>,
+    /// How often the other half of this ring was begun.
+    turns: AtomicU64,
 }
 
 /// A rebuilt access.
@@ -150,13 +374,13 @@ impl History {
     /// A new life, without a ring.
     pub(crate) fn reset(&self) {
         self.release();
-        self.pos.store(0, Relaxed);
-        self.end.store(0, Relaxed);
+        self.live.store(ptr::null_mut(), Relaxed);
+        self.last.store(ptr::null_mut(), Relaxed);
     }
 
     /// Gives the ring back.
     pub(crate) fn release(&self) {
-        Ring(self.ring.swap(std::ptr::null_mut(), AcqRel)).give();
+        Ring(self.ring.swap(ptr::null_mut(), AcqRel)).give();
     }
 
     /// Lets go of a large ring, when the goroutine is over.
@@ -171,111 +395,6 @@ impl History {
         Ring(self.ring.load(Relaxed))
     }
 
-    /// Epoch or slot changed.
-    pub(crate) fn mark(&self, now: Now<'_>) {
-        self.push(&[now.mark()], now);
-    }
-
-    /// An access; `flags` are a cell's.
-    pub(crate) fn access(
-        &self,
-        now: Now<'_>,
-        addr: usize,
-        size: usize,
-        flags: u64,
-        allocation: bool,
-        pc: Pc,
-    ) {
-        let flags =
-            (flags & FLAGS) >> FLAG_SHIFT << EVENT_FLAGS | if allocation { ALLOCATION } else { 0 };
-        let head = |tag: u64| tag << TAG_SHIFT | flags | pc.bits();
-        match u16::try_from(size) {
-            Ok(small) => self.push(&[head(ACCESS), u64::from(small) << 48 | addr as u64], now),
-            Err(_) => self.push(&[head(RANGE), addr as u64, size as u64], now),
-        }
-    }
-
-    /// A call at `pc`; `now` is the state before it.
-    pub(crate) fn enter(&self, now: Now<'_>, pc: Pc) {
-        self.push(&[ENTER << TAG_SHIFT | pc.bits()], now);
-    }
-
-    /// A return; `now` is the state before it. An entry that recorded nothing since is taken back instead.
-    pub(crate) fn exit(&self, now: Now<'_>) {
-        let (pos, ring) = (self.pos.load(Relaxed), self.own_ring());
-        let base = now.frames.len() as u64 + 2;
-        if pos % ring.half() > base
-            && ring.word(pos - 1).load(Relaxed) >> TAG_SHIFT == ENTER
-            && !is_operand(ring, pos - 1)
-        {
-            self.pos.store(pos - 1, Release);
-        } else {
-            self.push(&[EXIT << TAG_SHIFT], now);
-        }
-    }
-
-    fn push(&self, words: &[u64], now: Now<'_>) {
-        let mut pos = self.pos.load(Relaxed);
-        if pos + words.len() as u64 > self.end.load(Relaxed) {
-            pos = self.turn(pos, now);
-        }
-        self.put(pos, words);
-    }
-
-    fn put(&self, pos: u64, words: &[u64]) {
-        let ring = self.own_ring();
-        for (i, word) in words.iter().enumerate() {
-            ring.word(pos + i as u64).store(*word, Relaxed);
-        }
-        self.pos.store(pos + words.len() as u64, Release);
-    }
-
-    /// The current half is full, or there is no ring: returns where to go on.
-    #[cold]
-    fn turn(&self, pos: u64, now: Now<'_>) -> u64 {
-        let end = self.end.load(Relaxed);
-        if end == 0 {
-            self.ring
-                .store(proc::take(Kind::SmallRing).cast().as_ptr(), Release);
-        }
-        for i in pos..end {
-            self.put(i, &[0]);
-        }
-        let half = self.own_ring().half();
-        if end == 2 * SMALL_HALF && half == SMALL_HALF && self.grow() {
-            return end;
-        }
-        self.end.store(end + half, Relaxed);
-        self.pos.store(end, Relaxed);
-        fence(Release); // pairs with the fence in `copy`
-        self.put(end, &[now.mark() | BASE]);
-        let kept = now.frames.len().min(half as usize / 4);
-        for pc in &now.frames[now.frames.len() - kept..] {
-            self.put(self.pos.load(Relaxed), &[ENTER << TAG_SHIFT | pc]);
-        }
-        self.pos.load(Relaxed)
-    }
-
-    /// Moves a full small ring, in order, to the front of a large one.
-    fn grow(&self) -> bool {
-        let bytes = large_bytes();
-        if LARGE_IN_USE.fetch_add(bytes, Relaxed) + bytes > LARGE_BUDGET {
-            LARGE_IN_USE.fetch_sub(bytes, Relaxed);
-            return false;
-        }
-        let old = self.own_ring();
-        let memory: NonNull<AtomicU64> = proc::take(Kind::LargeRing).cast();
-        let new = Ring(memory.as_ptr().map_addr(|a| a | LARGE));
-        for i in 0..2 * SMALL_HALF {
-            let word = old.word(i).load(Relaxed);
-            new.word(i).store(word, Relaxed);
-        }
-        self.ring.store(new.0, Release);
-        self.end.store(new.half(), Relaxed);
-        old.give(); // a reader may still copy from it: it looks at `ring` afterwards and begins again
-        true
-    }
-
     /// Finds the newest access that `want` describes. Any thread, any time.
     pub(crate) fn find(&self, want: Want) -> Option<Found> {
         let bytes = large_bytes();
@@ -288,7 +407,7 @@ impl History {
                 let words = unsafe {
                     std::slice::from_raw_parts(scratch.cast::<u64>().as_ptr(), older + newer)
                 };
-                found = replay(&words[older..], want).or_else(|| replay(&words[..older], want));
+                found = search(&words[older..], want).or_else(|| search(&words[..older], want));
                 break;
             }
         }
@@ -299,98 +418,111 @@ impl History {
 
     /// Copies the older half and the part of the newer one that is written; their lengths, or None when disturbed.
     fn copy(&self, to: NonNull<u64>, room: usize) -> Option<(usize, usize)> {
-        let pos = self.pos.load(Acquire);
+        let turns = self.turns.load(Acquire);
         let ring = Ring(self.ring.load(Acquire));
-        let half = ring.half();
-        if ring.memory().is_none() || pos == 0 {
+        let Some(base) = ring.memory() else {
             return Some((0, 0));
-        }
-        debug_assert!(2 * half <= room as u64, "the scratch memory takes any ring");
-        // With a ring newer than `pos` the parts may be wrong, but are no larger; `moved` or `end` tells below.
-        let newer = (pos - 1) / half * half;
-        let older = newer.saturating_sub(half);
-        for i in older..pos {
-            let word = ring.word(i).load(Relaxed);
-            let at = to.as_ptr().wrapping_add((i - older) as usize);
-            // SAFETY: at most two halves, which fit in `room`.
-            unsafe { at.write(word) };
-        }
-        fence(Acquire); // pairs with the fence in `turn`
-        let moved = self.ring.load(Relaxed) != ring.0;
-        if moved || self.end.load(Relaxed) > newer + half {
+        };
+        // SAFETY: null, or a cursor in a context, which stays mapped; its fields are atomic.
+        let pos = match unsafe { self.live.load(Acquire).as_ref() } {
+            Some(cursor) => cursor.pos.load(Acquire),
+            None => self.last.load(Acquire),
+        };
+        let half = ring.half();
+        // A position in another ring, or none: the goroutine has just moved on.
+        let at = pos.addr().checked_sub(base.as_ptr().addr())? / size_of::<Word>();
+        if at > 2 * half || 2 * half > room {
             return None;
         }
-        Some(((newer - older) as usize, (pos - newer) as usize))
+        let start = at.saturating_sub(1) / half * half;
+        let other = half - start;
+        let older = if turns == 0 {
+            0..0
+        } else {
+            other..other + half
+        };
+        let lengths = (older.len(), at - start);
+        for (n, i) in older.chain(start..at).enumerate() {
+            let word = ring.words()[i].load(Relaxed);
+            // SAFETY: at most two halves, which fit in `room`.
+            unsafe { to.as_ptr().wrapping_add(n).write(word) };
+        }
+        fence(Acquire); // pairs with the fence in `turn`
+        let moved = self.ring.load(Relaxed) != ring.0 || self.turns.load(Relaxed) != turns;
+        (!moved).then_some(lengths)
     }
 }
 
-/// Whether the word at `i` is an event's second or third, whose value may look like any tag.
-fn is_operand(ring: Ring, i: u64) -> bool {
-    let tag = |back: u64| ring.word(i - back).load(Relaxed) >> TAG_SHIFT;
-    tag(1) == ACCESS || tag(1) == RANGE || tag(2) == RANGE
-}
-
-/// Replays one half; the last match wins.
-fn replay(words: &[u64], want: Want) -> Option<Found> {
-    let mut stack = [Pc::NONE; FRAMES];
-    let mut depth = 0usize;
-    let mut here = (u64::MAX, 0);
-    let mut found = None;
-    let mut i = 0;
-    while let Some(&word) = words.get(i) {
-        i += 1;
-        let pc = Pc::from_bits(word);
-        let operand = |n: usize| words.get(i + n).copied();
-        let (addr, size) = match word >> TAG_SHIFT {
-            MARK => {
-                here = (word >> 45 & 0xff, word & ((1 << 45) - 1));
-                if word & BASE != 0 {
-                    depth = 0;
+/// The callers at the `end`th of some words that begin with a base: innermost first, as many as there is room for; returns how many.
+fn callers_before(end: usize, word: impl Fn(usize) -> u64, to: &mut [Pc]) -> usize {
+    let (mut count, mut left) = (0, 0usize);
+    for i in (0..end).rev() {
+        let word = word(i);
+        match word >> TAG_SHIFT {
+            EXIT => left += 1,
+            MARK if word & BASE != 0 => break,
+            0 if word != 0 && left > 0 => left -= 1,
+            0 if word != 0 => match to.get_mut(count) {
+                Some(place) => {
+                    *place = Pc::from_bits(word);
+                    count += 1;
                 }
-                continue;
-            }
-            ENTER => {
-                if let Some(place) = stack.get_mut(depth) {
-                    *place = pc;
-                }
-                depth += 1;
-                continue;
-            }
-            EXIT => {
-                depth = depth.saturating_sub(1);
-                continue;
-            }
-            ACCESS => {
-                let Some(at) = operand(0) else { break };
-                i += 1;
-                ((at & ((1 << 48) - 1)) as usize, (at >> 48) as usize)
-            }
-            RANGE => {
-                let (Some(addr), Some(size)) = (operand(0), operand(1)) else {
-                    break;
-                };
-                i += 2;
-                (addr as usize, size as usize)
-            }
-            _ => continue,
-        };
-        let flags = (word >> EVENT_FLAGS << FLAG_SHIFT) & FLAGS;
-        if here == (want.slot, want.epoch) && want.matches(addr, size, flags) {
-            let mut frames = [Pc::NONE; FRAMES];
-            frames[0] = pc;
-            let known = depth.min(FRAMES);
-            let count = (known + 1).min(FRAMES);
-            for (place, pc) in frames[1..count].iter_mut().zip(stack[..known].iter().rev()) {
-                *place = *pc;
-            }
-            found = Some(Found {
-                frames,
-                count,
-                addr,
-                size,
-                allocation: word & ALLOCATION != 0,
-            });
+                None => break,
+            },
+            _ => {}
         }
     }
-    found
+    count
+}
+
+/// Looks through one half, backwards: the newest match in the right epoch.
+fn search(words: &[u64], want: Want) -> Option<Found> {
+    let mut newest = None;
+    for i in (0..words.len()).rev() {
+        let word = words[i];
+        match word >> TAG_SHIFT {
+            ACCESS if newest.is_none() => {
+                newest = access_at(words, i)
+                    .filter(|(addr, size)| {
+                        want.matches(*addr, *size, word >> EVENT_FLAGS << FLAG_SHIFT & FLAGS)
+                    })
+                    .map(|access| (i, access))
+            }
+            MARK => {
+                let here = (word >> 45 & 0xff, word & ((1 << 45) - 1));
+                if here == (want.slot, want.epoch)
+                    && let Some((i, (addr, size))) = newest
+                {
+                    let mut frames = [Pc::NONE; FRAMES];
+                    frames[0] = Pc::from_bits(words[i]);
+                    let count = 1 + callers_before(i, |n| words[n], &mut frames[1..]);
+                    let allocation = words[i] & ALLOCATION != 0;
+                    return Some(Found {
+                        frames,
+                        count,
+                        addr,
+                        size,
+                        allocation,
+                    });
+                }
+                newest = None;
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Address and size of the access at `i`.
+fn access_at(words: &[u64], i: usize) -> Option<(usize, usize)> {
+    let operand = |back: usize| {
+        let word = *words.get(i.checked_sub(back)?)?;
+        (word >> TAG_SHIFT == OPERAND).then_some(word & ((1 << TAG_SHIFT) - 1))
+    };
+    let at = operand(1)?;
+    let size = match at >> ADDR_BITS {
+        0 => operand(2)?,
+        size => size,
+    };
+    Some(((at & ((1 << ADDR_BITS) - 1)) as usize, size as usize))
 }

@@ -190,16 +190,12 @@ pub(crate) enum Kind {
     Record,
     /// `ctx::Ctx`.
     Ctx,
-    /// A shadow call stack of `STACK_SMALL` frames.
-    SmallStack,
-    /// A shadow call stack of `STACK_LARGE` frames.
-    LargeStack,
     /// `proc::Proc`.
     Proc,
 }
 
 /// Number of kinds.
-pub(crate) const KINDS: usize = 9;
+pub(crate) const KINDS: usize = 7;
 
 /// All objects of one kind.
 #[derive(Debug, Default)]

@@ -84,8 +84,6 @@ fn size_of_kind(kind: Kind) -> usize {
         Kind::LargeRing => history::large_bytes(),
         Kind::Record => size_of::<Record>(),
         Kind::Ctx => size_of::<Ctx>().next_multiple_of(64),
-        Kind::SmallStack => crate::stack::SMALL * 8,
-        Kind::LargeStack => crate::stack::LARGE * 8,
         Kind::Proc => size_of::<Proc>().next_multiple_of(64),
     }
 }

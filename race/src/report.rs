@@ -248,13 +248,15 @@ fn gather(job: &Job<'_>) -> bool {
     if ADDRESSES.contains(granule as u64) || PAIRS.contains(pair) {
         return false;
     }
+    let mut callers = [Pc::NONE; FRAMES];
+    let count = c.callers(&mut callers);
     let own = Found {
         addr: access.addr,
         size: access.size,
         flags: access.flags,
         allocation: false,
         who: c.record().identity(c.record().serial()),
-        stack: Stack::of_caller(access.pc, c.now().frames, real),
+        stack: Stack::of_caller(access.pc, &callers[..count], real),
         block: None,
     };
     let sides = [own.named(), previous.named()];

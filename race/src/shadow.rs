@@ -42,8 +42,9 @@ use crate::cell::Cell;
 use crate::mem::{KeptErrno, SpinLock, fatal};
 use crate::pages;
 
+const FOLD_BITS: u32 = 44;
 /// Bits of an address that choose its place in the shadow.
-pub(crate) const FOLD: usize = (1 << 44) - 1;
+pub(crate) const FOLD: usize = (1 << FOLD_BITS) - 1;
 const PLANE_A: usize = 0x0400_0000_0000;
 const PLANE_B: usize = 0x2400_0000_0000;
 const META: usize = 0x4400_0000_0000;
@@ -105,7 +106,7 @@ fn chunk_byte(addr: usize) -> &'static AtomicU8 {
 }
 
 fn region(addr: usize) -> u8 {
-    (addr >> 44) as u8 + 1
+    (addr >> FOLD_BITS) as u8 + 1
 }
 
 /// Whether the address has shadow; maps it at first touch.
@@ -159,6 +160,16 @@ pub(crate) fn map_chunks(addr: usize, size: usize) {
             at += CHUNK;
         }
     }
+}
+
+/// The folded address whose cell 0 or 1 lies at `at`, if that is in plane A.
+pub(crate) fn of_plane(at: usize) -> Option<usize> {
+    (PLANE_A..PLANE_B).contains(&at).then(|| (at - PLANE_A) / 2)
+}
+
+/// The addresses that are folded to `folded`.
+pub(crate) fn unfolded(folded: usize) -> impl Iterator<Item = usize> {
+    (0..1 << (ADDRESS_BITS - FOLD_BITS)).map(move |region| region << FOLD_BITS | folded)
 }
 
 /// Where the cells of folded address 0 would be.

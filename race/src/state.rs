@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::ctx::GoCtx;
 use crate::goroutine::go_start;
 use crate::proc::{ProcCtx, proc_create};
-use crate::{Host, Options, Pc, interpose, report, shadow, suppress};
+use crate::{Host, Options, Pc, abi, interpose, report, shadow, suppress};
 
 /// What reports need of the options, resolved.
 #[derive(Debug)]
@@ -83,6 +83,7 @@ pub fn init(options: Options, host: &'static Host) -> (GoCtx, ProcCtx) {
         report::open(&config);
         let _ = CONFIG.set(config);
         shadow::init();
+        abi::init();
         let main = go_start(None, 1, Pc::NONE);
         let first = proc_create();
         interpose::init();

@@ -14,6 +14,11 @@ fn event(addr: usize, size: usize, flags: u64, pc: usize) {
     }
 }
 
+/// An access that inlined code does not know.
+pub(super) fn missed(addr: usize, size: usize, reads: bool, pc: usize) {
+    event(addr, size, if reads { READ } else { 0 }, pc);
+}
+
 extern "C" fn read<const SIZE: usize>(addr: usize, pc: usize) {
     event(addr, SIZE, READ, pc);
 }

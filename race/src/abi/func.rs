@@ -7,7 +7,7 @@ use crate::{Pc, goroutine};
 #[unsafe(no_mangle)]
 extern "C" fn __tsan_func_entry(pc: usize) {
     if let Some(ctx) = watched() {
-        goroutine::enter_function(ctx.get(), Pc::code(pc));
+        ctx.get().enter(Pc::code(pc));
     }
 }
 
@@ -15,7 +15,7 @@ extern "C" fn __tsan_func_entry(pc: usize) {
 #[unsafe(no_mangle)]
 extern "C" fn __tsan_func_exit() {
     if let Some(ctx) = watched() {
-        goroutine::exit_function(ctx.get());
+        ctx.get().exit();
     }
 }
 

@@ -17,12 +17,15 @@
 //! # Blocking
 //! As the events that they make.
 //!
-//! In reading order: `access`, `func`, `bulk`, `atomic`.
+//! In reading order: `access`, `func`, `bulk`, `atomic`; `thunk` is called by what is inlined.
 
 mod access;
 mod atomic;
 mod bulk;
 mod func;
+mod thunk;
+
+pub(crate) use thunk::init;
 
 use crate::ctx::GoCtx;
 use crate::current::current;
