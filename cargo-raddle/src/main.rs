@@ -1,4 +1,40 @@
 //! `cargo raddle`: builds and runs programs under Raddle's data-race detector, on a stable toolchain.
+//!
+//! ```sh
+//! cargo install cargo-raddle
+//! cargo raddle test --race
+//! ```
+//! Every load and store of the package, its dependencies and the standard library is then watched, on goroutines and on OS threads. The
+//! package need not depend on `raddle`.
+//!
+//! # Use
+//! `cargo raddle build|run|test|bench [--race[=OPTIONS]] [cargo's own options] [-- arguments]`. Without `--race`, cargo is run as if
+//! `raddle` were not there. In Raddle's repository, `cargo run -p cargo-raddle -- test --race` does the same.
+//!
+//! - **Output** goes to `raddle-race` in the target directory, so that plain builds stay as they are; `--target-dir` is obeyed.
+//! - **Options** of the detector are `key=value`, separated by commas. They reach the program as `RADDLE_RACE`, which `run`, `test`
+//!   and `bench` set unless it is set. A program that was built by `build` is watched when it is started with `RADDLE_RACE=1`.
+//! - **Exit status** is cargo's, and so the program's: 66 after a data race. A mistake in the command: 2.
+//! - **Cache**: the instrumented standard library (25 MB, ten seconds) is made once for a toolchain, in `RADDLE_CACHE_DIR`, else `raddle` in
+//!   `XDG_CACHE_HOME`, else `~/.cache/raddle`. So is the detector for programs that do not depend on `raddle` (a minute). Both can
+//!   be deleted at any time.
+//! - **Target**: `x86_64-unknown-linux-gnu`.
+//!
+//! # What is built differently
+//! - Link-time optimisation is left out, symbols are kept, and line tables are made where the profile has none.
+//! - Build scripts and procedural macros are plain. So are Raddle's own crates and what they stand on (`libc`, `backtrace`, ...); they are
+//!   optimised in every profile.
+//! - A `RUSTC_WRAPPER` and all flags of the user's stay in force.
+//!
+//! # What is not seen
+//! Code that rustc did not compile: C libraries, assembly. A C library (`cdylib`) has a detector of its own; two in one process do not
+//! know of each other.
+//!
+//! # How it works
+//! 1. [`sysroot`] makes a copy of the toolchain's standard library with calls of the detector in it, by [`instrument`].
+//! 2. [`command`] runs cargo with a `--target` and with this program as its compiler wrapper.
+//! 3. [`wrapper`] is called in the place of rustc; it adds the flags that make the compiler insert the calls ([`passes`]).
+//! 4. Programs that do not have the detector among their dependencies ([`programs`]) are linked with one ([`runtime`]).
 
 mod cache;
 mod cli;

@@ -50,21 +50,25 @@ pub(crate) struct Sysroot {
 impl Sysroot {
     /// The instrumented sysroot for `target`, made if it was not yet.
     pub(crate) fn ensure(toolchain: &Toolchain, target: &str) -> Result<Self> {
-        if let Err(missing) = instrument::check(toolchain, target, INSTRUMENTED[0]) {
+        let id_of = |std: &str| {
+            let from = toolchain.sysroot.to_string_lossy();
+            id(&[&toolchain.verbose_version, &from, target, std])
+        };
+        let id = id_of("instrumented");
+        let path = cache::root()?.join(format!("sysroot-{id}"));
+        if !path.exists()
+            && let Err(missing) = instrument::check(toolchain, target, INSTRUMENTED[0])
+        {
             eprintln!(
                 "raddle: warning: {missing:#}\n\
                  raddle: warning: going on with a plain std, whose locks, channels and threads are not seen: expect false reports. \
                  A toolchain from rustup, such as `rustup toolchain install stable`, has what is needed"
             );
-            let id = id(&[&toolchain.verbose_version, "plain std"]);
-            return Ok(Self { path: None, id });
+            return Ok(Self {
+                path: None,
+                id: id_of("plain"),
+            });
         }
-        let id = id(&[
-            &toolchain.verbose_version,
-            &toolchain.sysroot.to_string_lossy(),
-            target,
-        ]);
-        let path = cache::root()?.join(format!("sysroot-{id}"));
         cache::make_once(&path, |dir| make(toolchain, target, dir))?;
         Ok(Self {
             path: Some(path),

@@ -58,6 +58,8 @@ struct Call {
     crate_types: Vec<String>,
     /// The main file of the crate, as it is named.
     source: Option<PathBuf>,
+    /// The last of the options for debug information.
+    debug_info: Option<String>,
     /// Where the output goes, without the extension.
     output: Option<PathBuf>,
     /// `--test`: a test program for rustc, doctests for rustdoc.
@@ -87,6 +89,9 @@ impl Call {
                     let value = value().unwrap_or_default();
                     if let Some(extra) = value.strip_prefix("extra-filename=") {
                         suffix = extra.to_owned();
+                    }
+                    if let Some(level) = value.strip_prefix("debuginfo=") {
+                        call.debug_info = Some(level.to_owned());
                     }
                 }
                 "--test" => call.test = true,
@@ -148,6 +153,11 @@ impl Call {
                 new.extend(["-C".into(), flag.into()]);
             }
         }
+        // A report without lines and names is of little use.
+        if matches!(self.debug_info.as_deref(), None | Some("0" | "none")) {
+            new.extend(["-C".into(), "debuginfo=line-tables-only".into()]);
+        }
+        new.extend(["-C".into(), "strip=none".into()]);
         new
     }
 }
@@ -388,8 +398,12 @@ mod tests {
         let flags = pipeline().rustc_flags().join(" ");
         assert_eq!(
             rewritten(true, &line),
-            format!("{line} --sysroot /cache/sysroot {flags}")
+            format!(
+                "{line} --sysroot /cache/sysroot {flags} -C debuginfo=line-tables-only -C strip=none"
+            )
         );
+        let debug = rewritten(true, &format!("{line} -C debuginfo=2"));
+        assert!(!debug.contains("line-tables-only"), "{debug}");
     }
 
     #[test]

@@ -1,0 +1,300 @@
+//! Builds and runs small packages as a user would, from an empty cache of standard libraries.
+//!
+//! Owns a directory below cargo's own for tests, in which it writes the packages. The compiled detector stays there from one run to the
+//! next; everything else is made anew.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::LazyLock;
+
+/// The cache directory, without a standard library in it.
+static CACHE: LazyLock<PathBuf> = LazyLock::new(|| {
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
+    fs::create_dir_all(&cache).unwrap();
+    for entry in fs::read_dir(&cache).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_name().to_string_lossy().starts_with("sysroot-") && entry.path().is_dir() {
+            fs::remove_dir_all(entry.path()).unwrap();
+        }
+    }
+    cache
+});
+
+/// A package of its own, outside any workspace.
+struct Package(PathBuf);
+
+impl Package {
+    /// `rest`: what follows the name in its manifest. `files`: paths and texts.
+    fn new(name: &str, rest: &str, files: &[(&str, &str)]) -> Self {
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        if dir.exists() {
+            fs::remove_dir_all(&dir).unwrap();
+        }
+        let manifest = format!(
+            "[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n{rest}\n[workspace]\n"
+        );
+        for (file, text) in [("Cargo.toml", manifest.as_str())].iter().chain(files) {
+            let path = dir.join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        Self(dir)
+    }
+
+    fn command(&self, line: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-raddle"));
+        command
+            .arg("raddle") // as cargo does
+            .args(line.split_whitespace())
+            .current_dir(&self.0)
+            .env("RADDLE_CACHE_DIR", &*CACHE)
+            .env_remove("RADDLE_RACE")
+            .env_remove("CARGO_TARGET_DIR");
+        command
+    }
+
+    /// Runs `cargo raddle` with the arguments in `line`.
+    fn raddle(&self, line: &str) -> Outcome {
+        Outcome(self.command(line).output().unwrap())
+    }
+}
+
+struct Outcome(Output);
+
+impl Outcome {
+    #[track_caller]
+    fn expect(self, status: i32) -> Self {
+        assert_eq!(self.0.status.code(), Some(status), "{}", self.text());
+        self
+    }
+
+    #[track_caller]
+    fn says(self, what: &str) -> Self {
+        assert!(
+            self.text().contains(what),
+            "no {what:?} in:\n{}",
+            self.text()
+        );
+        self
+    }
+
+    #[track_caller]
+    fn does_not_say(self, what: &str) -> Self {
+        assert!(!self.text().contains(what), "{what:?} in:\n{}", self.text());
+        self
+    }
+
+    fn text(&self) -> String {
+        let [out, err] = [&self.0.stdout, &self.0.stderr].map(|text| String::from_utf8_lossy(text));
+        format!("{out}\n{err}")
+    }
+}
+
+const RACY: &str = "
+use std::cell::UnsafeCell;
+use std::sync::Barrier;
+use std::thread;
+
+pub struct Shared(pub UnsafeCell<u64>);
+unsafe impl Sync for Shared {}
+
+pub fn add(shared: &Shared) {
+    unsafe { *shared.0.get() += 1 } // line 10
+}
+
+/// ```should_panic
+/// panic!(\"a doctest is linked and run: {}\", racy::count());
+/// ```
+pub fn count() -> u64 {
+    let shared = Shared(UnsafeCell::new(0));
+    let both_run = Barrier::new(2);
+    let work = || {
+        both_run.wait();
+        (0..1000).for_each(|_| add(&shared));
+    };
+    thread::scope(|scope| {
+        scope.spawn(work);
+        scope.spawn(work);
+    });
+    shared.0.into_inner()
+}
+";
+
+/// Neither depends on Raddle.
+fn racy(name: &str, profile: &str) -> Package {
+    let files = [
+        ("src/lib.rs", RACY),
+        ("src/main.rs", "fn main() { racy::count(); }"),
+        ("tests/it.rs", "#[test] fn counts() { racy::count(); }"),
+        (
+            "examples/quiet.rs",
+            "fn main() { println!(\"{:?}\", std::env::var(\"RADDLE_RACE\")); }",
+        ),
+    ];
+    Package::new(name, &format!("[lib]\nname = \"racy\"\n{profile}"), &files)
+}
+
+#[test]
+fn a_race_is_reported_with_its_line() {
+    let package = racy("racy", "");
+    for profile in ["", "--release"] {
+        package
+            .raddle(&format!("run --race {profile}"))
+            .expect(66)
+            .says("WARNING: DATA RACE")
+            .says("src/lib.rs:10");
+    }
+    package
+        .raddle("test --race --test it")
+        .expect(66)
+        .says("WARNING: DATA RACE");
+    package.raddle("test --race --doc").says("1 passed");
+    package.raddle("run --race=exitcode=7").expect(7);
+    package
+        .raddle("run --race --example quiet")
+        .expect(0)
+        .says("Ok(\"1\")");
+}
+
+#[test]
+fn profiles_with_link_time_optimisation_work() {
+    let profile = "[profile.release]\nlto = 'fat'\ncodegen-units = 1\npanic = 'abort'\nstrip = true\n\
+                   [profile.thin]\ninherits = 'release'\nlto = 'thin'\npanic = 'unwind'";
+    let package = racy("optimised", profile);
+    for profile in ["release", "thin"] {
+        package
+            .raddle(&format!("run --race --profile {profile}"))
+            .expect(66)
+            .says("src/lib.rs:10");
+    }
+}
+
+#[test]
+fn a_correct_program_is_silent() {
+    let main = "
+use std::sync::{Arc, Barrier, Condvar, Mutex, Once, RwLock, mpsc};
+use std::thread;
+
+fn main() {
+    let (sender, receiver) = mpsc::channel();
+    let state = Arc::new((Mutex::new(0), Condvar::new(), RwLock::new(vec![0]), Barrier::new(4), Once::new()));
+    let threads: Vec<_> = (0..4)
+        .map(|i| {
+            let (sender, state) = (sender.clone(), state.clone());
+            thread::spawn(move || {
+                state.3.wait();
+                state.4.call_once(|| state.2.write().unwrap().push(1));
+                sender.send(Box::new(state.2.read().unwrap().len() + i)).unwrap();
+                *state.0.lock().unwrap() += 1;
+                state.1.notify_all();
+            })
+        })
+        .collect();
+    drop(state.1.wait_while(state.0.lock().unwrap(), |count| *count < 4));
+    assert_eq!(receiver.iter().take(4).map(|n| *n).sum::<usize>(), 14);
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    println!(\"done\");
+}
+";
+    let package = Package::new("correct", "", &[("src/main.rs", main)]);
+    for profile in ["", "--release"] {
+        package
+            .raddle(&format!("run --race {profile}"))
+            .expect(0)
+            .says("done")
+            .does_not_say("DATA RACE");
+    }
+}
+
+#[test]
+fn without_race_it_is_cargo() {
+    let package = racy("plainly", "");
+    package
+        .raddle("run --example quiet -q")
+        .expect(0)
+        .says("Err(NotPresent)");
+    assert!(package.0.join("target/debug/examples/quiet").exists());
+    assert!(!package.0.join("target/raddle-race").exists());
+}
+
+#[test]
+fn build_scripts_and_macros_stay_plain_in_a_workspace() {
+    let files = [
+        (
+            "build.rs",
+            "fn main() { println!(\"cargo::rustc-env=BUILT={}\", std::thread::spawn(|| 42).join().unwrap()) }",
+        ),
+        (
+            "src/main.rs",
+            "use twice::twice;\nfn main() { println!(\"{}\", twice!(env!(\"BUILT\"))) }",
+        ),
+        (
+            "twice/Cargo.toml",
+            "[package]\nname = \"twice\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[lib]\nproc-macro = true\n",
+        ),
+        (
+            "twice/src/lib.rs",
+            "/// ```\n/// assert_eq!(twice::twice!(\"a\"), \"aa\");\n/// ```\n#[proc_macro]\n\
+             pub fn twice(text: proc_macro::TokenStream) -> proc_macro::TokenStream { format!(\"concat!({text}, {text})\").parse().unwrap() }\n\
+             #[test] fn works() {}",
+        ),
+    ];
+    let package = Package::new("members", "[dependencies]\ntwice.path = 'twice'", &files);
+    package.raddle("run --race").expect(0).says("4242");
+    package
+        .raddle("test --race -p twice")
+        .expect(0)
+        .says("test works ... ok");
+}
+
+#[test]
+fn a_c_library_brings_its_detector_along() {
+    let host = "
+use std::ffi::{CString, c_char};
+unsafe extern \"C\" {
+    fn dlopen(file: *const c_char, flags: i32) -> *mut u8;
+    fn dlsym(library: *mut u8, name: *const c_char) -> Option<extern \"C\" fn()>;
+}
+fn main() {
+    let file = CString::new(std::env::args().nth(1).unwrap()).unwrap();
+    let library = unsafe { dlopen(file.as_ptr(), 2) };
+    assert!(!library.is_null());
+    unsafe { dlsym(library, c\"run\".as_ptr()) }.unwrap()();
+}
+";
+    let library = format!("{RACY}\n#[unsafe(no_mangle)] pub extern \"C\" fn run() {{ count(); }}");
+    let package = Package::new(
+        "cdy",
+        "[lib]\ncrate-type = ['cdylib']",
+        &[("src/lib.rs", &library), ("examples/host.rs", host)],
+    );
+    package.raddle("build --race").expect(0);
+    // The host is not compiled for race mode.
+    let library = package
+        .0
+        .join("target/raddle-race/x86_64-unknown-linux-gnu/debug/libcdy.so");
+    let run = package
+        .command("run --example host")
+        .arg(library)
+        .env("RADDLE_RACE", "1")
+        .output()
+        .unwrap();
+    Outcome(run).expect(66).says("src/lib.rs:10");
+}
+
+#[test]
+fn mistakes_say_what_to_do() {
+    let package = racy("mistaken", "");
+    package.raddle("bulid --race").expect(2).says("build");
+    package
+        .raddle("build --race --target wasm32-unknown-unknown")
+        .expect(2)
+        .says("x86_64-unknown-linux-gnu");
+    let nowhere = package
+        .command("build --race")
+        .env("RADDLE_CACHE_DIR", "/proc/nowhere")
+        .output()
+        .unwrap();
+    Outcome(nowhere).expect(2).says("RADDLE_CACHE_DIR");
+}
