@@ -1,4 +1,5 @@
-//! The cases of the race suite, one function each: `race-cases FILE::CASE` runs one, `race-cases` alone lists them.
+//! The cases of the race suite, one function each: `race-cases FILE::CASE` runs one, `race-cases` alone lists them, and
+//! `race-cases oracle SEED COUNT` runs random programs.
 //!
 //! A case `race_...` has a data race, and its report must name lines marked `//~ race`; a case `no_race_...` has none. With a
 //! label, `//~ race LABEL`, only lines of one label belong together. A mark on a line of its own is for the line above. A marked line outside the cases counts for all cases of its
@@ -18,6 +19,7 @@ mod litmus;
 mod map;
 mod mop;
 mod mutex;
+mod oracle;
 mod plain;
 mod pool;
 mod rangefunc;
@@ -43,6 +45,14 @@ fn main() {
         }
         return;
     };
+    if wanted == "oracle" {
+        let number = |n| raddle::args().nth(n).and_then(|text| text.parse().ok());
+        let (Some(seed), Some(count)) = (number(2), number(3)) else {
+            eprintln!("race-cases oracle SEED COUNT");
+            std::process::exit(2);
+        };
+        return oracle::run(seed, count as usize);
+    }
     let Some((_, case)) = CASES.iter().find(|(name, _)| *name == wanted) else {
         eprintln!("no case `{wanted}`; without an argument all are listed");
         std::process::exit(2);
