@@ -107,7 +107,7 @@ pub fn race_case_condition2() {
                     here(());
                 }
                 false => {
-                    *x.at() = 5; //~ race
+                    *x.at() = read(5); //~ race
                     here(());
                 }
             }
@@ -127,7 +127,7 @@ pub fn race_case_body() {
                     here(());
                 }
                 () => {
-                    *x.at() = 1; //~ race
+                    *x.at() = read(1); //~ race
                     here(());
                 }
             }

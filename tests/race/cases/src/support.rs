@@ -1,7 +1,7 @@
 //! What cases are made of: memory that is not protected, goroutines in pairs, Go's channels and slices.
 //!
 //! The accesses themselves are in the cases: nothing here that is called by a case reads or writes its memory, but for
-//! [`Sl::append`] and [`Sl::copy`]. The runner takes the first frame outside this file for the place of an access.
+//! [`Sl::append`], [`Sl::copy`], [`put`] and [`get`]. The runner takes the first frame outside this file for the place of an access.
 
 use std::arch::asm;
 use std::cell::UnsafeCell;
@@ -327,6 +327,26 @@ impl<T> IndexMut<usize> for Sl<T> {
         // SAFETY: inside, and alive for ever.
         unsafe { &mut *self.start.add(i) }
     }
+}
+
+/// Writes a value at an offset of a block of 32 bytes, aligned or not.
+#[inline(always)]
+#[track_caller]
+pub fn put<T>(p: Ptr<u8>, offset: usize, value: T) {
+    here(());
+    assert!(offset + size_of::<T>() <= 32);
+    // SAFETY: inside the block, which lives for ever.
+    unsafe { p.0.add(offset).cast::<T>().write_unaligned(value) }
+}
+
+/// Reads a value at an offset of a block of 32 bytes, aligned or not.
+#[inline(always)]
+#[track_caller]
+pub fn get<T>(p: Ptr<u8>, offset: usize) {
+    here(());
+    assert!(offset + size_of::<T>() <= 32);
+    // SAFETY: inside the block, which lives for ever; all types used are numbers.
+    read(unsafe { p.0.add(offset).cast::<T>().read_unaligned() });
 }
 
 /// A key or value that is more than a few words.

@@ -1,0 +1,154 @@
+//! Programs that run into data races of old versions: `race-advisories NAME` runs one, `race-advisories` alone lists them.
+//!
+//! All is safe code: the races are the crates'. Lines are marked as in `race/cases`. The two sides of a race are kept apart in
+//! time where they could do harm.
+
+use std::arch::asm;
+use std::cell::Cell;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::thread;
+
+/// A number that the detector does not see, to put one thing after another without ordering them.
+static TURN: AtomicU32 = AtomicU32::new(0);
+
+fn turn() {
+    // SAFETY: writes a static of this crate that is an atomic.
+    unsafe { asm!("mov dword ptr [{}], 1", in(reg) TURN.as_ptr(), options(nostack)) }
+}
+
+fn wait_for_turn() {
+    let mut now = 0u32;
+    while now == 0 {
+        thread::yield_now();
+        // SAFETY: reads a static of this crate that is an atomic.
+        unsafe {
+            asm!("mov {:e}, dword ptr [{}]", out(reg) now, in(reg) TURN.as_ptr(), options(nostack))
+        }
+    }
+}
+
+/// RUSTSEC-2020-0122: `beef::Cow` is `Send` with a reference to what is not `Sync`.
+pub fn race_beef_cow() {
+    let cells: &'static [Cell<i32>] = Box::leak(Box::new([Cell::new(1)]));
+    let cow: beef::Cow<'static, [Cell<i32>]> = beef::Cow::borrowed(cells);
+    let thread = thread::spawn(move || {
+        cow.unwrap_borrowed()[0].set(2); //~ race
+    });
+    black_box(cells[0].get()); //~ race
+    thread.join().unwrap();
+}
+
+/// RUSTSEC-2020-0044: an `Atom` is `Sync` whatever it holds, and gives it to another thread.
+pub fn race_atom() {
+    let cell: &'static Cell<i32> = Box::leak(Box::new(Cell::new(1)));
+    let rc = std::rc::Rc::new(1);
+    let atom = Arc::new(atom::Atom::new(Box::new((cell, rc.clone()))));
+    let other = atom.clone();
+    let thread = thread::spawn(move || {
+        let (cell, rc) = *other.take().unwrap();
+        cell.set(2); //~ race cell
+        std::mem::forget(rc);
+    });
+    black_box(cell.get()); //~ race cell
+    thread.join().unwrap();
+    std::mem::forget(rc);
+}
+
+/// RUSTSEC-2020-0070: `MappedRwLockWriteGuard` is `Sync` whatever it was mapped to.
+pub fn race_lock_api_mapped_guard() {
+    let lock = parking_lot::RwLock::new(Cell::new(1));
+    let guard = parking_lot::RwLockWriteGuard::map(lock.write(), |cell| cell);
+    let guard = &guard;
+    thread::scope(|s| {
+        s.spawn(|| guard.set(2)); //~ race
+        s.spawn(|| guard.set(3)); //~ race
+    });
+}
+
+/// RUSTSEC-2021-0113: an `AtomicBucket` lets several threads look at what is not `Sync`.
+pub fn race_metrics_bucket() {
+    let bucket = metrics_util::AtomicBucket::new();
+    bucket.push(Cell::new(1));
+    let bucket = &bucket;
+    thread::scope(|s| {
+        for _ in 0..2 {
+            s.spawn(|| bucket.data_with(|cells| cells.iter().for_each(|c| c.set(c.get() + 1)))); //~ race
+        }
+    });
+}
+
+/// RUSTSEC-2022-0006: iterating over a `ThreadLocal` does not wait for what other threads have inserted.
+pub fn race_thread_local_iter() {
+    let mut all = thread_local::ThreadLocal::<Box<u64>>::new();
+    let shared = &all;
+    thread::scope(|s| {
+        s.spawn(|| {
+            black_box(**shared.get_or(|| Box::new(1))); //~ race
+            turn();
+        });
+        s.spawn(|| {
+            wait_for_turn();
+            black_box(shared.iter().map(|b| **b).sum::<u64>()); //~ race
+        });
+    });
+    all.clear();
+}
+
+/// RUSTSEC-2021-0124: sending on a oneshot channel whose receiver was closed, and receiving nevertheless.
+pub fn race_tokio_oneshot() {
+    for _ in 0..20 {
+        let (tx, mut rx) = tokio::sync::oneshot::channel::<u64>();
+        rx.close();
+        thread::scope(|s| {
+            s.spawn(move || black_box(tx.send(1))); //~ race
+            s.spawn(move || black_box(rx.try_recv())); //~ race
+        });
+    }
+}
+
+/// RUSTSEC-2025-0023: receivers of a broadcast clone what is not `Sync` at the same time.
+pub fn race_tokio_broadcast_clone() {
+    // Only `Send`, as the bounds of the channel ask.
+    struct Message(Box<Cell<u32>>);
+    impl Clone for Message {
+        fn clone(&self) -> Self {
+            self.0.set(self.0.get() + 1); //~ race
+            Message(Box::new(Cell::new(0)))
+        }
+    }
+    let (tx, mut a) = tokio::sync::broadcast::channel(4);
+    let (mut b, mut c) = (tx.subscribe(), tx.subscribe());
+    assert!(tx.send(Message(Box::new(Cell::new(0)))).is_ok());
+    thread::scope(|s| {
+        s.spawn(move || drop(b.try_recv()));
+        s.spawn(move || drop(c.try_recv()));
+    });
+    drop(a.try_recv());
+}
+
+/// A name, and what it runs.
+type Case = (&'static str, fn());
+
+const ALL: &[Case] = &[
+    ("race_atom", race_atom),
+    ("race_beef_cow", race_beef_cow),
+    ("race_lock_api_mapped_guard", race_lock_api_mapped_guard),
+    ("race_metrics_bucket", race_metrics_bucket),
+    ("race_thread_local_iter", race_thread_local_iter),
+    ("race_tokio_broadcast_clone", race_tokio_broadcast_clone),
+    ("race_tokio_oneshot", race_tokio_oneshot),
+];
+
+fn main() {
+    let Some(wanted) = std::env::args().nth(1) else {
+        ALL.iter().for_each(|(name, _)| println!("{name}"));
+        return;
+    };
+    let Some((_, case)) = ALL.iter().find(|(name, _)| *name == wanted) else {
+        eprintln!("no case `{wanted}`; without an argument all are listed");
+        std::process::exit(2);
+    };
+    case();
+}
