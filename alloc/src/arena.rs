@@ -144,7 +144,7 @@ fn map_at(addr: usize, bytes: usize) -> Result<(), i32> {
         libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
     let wanted = ptr::without_provenance_mut(addr);
     // SAFETY: NOREPLACE refuses to touch what is mapped there.
-    let at = unsafe { libc::mmap(wanted, bytes, protection, flags, -1, 0) };
+    let at = unsafe { raddle_race::sys::map(wanted, bytes, protection, flags) };
     if at == libc::MAP_FAILED {
         // SAFETY: no preconditions.
         let errno = unsafe { libc::__errno_location() };
@@ -154,7 +154,7 @@ fn map_at(addr: usize, bytes: usize) -> Result<(), i32> {
     if at.addr() != addr {
         // A kernel before 4.17 takes the address for a hint.
         // SAFETY: mapped above, not used.
-        unsafe { libc::munmap(at, bytes) };
+        unsafe { raddle_race::sys::unmap(at, bytes) };
         return Err(libc::EEXIST);
     }
     at.expose_provenance();

@@ -22,7 +22,7 @@ pub(crate) fn map(bytes: usize) -> Option<NonNull<u8>> {
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     // SAFETY: a fresh mapping touches nothing that exists.
-    let at = unsafe { libc::mmap(ptr::null_mut(), bytes, protection, flags, -1, 0) };
+    let at = unsafe { raddle_race::sys::map(ptr::null_mut(), bytes, protection, flags) };
     (at != libc::MAP_FAILED).then(|| NonNull::new(at.cast()))?
 }
 

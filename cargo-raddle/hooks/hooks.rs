@@ -23,10 +23,11 @@ use core::arch::asm;
 struct Head {
     link: usize,
     fast: u64,
-    base: *const u8,
-    fast_again: u64,
-    mask: usize,
 }
+
+/// Where the cells of address 0 would be, and the bits of an address that choose a cell's place: `raddle_race`'s `shadow`.
+const PLANE: usize = 0x0400_0000_0000;
+const FOLD: usize = (1 << 44) - 8;
 
 /// Of a cell: what must be the same for a write to be known. All but the bytes, of which more may have been touched.
 const WRITE: u64 = !0xff;
@@ -50,17 +51,15 @@ fn head() -> *const Head {
 
 /// Cell 0 of the eight bytes at `addr`.
 #[inline(always)]
-unsafe fn cell(head: *const Head, addr: usize) -> *const u64 {
-    // SAFETY: the word leads to a head.
-    unsafe { (*head).base.wrapping_add((addr & (*head).mask).wrapping_mul(2)).cast() }
+fn cell(addr: usize) -> *const u64 {
+    ((addr & FOLD) * 2 + PLANE) as *const u64
 }
 
 /// Whether an access to the bytes of `mask` in the eight at `addr` was checked before.
 #[inline(always)]
 unsafe fn is_known(addr: usize, kind: u64, mask: u64) -> bool {
-    let head = head();
-    // SAFETY: shadow of mapped memory is mapped, or made so by the fault handler.
-    unsafe { (*cell(head, addr) ^ (*head).fast) & (kind | mask) == 0 }
+    // SAFETY: the thread's word leads to a head; shadow of mapped memory is mapped, or made so by the fault handler.
+    unsafe { (*cell(addr) ^ (*head()).fast) & (kind | mask) == 0 }
 }
 
 macro_rules! access {
@@ -104,13 +103,14 @@ macro_rules! access_16 {
     ($kind:ident, $miss:literal: $aligned:ident $unaligned:ident) => {
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $aligned(addr: *mut u8) {
-            let head = head();
-            // SAFETY: as for the others; the second cell is that of the next eight bytes.
+            let cell = cell(addr as usize);
+            // SAFETY: as for the others; the second is that of the next eight bytes, which are in the same chunk if they are in the same 16.
             let (first, second) = unsafe {
-                let cell = cell(head, addr as usize);
-                (*cell ^ (*head).fast, *cell.wrapping_add(2) ^ (*head).fast)
+                let fast = (*head()).fast;
+                let next = if addr as usize & 8 == 0 { cell.wrapping_add(2) } else { cell };
+                (*cell ^ fast, *next ^ fast)
             };
-            if addr as usize & 7 == 0 && (first | second) & ($kind | 0xff) == 0 {
+            if addr as usize & 15 == 0 && (first | second) & ($kind | 0xff) == 0 {
                 return;
             }
             core::hint::cold_path();
@@ -136,13 +136,13 @@ pub unsafe extern "C" fn __tsan_func_entry(pc: *mut u8) {
         asm!(
             "mov {head}, qword ptr [rip + raddle_race_current@GOTTPOFF]",
             "mov {head}, qword ptr fs:[{head}]",
-            "mov {pos}, qword ptr [{head} + 40]",
+            "mov {pos}, qword ptr [{head} + 24]",
             "test {pos}, {pos}",
             "jz 2f",
             "mov qword ptr [{pos}], {pc}",
             "add {pos}, 8",
-            "mov qword ptr [{head} + 40], {pos}",
-            "cmp {pos}, qword ptr [{head} + 48]",
+            "mov qword ptr [{head} + 24], {pos}",
+            "cmp {pos}, qword ptr [{head} + 32]",
             "je 3f",
             "2:",
             ".pushsection .text.unlikely,\"ax\",@progbits",
@@ -165,20 +165,20 @@ pub unsafe extern "C" fn __tsan_func_exit() {
         asm!(
             "mov {head}, qword ptr [rip + raddle_race_current@GOTTPOFF]",
             "mov {head}, qword ptr fs:[{head}]",
-            "mov {pos}, qword ptr [{head} + 40]",
+            "mov {pos}, qword ptr [{head} + 24]",
             "test {pos}, {pos}",
             "jz 2f",
             "cmp qword ptr [{pos} - 8], 0",
             "jle 4f",
             "sub {pos}, 8",
-            "mov qword ptr [{head} + 40], {pos}",
+            "mov qword ptr [{head} + 24], {pos}",
             "jmp 2f",
             "4:",
             "movabs {exit}, 0xa000000000000000",
             "mov qword ptr [{pos}], {exit}",
             "add {pos}, 8",
-            "mov qword ptr [{head} + 40], {pos}",
-            "cmp {pos}, qword ptr [{head} + 48]",
+            "mov qword ptr [{head} + 24], {pos}",
+            "cmp {pos}, qword ptr [{head} + 32]",
             "je 3f",
             "2:",
             ".pushsection .text.unlikely,\"ax\",@progbits",

@@ -11,6 +11,7 @@
 
 use std::env;
 use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -37,6 +38,13 @@ pub(crate) fn root() -> Result<PathBuf> {
         )
     })?;
     Ok(dir)
+}
+
+/// A short name for `what`, the same in every run of this program.
+pub(crate) fn id(what: &[&str]) -> String {
+    let mut hasher = DefaultHasher::new();
+    (env!("CARGO_PKG_VERSION"), what).hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
 }
 
 /// Takes the lock file `path`, waiting for whoever holds it. Dropping the file gives it back.

@@ -8,6 +8,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail};
 use cargo_metadata::{Metadata, MetadataCommand};
 
+use crate::cache;
 use crate::cli::Request;
 use crate::config::Config;
 use crate::plan::{self, Plan};
@@ -15,7 +16,7 @@ use crate::programs::PlainPrograms;
 use crate::runtime::Runtime;
 use crate::sysroot::Sysroot;
 use crate::toolchain::{SUPPORTED, Toolchain};
-use crate::wrapper::exec;
+use crate::wrapper::{self, exec};
 
 /// Does what the user asked for.
 pub(crate) fn run(request: Request) -> Result<ExitCode> {
@@ -32,7 +33,15 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
 /// Makes `cargo` build for race mode.
 fn prepare(cargo: &mut Command, request: &Request, options: &OsStr) -> Result<()> {
     let toolchain = Toolchain::find()?;
-    let config = Config::load(&env::current_dir().context("cannot tell the current directory")?)?;
+    let mut config =
+        Config::load(&env::current_dir().context("cannot tell the current directory")?)?;
+    let mut rustdoc =
+        env::var_os("RUSTDOC").map_or_else(|| toolchain.sysroot.join("bin/rustdoc"), PathBuf::from);
+    if let Some(outer) = Plan::from_env()? {
+        // Started by a program that `cargo raddle` runs: the wrapper and rustdoc in the environment are this program.
+        config.rustc_wrapper = outer.rustc_wrapper;
+        rustdoc = outer.rustdoc;
+    }
 
     let args = OwnArgs::new(&request.cargo_args);
     let mut targets = args.values("--target");
@@ -60,11 +69,10 @@ fn prepare(cargo: &mut Command, request: &Request, options: &OsStr) -> Result<()
     };
     Runtime::refresh(&toolchain, sysroot.path.as_deref())?;
     let plan = Plan {
-        id: sysroot.id,
+        id: cache::id(&[&sysroot.id, &wrapper::fingerprint()]),
         sysroot: sysroot.path,
         rustc_wrapper: config.rustc_wrapper,
-        rustdoc: env::var_os("RUSTDOC")
-            .map_or_else(|| toolchain.sysroot.join("bin/rustdoc"), PathBuf::from),
+        rustdoc,
         plain: PlainPrograms::find(&metadata),
     };
     let own_path = env::current_exe().context("cannot tell where this program is")?;

@@ -15,7 +15,7 @@
 //! - **Options** of the detector are `key=value`, separated by commas. They reach the program as `RADDLE_RACE`, which `run`, `test`
 //!   and `bench` set unless it is set. A program that was built by `build` is watched when it is started with `RADDLE_RACE=1`.
 //! - **Exit status** is cargo's, and so the program's: 66 after a data race. A mistake in the command: 2.
-//! - **Cache**: the instrumented standard library (25 MB, ten seconds) is made once for a toolchain, in `RADDLE_CACHE_DIR`, else `raddle` in
+//! - **Cache**: the instrumented standard library (16 MB, ten seconds) is made once for a toolchain, in `RADDLE_CACHE_DIR`, else `raddle` in
 //!   `XDG_CACHE_HOME`, else `~/.cache/raddle`. So is the detector for programs that do not depend on `raddle` (a minute). Both can
 //!   be deleted at any time.
 //! - **Target**: `x86_64-unknown-linux-gnu`.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::cache;
 use crate::programs::PlainPrograms;
 
 /// The variable that holds the path, and makes this program act as a compiler wrapper.
@@ -45,11 +46,8 @@ impl Plan {
 
     /// Writes the plan to a file in `dir` and returns its path.
     pub(crate) fn write(&self, dir: &Path) -> Result<PathBuf> {
-        use std::hash::{DefaultHasher, Hash, Hasher};
         let text = serde_json::to_string_pretty(self).context("cannot write the plan")?;
-        let mut hasher = DefaultHasher::new();
-        text.hash(&mut hasher);
-        let file = dir.join(format!("raddle-plan-{:016x}.json", hasher.finish()));
+        let file = dir.join(format!("raddle-plan-{}.json", cache::id(&[&text])));
         if !file.exists() {
             let new = file.with_extension(std::process::id().to_string());
             fs::create_dir_all(dir)

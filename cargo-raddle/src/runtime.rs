@@ -8,7 +8,6 @@
 
 use std::env;
 use std::fs;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -52,10 +51,12 @@ impl Runtime {
 
     /// The directory in which the runtime is compiled.
     fn dir(toolchain: &Toolchain) -> Result<PathBuf> {
-        let mut hasher = DefaultHasher::new();
-        (&toolchain.verbose_version, &toolchain.sysroot).hash(&mut hasher);
-        (env!("CARGO_PKG_VERSION"), own_sources()).hash(&mut hasher);
-        Ok(cache::root()?.join(format!("runtime-{:016x}", hasher.finish())))
+        let id = cache::id(&[
+            &toolchain.verbose_version,
+            &toolchain.sysroot.to_string_lossy(),
+            &own_sources().unwrap_or_default().to_string_lossy(),
+        ]);
+        Ok(cache::root()?.join(format!("runtime-{id}")))
     }
 
     /// Compiles the runtime if that has not been done yet. `sysroot`: that of the program.
@@ -115,6 +116,7 @@ raddle = {{ {raddle}, default-features = false }}
 [profile.runtime]
 inherits = "release"
 opt-level = 3
+codegen-units = 1
 debug = "line-tables-only"
 lto = false
 panic = "unwind"

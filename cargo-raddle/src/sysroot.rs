@@ -51,8 +51,13 @@ impl Sysroot {
     /// The instrumented sysroot for `target`, made if it was not yet.
     pub(crate) fn ensure(toolchain: &Toolchain, target: &str) -> Result<Self> {
         let id_of = |std: &str| {
-            let from = toolchain.sysroot.to_string_lossy();
-            id(&[&toolchain.verbose_version, &from, target, std])
+            cache::id(&[
+                &toolchain.verbose_version,
+                &toolchain.sysroot.to_string_lossy(),
+                target,
+                std,
+                &format!("{:?}", (pipeline(), INSTRUMENTED, instrument::LEFT_ALONE)),
+            ])
         };
         let id = id_of("instrumented");
         let path = cache::root()?.join(format!("sysroot-{id}"));
@@ -75,18 +80,6 @@ impl Sysroot {
             id,
         })
     }
-}
-
-/// A name for `what` together with everything in this program that decides how code is instrumented.
-fn id(what: &[&str]) -> String {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
-    env!("CARGO_PKG_VERSION").hash(&mut hasher);
-    format!("{:?}", pipeline()).hash(&mut hasher);
-    INSTRUMENTED.hash(&mut hasher);
-    instrument::LEFT_ALONE.hash(&mut hasher);
-    what.hash(&mut hasher);
-    format!("{:016x}", hasher.finish())
 }
 
 /// Fills `dir` with a sysroot.

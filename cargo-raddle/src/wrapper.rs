@@ -50,6 +50,26 @@ const FOUNDATION: [&str; 11] = [
     "rustc_demangle",
 ];
 
+/// Options of code generation for these. A detector at the speed of a debug build would be useless. Also, from this level on rustc does not
+/// let crates share the code of generic functions: no instrumented crate links a plain copy from here. In one piece, so that what is
+/// inlined on the detector's paths does not depend on the user's profile.
+const PLAIN: [&str; 4] = [
+    "opt-level=3",
+    "codegen-units=1",
+    "overflow-checks=off",
+    "debug-assertions=off",
+];
+
+/// Names what this module does to compilers' arguments: where it differs, what was compiled is out of date.
+pub(crate) fn fingerprint() -> String {
+    let sample = |name: &str| {
+        let args = ["--target=any", "--crate-name", name].map(OsString::from);
+        Call::parse(&args).rewrite(&Plan::default(), false, &args)
+    };
+    let samples = (sample("app"), sample("raddle"));
+    format!("{samples:?} {RUNTIME:?} {FOUNDATION:?}")
+}
+
 /// A call of rustc or rustdoc, as far as it matters here.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Call {
@@ -75,6 +95,19 @@ impl Call {
         let (mut out_dir, mut suffix) = (None, String::new());
         let mut args = args.iter().map(|arg| arg.to_string_lossy());
         while let Some(arg) = args.next() {
+            if let Some(option) = arg.strip_prefix("-C") {
+                let option = match option {
+                    "" => args.next().unwrap_or_default().into_owned(),
+                    _ => option.to_owned(),
+                };
+                if let Some(extra) = option.strip_prefix("extra-filename=") {
+                    suffix = extra.to_owned();
+                }
+                if let Some(level) = option.strip_prefix("debuginfo=") {
+                    call.debug_info = Some(level.to_owned());
+                }
+                continue;
+            }
             let (option, value) = match arg.split_once('=') {
                 Some((option, value)) => (option, Some(value.to_owned())),
                 None => (&*arg, None),
@@ -85,15 +118,7 @@ impl Call {
                 "--crate-name" => call.crate_name = value().unwrap_or_default(),
                 "--crate-type" => call.crate_types.extend(value()),
                 "--out-dir" => out_dir = value(),
-                "-C" => {
-                    let value = value().unwrap_or_default();
-                    if let Some(extra) = value.strip_prefix("extra-filename=") {
-                        suffix = extra.to_owned();
-                    }
-                    if let Some(level) = value.strip_prefix("debuginfo=") {
-                        call.debug_info = Some(level.to_owned());
-                    }
-                }
+                "-g" => call.debug_info = Some("2".into()),
                 "--test" => call.test = true,
                 "-vV" => call.version = true,
                 _ if call.source.is_none() && option.ends_with(".rs") => {
@@ -147,9 +172,7 @@ impl Call {
         if self.is_instrumented(own_package) {
             new.extend(pipeline().rustc_flags().into_iter().map(Into::into));
         } else {
-            // A detector at the speed of a debug build would be useless. Also, from this level on rustc does not let crates share
-            // the code of generic functions: no instrumented crate links a plain copy from here.
-            for flag in ["opt-level=3", "overflow-checks=off", "debug-assertions=off"] {
+            for flag in PLAIN {
                 new.extend(["-C".into(), flag.into()]);
             }
         }
@@ -402,8 +425,10 @@ mod tests {
                 "{line} --sysroot /cache/sysroot {flags} -C debuginfo=line-tables-only -C strip=none"
             )
         );
-        let debug = rewritten(true, &format!("{line} -C debuginfo=2"));
-        assert!(!debug.contains("line-tables-only"), "{debug}");
+        for debug in ["-C debuginfo=2", "-Cdebuginfo=1", "-g"] {
+            let new = rewritten(true, &format!("{line} {debug}"));
+            assert!(!new.contains("line-tables-only"), "{new}");
+        }
     }
 
     #[test]
@@ -449,6 +474,15 @@ mod tests {
         let line = "-C lto -C opt-level=3 -Clto=thin -C linker-plugin-lto --codegen=embed-bitcode=no -C link-arg=-s";
         let kept = without_lto(&strings(line));
         assert_eq!(kept, strings("-C opt-level=3 -C link-arg=-s"));
+    }
+
+    #[test]
+    fn output_and_source_are_known() {
+        let line =
+            format!("--crate-name app src/main.rs --out-dir /t/deps -C extra-filename=-1f {HOST}");
+        let call = Call::parse(&strings(&line));
+        assert_eq!(call.output.as_deref(), Some(Path::new("/t/deps/app-1f")));
+        assert_eq!(call.source.as_deref(), Some(Path::new("src/main.rs")));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! # Protocol
 //! For each granule of eight bytes: a cell of the same slot and epoch that stands for the access means it was checked
-//! before: done. Else the access takes a place among the cells by compare-exchange, first choice first:
+//! before: done. Else the access takes cell 0, where inlined code looks, and what was there takes the place of a cell that is
+//! given up, both by compare-exchange; first choice first:
 //! 1. a cell it stands for and that is ordered before it (whatever would race with the old one races with it),
 //! 2. a cell of the same slot, epoch and kind: the bytes are merged,
 //! 3. an empty cell, or one whose bytes were all cleared,
@@ -101,6 +102,106 @@ pub(crate) fn check(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc: Pc) {
     }
 }
 
+/// What `check_quickly` leaves to be done.
+#[derive(Debug, Default)]
+pub(crate) enum Left {
+    #[default]
+    Nothing,
+    /// The history is full.
+    Turn,
+    /// All of it.
+    Check {
+        addr: usize,
+        size: usize,
+        flags: u64,
+        pc: Pc,
+    },
+    /// The report.
+    Report {
+        access: Access,
+        granule: usize,
+        old: Cell,
+        new: Cell,
+    },
+}
+
+/// [`check`], as far as it is usual. True: that was all; false: `c.left` says what is not done yet.
+///
+/// It may call no function of the C library, hence the inlining: its caller has not saved the registers for that (`abi/thunk.rs`).
+#[inline(always)]
+pub(crate) fn check_quickly(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc: Pc) -> bool {
+    let end = addr.saturating_add(size);
+    let mut remembered = false;
+    if !c.is_as_usual() || !shadow::is_mapped(addr) || !shadow::is_mapped(end - 1) {
+        c.left = Left::Check {
+            addr,
+            size,
+            flags,
+            pc,
+        };
+        return false;
+    }
+    let template = c.template().unwrap_or(0);
+    let mut granule = addr & !7;
+    while granule < end {
+        let g = Granule::of(granule);
+        let new = Cell(template | flags | u64::from(bytes_in(granule, addr, end)));
+        match known_by(g, new) {
+            Some(0) => {}
+            // So that inlined code finds it the next time. A second place would do no harm.
+            Some(i) => {
+                let known = Cell(g.cell(i).load(Relaxed));
+                put_in_front(g, i, known, known);
+            }
+            None => {
+                pages::note(granule, pages::CELLS);
+                if !remembered {
+                    remembered = true;
+                    c.remember(Event {
+                        addr,
+                        size,
+                        flags,
+                        allocation: false,
+                        pc,
+                    });
+                }
+                if let Some(old) = place(c, granule, new) {
+                    let access = Access {
+                        addr: addr.max(granule),
+                        size,
+                        flags,
+                        pc,
+                    };
+                    c.left = Left::Report {
+                        access,
+                        granule,
+                        old,
+                        new,
+                    };
+                    return false;
+                }
+            }
+        }
+        granule += 8;
+    }
+    true
+}
+
+/// The cell that stands for the new access, of the same goroutine and epoch.
+#[inline(always)]
+fn known_by(g: Granule, new: Cell) -> Option<usize> {
+    for i in 0..CELLS {
+        let old = Cell(g.cell(i).load(Relaxed));
+        if old.is_empty() && i > 0 {
+            return None; // by the shadow's invariant 2 the rest is empty too
+        }
+        if old.is_same_time(new) && old.stands_for(new) {
+            return Some(i);
+        }
+    }
+    None
+}
+
 /// The same goroutine made an access in this epoch that stands for the new one.
 #[inline]
 fn is_known(g: Granule, new: Cell) -> bool {
@@ -116,31 +217,47 @@ fn is_known(g: Granule, new: Cell) -> bool {
     zero.0 || one.0 || (!zero.1 && !one.1 && (known(2).0 || known(3).0))
 }
 
-/// Puts the access among the cells of the granule at `addr` and returns a cell that races with it.
+/// Puts the access among the cells of the granule at `addr`, in front, and returns a cell that races with it.
+#[inline(always)]
 pub(crate) fn place(c: &mut Ctx, addr: usize, new: Cell) -> Option<Cell> {
     let g = Granule::of(addr);
+    let mut whole = new;
     loop {
         let (i, old) = choose(c, g, new);
         if i >= 2 {
             pages::note(addr, pages::DEEP);
         }
-        let merged = if old.is_same_kind(new) {
-            new.with_bytes_of(old)
-        } else {
-            new
-        };
-        if g.cell(i)
-            .compare_exchange(old.0, merged.0, SeqCst, Relaxed)
-            .is_err()
-        {
+        if old.is_same_kind(new) {
+            whole = whole.with_bytes_of(old);
+        }
+        if !put_in_front(g, i, old, whole) {
             continue;
         }
         let displaced = Some(old).filter(|o| races(c, *o, new));
-        return compare(c, g, new, i).or(displaced);
+        return compare(c, g, new, 0).or(displaced);
     }
 }
 
-/// Where the access goes; see the header.
+/// Puts `new` into cell 0, what is there into cell `i`, and gives up `old`, which is there. False: somebody was faster.
+///
+/// The move leaves a copy for a moment, never a gap: who looks at the cells in their order sees what was in cell 0 there, or where it
+/// has gone.
+#[inline(always)]
+fn put_in_front(g: Granule, i: usize, old: Cell, new: Cell) -> bool {
+    let swap = |i: usize, from: Cell, to: Cell| {
+        g.cell(i)
+            .compare_exchange(from.0, to.0, SeqCst, Relaxed)
+            .is_ok()
+    };
+    if i == 0 {
+        return swap(0, old, new);
+    }
+    let front = Cell(g.cell(0).load(Relaxed));
+    swap(i, old, front) && swap(0, front, new)
+}
+
+/// What is given up for the access; see the header.
+#[inline(always)]
 fn choose(c: &mut Ctx, g: Granule, new: Cell) -> (usize, Cell) {
     let load = |i: usize| Cell(g.cell(i).load(Relaxed));
     let mut cells = [load(0), load(1), Cell::EMPTY, Cell::EMPTY];
@@ -169,11 +286,13 @@ fn choose(c: &mut Ctx, g: Granule, new: Cell) -> (usize, Cell) {
     (victim, cells[victim])
 }
 
+#[inline(always)]
 fn races(c: &Ctx, old: Cell, new: Cell) -> bool {
     old.conflicts(new) && !c.clock.covers(old.slot(), old.epoch())
 }
 
 /// A cell other than `own` that races with the access.
+#[inline(always)]
 fn compare(c: &Ctx, g: Granule, new: Cell, own: usize) -> Option<Cell> {
     let load = |i: usize| Cell(g.cell(i).load(SeqCst)); // SeqCst: see the header
     let (zero, one) = (load(0), load(1));

@@ -14,13 +14,14 @@ use std::mem::offset_of;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering::*};
 
+use crate::access::Left;
 use crate::cell::Cell;
 use crate::clock::Clock;
 use crate::history::{Cursor, Event};
 use crate::mem::{Kind, Node};
 use crate::record::{CREATION_FRAMES, Record};
 use crate::slot::{self, NO_SLOT};
-use crate::{Pc, proc, shadow, state};
+use crate::{Pc, proc, state};
 
 /// A goroutine's (or foreign thread's) race context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,44 +58,38 @@ impl GoCtx {
     }
 }
 
-/// The part of a context that instrumented code reads by itself (`abi`): what stands between an access and cell 0 of its bytes.
-///
-/// The cell is at `base + 2 * (addr & mask)`, and it is this very access, made before in the same epoch, when it has the bits of `fast`.
-/// Where accesses do not count, `mask` is 0 and `base` leads to `fast` itself: every access is known already.
+/// The part of a context that instrumented code reads by itself (`abi`).
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Head {
     link: AtomicPtr<Node>,
-    /// Slot and epoch as a cell has them, with all bytes.
+    /// Slot and epoch as a cell has them, with all bytes: cell 0 of an access that was made before in this epoch has these bits.
+    /// [`NEVER`] where no access is known.
     fast: u64,
-    base: *const u64,
-    /// The same as `fast`, where the granule after it would be.
-    fast_again: u64,
-    mask: usize,
+    /// Not 0: accesses do not count.
+    quiet: u32,
+    /// Counts accesses that were known, but not by cell 0.
+    pub(crate) aside: u32,
     /// Where calls and returns are recorded.
     pub(crate) cursor: Cursor,
 }
 
-const _: () = assert!(offset_of!(Head, fast) == 8 && offset_of!(Head, base) == 16);
-const _: () = assert!(offset_of!(Head, fast_again) == 24 && offset_of!(Head, mask) == 32);
-const _: () = assert!(offset_of!(Head, cursor) == 40);
+const _: () = assert!(offset_of!(Head, fast) == 8 && offset_of!(Head, quiet) == 16);
+const _: () = assert!(offset_of!(Head, aside) == 20 && offset_of!(Head, cursor) == 24);
 
-// SAFETY: the only one that threads share is `OFF`, which nobody writes.
-unsafe impl Sync for Head {}
-
-/// The head that stands for no context. In memory that can be written, for the template of thread-locals refers to it.
+/// The head that stands for no context. Where race mode is off all cells are empty, which is what it expects; where it is on, calls
+/// that do not know an access find it quiet.
 pub(crate) static OFF: Head = Head {
     link: AtomicPtr::new(std::ptr::null_mut()),
-    fast: u64::MAX,
-    base: &raw const OFF.fast,
-    fast_again: u64::MAX,
-    mask: 0,
-    cursor: Cursor::OFF,
+    fast: 0,
+    quiet: 1,
+    aside: 0,
+    cursor: Cursor::off(),
 };
 
 /// Bytes of a cell's mask: all eight.
 const ALL_BYTES: u64 = 0xff;
-/// In `Head::fast` of who has no slot: no cell has an epoch so high.
+/// In `Head::fast` of who has no slot, or is not watched: no cell has an epoch so high.
 const NEVER: u64 = u64::MAX;
 
 /// What a [`GoCtx`] points to.
@@ -122,6 +117,8 @@ pub(crate) struct Ctx {
     /// The clock at the last release fence, released by relaxed stores.
     pub(crate) release_fence: ClockBox,
     random: u64,
+    /// What the first part of a check has not done.
+    pub(crate) left: Left,
     pub(crate) clock: Clock,
 }
 
@@ -185,8 +182,7 @@ impl Ctx {
         c.inside = 0;
         c.ignore_accesses = 0;
         c.ignore_sync = 0;
-        c.show_slot();
-        c.show_watch();
+        c.show();
         c.generation = GENERATION.load(Relaxed);
         let record = Record::begin(goid, parent, created);
         c.head.cursor.begin(&record.history);
@@ -226,24 +222,26 @@ impl Ctx {
 
     pub(crate) fn set_template(&mut self, slot: u32, epoch: u64) {
         self.template = Cell::template(slot, epoch);
-        self.show_slot();
+        self.show();
     }
 
-    /// Brings the head up to date with slot and epoch.
-    pub(crate) fn show_slot(&mut self) {
-        let fast = self.template().map_or(NEVER, |at| at | ALL_BYTES);
-        self.head.fast = fast;
-        self.head.fast_again = fast;
-    }
-
-    /// Brings the head up to date with whether accesses count.
-    fn show_watch(&mut self) {
-        let is_watched = self.inside == 0 && self.ignore_accesses == 0;
-        (self.head.base, self.head.mask) = if is_watched {
-            (shadow::plane(), shadow::FOLD & !7)
-        } else {
-            (&raw const self.head.fast, 0)
+    /// Brings the head up to date with slot and epoch, and whether accesses count.
+    pub(crate) fn show(&mut self) {
+        let is_quiet = self.inside != 0 || self.ignore_accesses != 0;
+        self.head.quiet = is_quiet.into();
+        self.head.fast = match self.template() {
+            Some(at) if !is_quiet => at | ALL_BYTES,
+            _ => NEVER,
         };
+    }
+
+    /// Accesses count and leave marks, nobody took a snapshot since the last one, and the history has room for one.
+    #[inline]
+    pub(crate) fn is_as_usual(&self) -> bool {
+        self.head.quiet == 0
+            && self.slot != NO_SLOT
+            && self.generation == GENERATION.load(Relaxed)
+            && self.head.cursor.has_room()
     }
 
     /// Compiled code acts for the program, not for the runtime.
@@ -261,7 +259,7 @@ impl Ctx {
     /// The goroutine goes so many levels into the runtime, or out of it.
     pub(crate) fn set_inside(&mut self, levels: u32) -> u32 {
         let before = std::mem::replace(&mut self.inside, levels);
-        self.show_watch();
+        self.show();
         before
     }
 
@@ -269,7 +267,7 @@ impl Ctx {
     pub(crate) fn ignore_accesses(&mut self, change: impl FnOnce(u32) -> Option<u32>) -> bool {
         let changed = change(self.ignore_accesses);
         self.ignore_accesses = changed.unwrap_or(self.ignore_accesses);
-        self.show_watch();
+        self.show();
         changed.is_some()
     }
 

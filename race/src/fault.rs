@@ -6,18 +6,55 @@
 //! memory of one of them, so it is that in which something is mapped there (`mincore` tells). Where nothing is, the program is about to
 //! fault by itself, and gets its shadow for that: the lowest region's, where null pointers are.
 //!
+//! With race mode off there are no cells, and inlined code expects to find none: then what is mapped is the kernel's page of zeros, to be read.
+//!
 //! # Blocking
 //! Runs in a signal handler, of a fault in the program's code: no lock of the detector is held by this thread.
 
-use crate::shadow;
+use std::arch::asm;
+
+use crate::{enabled, interpose, shadow};
 
 const PAGE: usize = 4096;
+
+/// Before all other constructors, among which there may be instrumented ones.
+#[used]
+#[unsafe(link_section = ".init_array.00001")]
+static BEFORE_ALL: extern "C" fn() = before_all;
+
+extern "C" fn before_all() {
+    if is_instrumented() {
+        interpose::take_faults();
+    }
+}
+
+/// Whether there is instrumented code in the program: `cargo raddle` has the linker define a symbol.
+///
+/// **Blocking**: none.
+#[must_use]
+pub fn is_instrumented() -> bool {
+    let mark: usize;
+    // SAFETY: reads the symbol's address from the table: 0 where nobody defines it.
+    unsafe {
+        asm!(
+            ".weak raddle_race_instrumented",
+            "mov {mark}, qword ptr [rip + raddle_race_instrumented@GOTPCREL]",
+            mark = out(reg) mark,
+            options(nostack, preserves_flags, readonly),
+        );
+    }
+    mark != 0
+}
 
 /// Whether the fault at `addr` was for want of shadow, which is there now.
 pub(crate) fn map(addr: usize) -> bool {
     let Some(folded) = shadow::of_plane(addr) else {
         return false;
     };
+    if !enabled() {
+        shadow::map_zeros(folded);
+        return true;
+    }
     let page = folded & !(PAGE - 1);
     let is_mapped = |at: &usize| {
         let mut residency = 0;

@@ -135,11 +135,13 @@ pub(crate) struct Cursor {
 
 impl Cursor {
     /// That of who records nothing.
-    pub(crate) const OFF: Cursor = Cursor {
-        pos: AtomicPtr::new(ptr::null_mut()),
-        end: AtomicPtr::new(ptr::null_mut()),
-        stub: [const { Word::new(0) }; 2],
-    };
+    pub(crate) const fn off() -> Cursor {
+        Cursor {
+            pos: AtomicPtr::new(ptr::null_mut()),
+            end: AtomicPtr::new(ptr::null_mut()),
+            stub: [const { Word::new(0) }; 2],
+        }
+    }
 
     /// A goroutine begins, whose past will be in `history`.
     pub(crate) fn begin(&self, history: &History) {
@@ -167,10 +169,18 @@ impl Cursor {
         unsafe { &*at }
     }
 
+    #[inline]
     fn room(&self) -> usize {
         (self.end.load(Relaxed).addr() - self.pos.load(Relaxed).addr()) / size_of::<Word>()
     }
 
+    /// Room for a mark and any access.
+    #[inline]
+    pub(crate) fn has_room(&self) -> bool {
+        self.room() > 4
+    }
+
+    #[inline(always)]
     fn put(&self, words: &[u64]) {
         for (n, word) in words.iter().enumerate() {
             self.word(n as isize).store(*word, Relaxed);
@@ -179,6 +189,7 @@ impl Cursor {
         self.pos.store(next, Release);
     }
 
+    #[inline(always)]
     fn push(&self, history: &History, template: u64, words: &[u64]) {
         if self.room() <= words.len() {
             self.turn(history, template);
@@ -204,11 +215,13 @@ impl Cursor {
     }
 
     /// Epoch or slot changed.
+    #[inline(always)]
     pub(crate) fn mark(&self, history: &History, template: u64) {
         self.push(history, template, &[mark_of(template)]);
     }
 
     /// An access; `flags` are a cell's.
+    #[inline(always)]
     pub(crate) fn access(&self, history: &History, template: u64, event: Event) {
         let Event {
             addr,

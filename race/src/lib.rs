@@ -103,6 +103,7 @@ pub use edges::{
     acquire, acquire_g, release, release_acquire, release_acquire_g, release_g, release_merge,
     release_merge_g,
 };
+pub use fault::is_instrumented;
 pub use goroutine::{
     finalizer_goroutine, func_enter, func_exit, go_end, go_start, go_start_orphan, ignore_begin,
     ignore_end, ignore_sync_begin, ignore_sync_end, runtime_enter, runtime_exit, runtime_pause,

@@ -54,6 +54,13 @@ pub(crate) fn has(addr: usize, mark: u8) -> bool {
     byte(addr).load(Relaxed) & mark != 0
 }
 
+/// Whether anything may be known of `[addr, addr + size)`.
+pub(crate) fn is_marked(addr: usize, size: usize) -> bool {
+    let first = addr & !(PAGE - 1);
+    let mut pages = (first..addr.saturating_add(size)).step_by(PAGE);
+    pages.any(|page| shadow::is_mapped(page) && byte(page).load(Relaxed) != 0)
+}
+
 /// The part of `[addr, end)`, widened to whole granules, that lies in the page.
 fn part(page: usize, addr: usize, end: usize) -> Range<usize> {
     page.max(addr & !7)..end.next_multiple_of(8).min(page + PAGE)

@@ -137,8 +137,14 @@ impl Seen {
         (0..PROBES).map(move |i| &self.0[(hash + i) % SEEN])
     }
 
+    fn find(&self, key: u64) -> Option<&AtomicU64> {
+        // A place that was taken stays so.
+        let mut taken = self.places(key).take_while(|p| p.load(Relaxed) != 0);
+        taken.find(|p| p.load(Relaxed) == key)
+    }
+
     fn contains(&self, key: u64) -> bool {
-        self.places(key).any(|p| p.load(Relaxed) == key)
+        self.find(key).is_some()
     }
 
     /// Under the report lock.
@@ -163,11 +169,17 @@ pub(crate) fn forget(addr: usize, size: usize) {
         return; // the usual case
     }
     let range = (addr & !7) as u64..end as u64;
-    for place in &ADDRESSES.0 {
+    let forget = |place: &AtomicU64| {
         let key = place.load(Relaxed);
         if range.contains(&key) {
             let _ = place.compare_exchange(key, GONE, Relaxed, Relaxed);
         }
+    };
+    if size / 8 < SEEN {
+        let granules = range.clone().step_by(8);
+        granules.filter_map(|g| ADDRESSES.find(g)).for_each(forget);
+    } else {
+        ADDRESSES.0.iter().for_each(forget);
     }
 }
 

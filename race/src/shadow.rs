@@ -45,8 +45,8 @@ use crate::pages;
 const FOLD_BITS: u32 = 44;
 /// Bits of an address that choose its place in the shadow.
 pub(crate) const FOLD: usize = (1 << FOLD_BITS) - 1;
-const PLANE_A: usize = 0x0400_0000_0000;
-const PLANE_B: usize = 0x2400_0000_0000;
+pub(crate) const PLANE_A: usize = 0x0400_0000_0000;
+pub(crate) const PLANE_B: usize = 0x2400_0000_0000;
 const META: usize = 0x4400_0000_0000;
 const TABLE: usize = 0x4c00_0000_0000;
 const ADDRESS_BITS: u32 = 47;
@@ -73,6 +73,28 @@ fn map_at(addr: usize, size: usize) {
     unsafe { libc::madvise(p, size, libc::MADV_NOHUGEPAGE) };
 }
 
+/// Race mode is off: maps plane A of the folded address's chunk, to be read only; all its cells are empty.
+pub(crate) fn map_zeros(folded: usize) {
+    let _errno = KeptErrno::new();
+    let bytes = 2 * CHUNK;
+    let at = std::ptr::with_exposed_provenance_mut((PLANE_A + folded * 2) & !(bytes - 1));
+    let flags =
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
+    // Fails where another thread was faster.
+    // SAFETY: NOREPLACE refuses to touch what is mapped there.
+    let p = unsafe { crate::sys::map(at, bytes, libc::PROT_READ, flags) };
+    // Of zeros a huge page costs nothing.
+    // SAFETY: our own mapping, or none.
+    unsafe { libc::madvise(p, bytes, libc::MADV_HUGEPAGE) };
+}
+
+/// Forgets what [`map_zeros`] mapped: race mode begins.
+fn unmap_zeros() {
+    let at = std::ptr::with_exposed_provenance_mut(PLANE_A);
+    // SAFETY: nothing but those mappings lies in plane A yet, and whoever reads there meanwhile gets it again.
+    unsafe { crate::sys::unmap(at, PLANE_B - PLANE_A) };
+}
+
 /// Maps a page that several chunks share, unless an earlier one did.
 fn map_shared(addr: usize) {
     let flags =
@@ -97,6 +119,7 @@ pub(crate) fn init() {
     // SAFETY: mapped above, not used.
     unsafe { crate::mem::unmap(probe, 4096) };
     map_at(TABLE, CHUNKS);
+    unmap_zeros();
 }
 
 fn chunk_byte(addr: usize) -> &'static AtomicU8 {
@@ -170,11 +193,6 @@ pub(crate) fn of_plane(at: usize) -> Option<usize> {
 /// The addresses that are folded to `folded`.
 pub(crate) fn unfolded(folded: usize) -> impl Iterator<Item = usize> {
     (0..1 << (ADDRESS_BITS - FOLD_BITS)).map(move |region| region << FOLD_BITS | folded)
-}
-
-/// Where the cells of folded address 0 would be.
-pub(crate) fn plane() -> *const u64 {
-    std::ptr::with_exposed_provenance(PLANE_A)
 }
 
 fn word(at: usize) -> &'static AtomicU64 {

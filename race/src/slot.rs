@@ -170,7 +170,7 @@ fn attach_elsewhere(ctx: &mut Ctx) {
         fatal("all epochs are used up after days of watching; restart the program");
     }
     ctx.slot = NO_SLOT;
-    ctx.show_slot();
+    ctx.show();
 }
 
 /// Tries to take slot `s`, unless it is held or used up.
@@ -207,7 +207,7 @@ fn claim(ctx: &mut Ctx, s: usize) -> bool {
 pub(crate) fn detach(ctx: &mut Ctx) {
     if let Some(slot) = ALL.get(ctx.slot as usize) {
         ctx.slot = NO_SLOT;
-        ctx.show_slot();
+        ctx.show();
         slot.holder.store(address(ctx), Release); // pairs with `claim` and `attach`
     }
 }

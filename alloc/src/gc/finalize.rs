@@ -317,7 +317,7 @@ impl Path {
             return true;
         }
         // SAFETY: the whole of our mapping; nothing points into it.
-        let at = unsafe { libc::mremap(self.steps.cast(), bytes, 2 * bytes, libc::MREMAP_MAYMOVE) };
+        let at = unsafe { raddle_race::sys::remap(self.steps.cast(), bytes, 2 * bytes) };
         if at == libc::MAP_FAILED {
             return false;
         }
@@ -331,7 +331,9 @@ impl Drop for Path {
     fn drop(&mut self) {
         if self.capacity > 0 {
             // SAFETY: our mapping, used no more.
-            unsafe { libc::munmap(self.steps.cast(), self.capacity * size_of::<Step>()) };
+            unsafe {
+                raddle_race::sys::unmap(self.steps.cast(), self.capacity * size_of::<Step>())
+            };
         }
     }
 }

@@ -4,8 +4,10 @@
 //! place, which the pass joins) is a write. The table of a C++ object's virtual functions is written and read like other memory.
 
 use super::{watched, with_return_address};
+use crate::access::Left;
 use crate::cell::READ;
-use crate::{Pc, access};
+use crate::current::current;
+use crate::{Pc, access, report};
 
 #[inline(always)]
 fn event(addr: usize, size: usize, flags: u64, pc: usize) {
@@ -14,9 +16,47 @@ fn event(addr: usize, size: usize, flags: u64, pc: usize) {
     }
 }
 
-/// An access that inlined code does not know.
-pub(super) fn missed(addr: usize, size: usize, reads: bool, pc: usize) {
-    event(addr, size, if reads { READ } else { 0 }, pc);
+/// In the kind of an access that inlined code does not know: beside the size, whether it reads ...
+pub(super) const READS: u32 = 1 << 8;
+/// ... or whether it is none, and the history is full.
+pub(super) const TURN: u32 = 1 << 9;
+
+/// The usual check. False: [`finish`] has to do the rest.
+pub(super) extern "C" fn check_quickly(addr: usize, kind: u32, pc: usize) -> bool {
+    let Some(ctx) = current() else { return true };
+    let c = ctx.get();
+    if kind & TURN == 0 {
+        let flags = if kind & READS != 0 { READ } else { 0 };
+        let size = (kind & 0xff) as usize;
+        access::check_quickly(c, addr, size, flags, Pc::code(pc))
+    } else {
+        c.left = Left::Turn;
+        false
+    }
+}
+
+/// Does what [`check_quickly`] has left.
+pub(super) extern "C" fn finish() {
+    let Some(ctx) = current() else { return };
+    let c = ctx.get();
+    match std::mem::replace(&mut c.left, Left::Nothing) {
+        Left::Nothing => {}
+        Left::Turn => c.turn(),
+        Left::Check {
+            addr,
+            size,
+            flags,
+            pc,
+        } => access::check(c, addr, size, flags, pc),
+        Left::Report {
+            access,
+            granule,
+            old,
+            new,
+        } => {
+            report::race(c, access, granule, old, new);
+        }
+    }
 }
 
 extern "C" fn read<const SIZE: usize>(addr: usize, pc: usize) {

@@ -1,16 +1,23 @@
 //! What the inlined part of race mode (`cargo raddle`'s `hooks.rs`) calls when it does not know an access, or a half of the history
 //! is full. The names end with the version of the agreement between the two.
 //!
+//! # Three steps
+//! 1. `$name`: is the access known by one of the other cells, or does nobody watch? A few instructions, a few registers.
+//! 2. `access::check_quickly`: the usual check, in Rust, which computes in general registers and the lower 16 bytes of 16 vector registers.
+//! 3. `access::check_fully`: what is rare, such as a report, or a full history. It may use the C library's copies, and these all
+//!    that the processor has.
+//!
 //! # Invariants
-//! 1. Every register but the flags is as before when a function here returns: the code around the call does not know of it. The general
-//!    ones are saved, and the lower 16 bytes of 16 vector registers, in which Rust computes. The C library's copies use the rest
-//!    too; so if anything of it is in use at that moment, which the processor tells, all of it is saved.
+//! 1. Every register but the flags is as before when a function here returns: the code around the call does not know of it. Each step saves
+//!    what it uses; before the third, the processor tells what of the wide registers is in use.
 //! 2. `rdi` holds the address; nothing else is passed.
+//! 3. `check_quickly`, and what it calls, calls no function of the C library: `.ci/run hooks` looks at the machine code.
 
 use std::arch::naked_asm;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use super::access;
+use crate::shadow;
 
 /// What there is to save beside the lower halves of 16 vector registers, as bits of `xgetbv`: 0 where there is nothing.
 static STATE: AtomicU32 = AtomicU32::new(0);
@@ -37,34 +44,115 @@ pub(crate) fn init() {
     TELLS.store(tells.into(), Relaxed);
 }
 
-/// Saves all registers, calls `$body` with the address in rdi, `$kind` in rsi, and the return address in rdx, and restores all.
-macro_rules! preserving {
-    ($($name:ident => $body:path, $kind:expr;)*) => {$(
+/// Where cells 2 and 3 are, from where 0 and 1 are.
+const PLANE_B: usize = shadow::PLANE_B - shadow::PLANE_A;
+
+/// The first step for accesses within eight bytes.
+macro_rules! known_aside {
+    ($($name:ident => $size:literal, $mask:literal, $same:literal, $kind:expr;)*) => {$(
         /// See the module's header.
         #[unsafe(naked)]
         #[unsafe(no_mangle)]
         unsafe extern "C" fn $name() {
             naked_asm!(
-                "push rsi",
-                "mov esi, {kind}",
                 "push rax",
-                "lea rax, [rip + {body}]",
-                "jmp {save}",
+                "push rcx",
+                "push rdx",
+                "push rsi",
+                "mov rdx, qword ptr [rip + raddle_race_current@GOTTPOFF]",
+                "mov rdx, qword ptr fs:[rdx]",
+                "cmp dword ptr [rdx + 16], 0",
+                "jne 9f",
+                "mov ecx, edi",
+                "and ecx, 7",
+                concat!("cmp ecx, 8 - ", $size),
+                "ja 2f",
+                concat!("mov eax, ", $mask),
+                "shl eax, cl",
+                concat!("or rax, ", $same),
+                "movabs rcx, {fold}",
+                "and rcx, rdi",
+                "add rcx, rcx",
+                "movabs rsi, {plane_a}",
+                "add rcx, rsi",
+                // Cell 1; while it is empty there are no others.
+                "mov rsi, qword ptr [rcx + 8]",
+                "test rsi, rsi",
+                "jz 2f",
+                "xor rsi, qword ptr [rdx + 8]",
+                "test rsi, rax",
+                "jz 8f",
+                "movabs rsi, {plane_b}",
+                "add rcx, rsi",
+                "mov rsi, qword ptr [rcx]",
+                "xor rsi, qword ptr [rdx + 8]",
+                "test rsi, rax",
+                "jz 8f",
+                "mov rsi, qword ptr [rcx + 8]",
+                "xor rsi, qword ptr [rdx + 8]",
+                "test rsi, rax",
+                "jnz 2f",
+                // Every eighth time it is moved to cell 0, in the next step.
+                "8:",
+                "mov eax, dword ptr [rdx + 20]",
+                "inc eax",
+                "mov dword ptr [rdx + 20], eax",
+                "test eax, 7",
+                "jz 2f",
+                "9:",
+                "pop rsi",
+                "pop rdx",
+                "pop rcx",
+                "pop rax",
+                "ret",
+                "2:",
+                "mov esi, {kind}",
+                "jmp {next}",
+                fold = const shadow::FOLD & !7,
+                plane_a = const shadow::PLANE_A,
+                plane_b = const PLANE_B,
                 kind = const $kind,
-                body = sym $body,
-                save = sym save_and_call,
+                next = sym save_and_check,
             )
         }
     )*};
 }
 
-/// The rest of a thunk: rax and rsi are on the stack, their new values are for the call.
+/// The first step for accesses of sixteen bytes.
+macro_rules! two_granules {
+    ($($name:ident => $kind:expr;)*) => {$(
+        /// See the module's header.
+        #[unsafe(naked)]
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn $name() {
+            naked_asm!(
+                "push rax",
+                "push rcx",
+                "push rdx",
+                "push rsi",
+                "mov rdx, qword ptr [rip + raddle_race_current@GOTTPOFF]",
+                "mov rdx, qword ptr fs:[rdx]",
+                "cmp dword ptr [rdx + 16], 0",
+                "jne 9f",
+                "mov esi, {kind}",
+                "jmp {next}",
+                "9:",
+                "pop rsi",
+                "pop rdx",
+                "pop rcx",
+                "pop rax",
+                "ret",
+                kind = const $kind,
+                next = sym save_and_check,
+            )
+        }
+    )*};
+}
+
+/// The second step and, if it must be, the third. On the stack are the return address, rax, rcx, rdx, rsi; in rsi is the kind.
 #[unsafe(naked)]
-unsafe extern "C" fn save_and_call() {
+unsafe extern "C" fn save_and_check() {
     naked_asm!(
-        // The return address and nine pushes: the stack is aligned to 16 again.
-        "push rcx",
-        "push rdx",
         "push rdi",
         "push r8",
         "push r9",
@@ -72,74 +160,81 @@ unsafe extern "C" fn save_and_call() {
         "push r11",
         "mov rdx, qword ptr [rsp + 72]",
         "sub rsp, 256",
-        "movups xmmword ptr [rsp], xmm0",
-        "movups xmmword ptr [rsp + 16], xmm1",
-        "movups xmmword ptr [rsp + 32], xmm2",
-        "movups xmmword ptr [rsp + 48], xmm3",
-        "movups xmmword ptr [rsp + 64], xmm4",
-        "movups xmmword ptr [rsp + 80], xmm5",
-        "movups xmmword ptr [rsp + 96], xmm6",
-        "movups xmmword ptr [rsp + 112], xmm7",
-        "movups xmmword ptr [rsp + 128], xmm8",
-        "movups xmmword ptr [rsp + 144], xmm9",
-        "movups xmmword ptr [rsp + 160], xmm10",
-        "movups xmmword ptr [rsp + 176], xmm11",
-        "movups xmmword ptr [rsp + 192], xmm12",
-        "movups xmmword ptr [rsp + 208], xmm13",
-        "movups xmmword ptr [rsp + 224], xmm14",
-        "movups xmmword ptr [rsp + 240], xmm15",
-        "mov r8d, dword ptr [rip + {state}]",
-        "test r8d, r8d",
-        "jnz 3f",
-        "2:",
+        "movaps xmmword ptr [rsp], xmm0",
+        "movaps xmmword ptr [rsp + 16], xmm1",
+        "movaps xmmword ptr [rsp + 32], xmm2",
+        "movaps xmmword ptr [rsp + 48], xmm3",
+        "movaps xmmword ptr [rsp + 64], xmm4",
+        "movaps xmmword ptr [rsp + 80], xmm5",
+        "movaps xmmword ptr [rsp + 96], xmm6",
+        "movaps xmmword ptr [rsp + 112], xmm7",
+        "movaps xmmword ptr [rsp + 128], xmm8",
+        "movaps xmmword ptr [rsp + 144], xmm9",
+        "movaps xmmword ptr [rsp + 160], xmm10",
+        "movaps xmmword ptr [rsp + 176], xmm11",
+        "movaps xmmword ptr [rsp + 192], xmm12",
+        "movaps xmmword ptr [rsp + 208], xmm13",
+        "movaps xmmword ptr [rsp + 224], xmm14",
+        "movaps xmmword ptr [rsp + 240], xmm15",
         "cld",
-        "call rax",
-        "4:",
-        "movups xmm0, xmmword ptr [rsp]",
-        "movups xmm1, xmmword ptr [rsp + 16]",
-        "movups xmm2, xmmword ptr [rsp + 32]",
-        "movups xmm3, xmmword ptr [rsp + 48]",
-        "movups xmm4, xmmword ptr [rsp + 64]",
-        "movups xmm5, xmmword ptr [rsp + 80]",
-        "movups xmm6, xmmword ptr [rsp + 96]",
-        "movups xmm7, xmmword ptr [rsp + 112]",
-        "movups xmm8, xmmword ptr [rsp + 128]",
-        "movups xmm9, xmmword ptr [rsp + 144]",
-        "movups xmm10, xmmword ptr [rsp + 160]",
-        "movups xmm11, xmmword ptr [rsp + 176]",
-        "movups xmm12, xmmword ptr [rsp + 192]",
-        "movups xmm13, xmmword ptr [rsp + 208]",
-        "movups xmm14, xmmword ptr [rsp + 224]",
-        "movups xmm15, xmmword ptr [rsp + 240]",
+        "call {quickly}",
+        "test al, al",
+        "jz 3f",
+        "2:",
+        "movaps xmm0, xmmword ptr [rsp]",
+        "movaps xmm1, xmmword ptr [rsp + 16]",
+        "movaps xmm2, xmmword ptr [rsp + 32]",
+        "movaps xmm3, xmmword ptr [rsp + 48]",
+        "movaps xmm4, xmmword ptr [rsp + 64]",
+        "movaps xmm5, xmmword ptr [rsp + 80]",
+        "movaps xmm6, xmmword ptr [rsp + 96]",
+        "movaps xmm7, xmmword ptr [rsp + 112]",
+        "movaps xmm8, xmmword ptr [rsp + 128]",
+        "movaps xmm9, xmmword ptr [rsp + 144]",
+        "movaps xmm10, xmmword ptr [rsp + 160]",
+        "movaps xmm11, xmmword ptr [rsp + 176]",
+        "movaps xmm12, xmmword ptr [rsp + 192]",
+        "movaps xmm13, xmmword ptr [rsp + 208]",
+        "movaps xmm14, xmmword ptr [rsp + 224]",
+        "movaps xmm15, xmmword ptr [rsp + 240]",
         "add rsp, 256",
         "pop r11",
         "pop r10",
         "pop r9",
         "pop r8",
         "pop rdi",
+        "pop rsi",
         "pop rdx",
         "pop rcx",
         "pop rax",
-        "pop rsi",
         "ret",
-        // Is any of the wide state in use?
         "3:",
-        "mov r9, rax",
-        "mov r10, rdx",
-        "cmp dword ptr [rip + {tells}], 0",
-        "je 6f",
-        "mov ecx, 1",
-        "xgetbv",
-        "and r8d, eax",
-        "mov rax, r9",
-        "mov rdx, r10",
-        "jz 2b",
-        "6:",
-        // It is: an area of its own, aligned to 64, below.
+        "call {fully}",
+        "jmp 2b",
+        quickly = sym access::check_quickly,
+        fully = sym save_all_and_finish,
+    )
+}
+
+/// Calls the third step with all of the wide registers saved. General ones and the lower parts are saved by the caller.
+#[unsafe(naked)]
+unsafe extern "C" fn save_all_and_finish() {
+    naked_asm!(
         "push rbx",
         "push r12",
+        "sub rsp, 8",
+        "mov r12d, dword ptr [rip + {state}]",
+        "test r12d, r12d",
+        "jz 3f",
+        "cmp dword ptr [rip + {tells}], 0",
+        "je 2f",
+        "mov ecx, 1",
+        "xgetbv",
+        "and r12d, eax",
+        "jz 3f",
+        "2:",
+        // An area of its own, aligned to 64, below.
         "mov rbx, rsp",
-        "mov r12d, r8d",
         "sub rsp, {area}",
         "and rsp, -64",
         "xor eax, eax",
@@ -153,46 +248,54 @@ unsafe extern "C" fn save_and_call() {
         "jb 5b",
         "mov eax, r12d",
         "xsave64 [rsp]",
-        "mov rax, r9",
-        "mov rdx, r10",
-        "cld",
-        "call rax",
+        "call {finish}",
         "mov eax, r12d",
         "xor edx, edx",
         "xrstor64 [rsp]",
         "mov rsp, rbx",
+        "jmp 4f",
+        "3:",
+        "call {finish}",
+        "4:",
+        "add rsp, 8",
         "pop r12",
         "pop rbx",
-        "jmp 4b",
+        "ret",
         state = sym STATE,
         tells = sym TELLS,
         area = const AREA + 64,
+        finish = sym access::finish,
     )
 }
 
-/// Kind of an access: its size, and whether it reads.
-const READS: u32 = 1 << 8;
-
-extern "C" fn missed(addr: usize, kind: u32, pc: usize) {
-    access::missed(addr, (kind & 0xff) as usize, kind & READS != 0, pc);
+/// The history has come to the end of a half. Saves what `save_and_check` expects, and has that find out.
+#[unsafe(naked)]
+#[unsafe(no_mangle)]
+unsafe extern "C" fn raddle_race_turn_v1() {
+    naked_asm!(
+        "push rax",
+        "push rcx",
+        "push rdx",
+        "push rsi",
+        "mov esi, {kind}",
+        "jmp {next}",
+        kind = const access::TURN,
+        next = sym save_and_check,
+    )
 }
 
-extern "C" fn turn() {
-    if let Some(ctx) = crate::current() {
-        ctx.get().turn();
-    }
+known_aside! {
+    raddle_race_read1_v1 => "1", "1", "0xfffffffffffeff00", access::READS | 1;
+    raddle_race_read2_v1 => "2", "3", "0xfffffffffffeff00", access::READS | 2;
+    raddle_race_read4_v1 => "4", "15", "0xfffffffffffeff00", access::READS | 4;
+    raddle_race_read8_v1 => "8", "255", "0xfffffffffffeff00", access::READS | 8;
+    raddle_race_write1_v1 => "1", "1", "0xffffffffffffff00", 1;
+    raddle_race_write2_v1 => "2", "3", "0xffffffffffffff00", 2;
+    raddle_race_write4_v1 => "4", "15", "0xffffffffffffff00", 4;
+    raddle_race_write8_v1 => "8", "255", "0xffffffffffffff00", 8;
 }
 
-preserving! {
-    raddle_race_read1_v1 => missed, READS | 1;
-    raddle_race_read2_v1 => missed, READS | 2;
-    raddle_race_read4_v1 => missed, READS | 4;
-    raddle_race_read8_v1 => missed, READS | 8;
-    raddle_race_read16_v1 => missed, READS | 16;
-    raddle_race_write1_v1 => missed, 1;
-    raddle_race_write2_v1 => missed, 2;
-    raddle_race_write4_v1 => missed, 4;
-    raddle_race_write8_v1 => missed, 8;
-    raddle_race_write16_v1 => missed, 16;
-    raddle_race_turn_v1 => turn, 0;
+two_granules! {
+    raddle_race_read16_v1 => access::READS | 16;
+    raddle_race_write16_v1 => 16;
 }

@@ -30,9 +30,18 @@
 //! # Why not
 //! `--wrap` at link time: shared libraries and inlined std would be missed. `LD_PRELOAD`: a second copy of the detector.
 
+mod desc;
+mod heap;
+mod io;
+mod map;
+mod process;
+mod ready;
 mod real;
+mod signal;
+mod sync;
 mod thread;
 
+pub(crate) use signal::take_faults;
 pub use thread::{thread_attach, thread_running};
 
 use crate::{GoCtx, current, enabled, set_current};
@@ -40,12 +49,18 @@ use crate::{GoCtx, current, enabled, set_current};
 /// The context whose events the calling thread makes here; None: the call is only forwarded.
 #[inline(always)]
 fn watched() -> Option<GoCtx> {
-    if enabled() { current() } else { None }
+    if enabled() {
+        current().filter(|me| me.get().is_outside())
+    } else {
+        None
+    }
 }
 
 /// What is needed before the first thread: called once, when the detector has started.
 pub(crate) fn init() {
     thread::init();
+    heap::init();
+    signal::init();
 }
 
 /// Runs `f` unwatched, as the runtime's own business: what the C library is asked for makes no events, and a thread that is

@@ -121,18 +121,42 @@ pub(super) use real;
 /// Defines a C function that goes on in `$body` with one argument more: the address that it was called from. There is no way to ask
 /// for that in Rust, but a function without a frame has it on top of the stack.
 macro_rules! with_caller {
-    ($(fn $name:ident($($arg:ident: $ty:ty),*) -> $ret:ty = $body:ident, $register:literal;)*) => {$(
-        // SAFETY: the body has the same arguments and one more, which goes into the next register of the C ABI.
+    ($(fn $name:ident($($arg:ident: $ty:ty),*) -> $ret:ty = $body:ident;)*) => {$(
+        // The body has the same arguments and one more, which goes to the next place of the C ABI.
         #[unsafe(naked)]
         #[unsafe(no_mangle)]
         unsafe extern "C-unwind" fn $name($($arg: $ty),*) -> $ret {
-            const _: unsafe extern "C-unwind" fn($($ty),*, usize) -> $ret = $body;
-            std::arch::naked_asm!(
-                concat!("mov ", $register, ", [rsp]"),
-                "jmp {body}",
-                body = sym $body,
-            )
+            with_caller!(@asm $body; $($arg)*)
         }
+        const _: unsafe extern "C-unwind" fn($($ty),*, usize) -> $ret = $body;
     )*};
+    (@asm $body:ident; $a:ident) => { with_caller!(@go $body "rsi") };
+    (@asm $body:ident; $a:ident $b:ident) => { with_caller!(@go $body "rdx") };
+    (@asm $body:ident; $a:ident $b:ident $c:ident) => { with_caller!(@go $body "rcx") };
+    (@asm $body:ident; $a:ident $b:ident $c:ident $d:ident) => { with_caller!(@go $body "r8") };
+    (@asm $body:ident; $a:ident $b:ident $c:ident $d:ident $e:ident) => { with_caller!(@go $body "r9") };
+    // The seventh argument lies on the stack, which is then aligned as a call needs it.
+    (@asm $body:ident; $a:ident $b:ident $c:ident $d:ident $e:ident $f:ident) => {
+        std::arch::naked_asm!(
+            ".cfi_startproc",
+            "push [rsp]",
+            ".cfi_adjust_cfa_offset 8",
+            "call {body}",
+            "add rsp, 8",
+            ".cfi_adjust_cfa_offset -8",
+            "ret",
+            ".cfi_endproc",
+            body = sym $body,
+        )
+    };
+    (@go $body:ident $register:literal) => {
+        std::arch::naked_asm!(
+            ".cfi_startproc",
+            concat!("mov ", $register, ", [rsp]"),
+            "jmp {body}",
+            ".cfi_endproc",
+            body = sym $body,
+        )
+    };
 }
 pub(super) use with_caller;

@@ -131,7 +131,7 @@ impl Locked {
             let block: NonNull<Entry> = mem::map(BLOCK).cast();
             for i in 0..BLOCK / size_of::<Entry>() {
                 // SAFETY: inside the block; all zeros are a valid entry.
-                self.push_free(unsafe { block.add(i).as_ref() });
+                self.push_free(unsafe { &*block.as_ptr().wrapping_add(i) });
             }
         }
         // SAFETY: the list has entries, which stay mapped.
@@ -270,7 +270,8 @@ impl About {
     /// None on the main thread, which is not joined and whose stack nobody had before.
     fn this_thread() -> Option<About> {
         // SAFETY: no preconditions.
-        if unsafe { libc::gettid() == libc::getpid() } {
+        let (process, thread) = (unsafe { libc::getpid() }, unsafe { libc::gettid() });
+        if thread == process {
             return None;
         }
         let mut attr = MaybeUninit::<pthread_attr_t>::uninit();
@@ -345,7 +346,7 @@ with_caller! {
         attr: *const pthread_attr_t,
         routine: Routine,
         arg: *mut c_void
-    ) -> c_int = create, "r8";
+    ) -> c_int = create;
 }
 
 unsafe extern "C-unwind" fn create(

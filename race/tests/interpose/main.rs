@@ -1,6 +1,10 @@
 //! The interposed C library, as programs of plain threads meet it. The accesses are announced by hand, and what std does inside is
 //! not watched: whatever order the detector knows of came through the C library.
 
+mod descriptors;
+mod locks;
+mod memory;
+mod signals;
 mod threads;
 
 use std::cell::Cell;
@@ -61,6 +65,13 @@ fn read(addr: usize) {
 /// Waits for another thread in a way that the detector does not see.
 fn wait_until(flag: &AtomicUsize, value: usize) {
     while flag.load(Acquire) < value {
+        std::thread::yield_now();
+    }
+}
+
+/// Waits until the thread is over, without joining it.
+fn wait_until_over(thread: &std::thread::JoinHandle<()>) {
+    while !thread.is_finished() {
         std::thread::yield_now();
     }
 }

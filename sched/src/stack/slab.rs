@@ -71,7 +71,7 @@ fn map(bytes: usize) -> Result<usize, i32> {
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK;
     // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches no other.
-    let start = unsafe { libc::mmap(std::ptr::null_mut(), bytes, protection, flags, -1, 0) };
+    let start = unsafe { raddle_race::sys::map(std::ptr::null_mut(), bytes, protection, flags) };
     if start == libc::MAP_FAILED {
         return Err(errno());
     }

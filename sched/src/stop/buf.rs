@@ -69,10 +69,10 @@ impl<T: Copy> Buf<T> {
             let protection = libc::PROT_READ | libc::PROT_WRITE;
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
             // SAFETY: a fresh mapping touches nothing that exists.
-            unsafe { libc::mmap(std::ptr::null_mut(), new, protection, flags, -1, 0) }
+            unsafe { raddle_race::sys::map(std::ptr::null_mut(), new, protection, flags) }
         } else {
             // SAFETY: our own mapping of that size, to which nobody else points.
-            unsafe { libc::mremap(self.at.as_ptr().cast(), old, new, libc::MREMAP_MAYMOVE) }
+            unsafe { raddle_race::sys::remap(self.at.as_ptr().cast(), old, new) }
         };
         if at == libc::MAP_FAILED {
             crate::throw("out of memory for a list of threads");

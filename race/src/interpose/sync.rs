@@ -1,0 +1,241 @@
+//! Locks and waits of the C library, as C code and some crates use them. Rust's std has its own, which are seen as what they are made of.
+//!
+//! | object | who releases | who acquires |
+//! | --- | --- | --- |
+//! | mutex, spin lock | unlock, before it | lock, after it |
+//! | read-write lock | write unlock at the lock; read unlock at the byte after its address | read lock at the lock; write lock at both |
+//! | condition variable | signal, broadcast | a wait that was not in vain; every wait also gives its mutex back and takes it again |
+//! | once | the routine, when it is done | every caller |
+//! | barrier | who comes | who goes |
+//! | semaphore | post | a wait that took one |
+//!
+//! Readers are not ordered among themselves, and a writer is ordered after all of them.
+
+use std::cell::Cell;
+use std::ffi::c_int;
+
+use libc::{
+    clockid_t, pthread_barrier_t, pthread_cond_t, pthread_mutex_t, pthread_once_t,
+    pthread_rwlock_t, pthread_spinlock_t, sem_t, timespec,
+};
+
+use super::real::{keep_errno, real};
+use super::watched;
+use crate::{acquire, release, release_merge};
+
+/// C functions that take an object and more, with the type of the object. `$how` is one of the functions below, and gets the address of the
+/// object and libc's function as a closure.
+macro_rules! on_object {
+    ($($(#[$version:literal])? $NAME:ident $name:ident($object:ty $(, $arg:ident: $ty:ty)*) = $how:ident;)*) => {
+        real! { $($(#[$version])? static $NAME: fn $name(*mut $object $(, $ty)*) -> c_int;)* }
+        $(#[unsafe(no_mangle)]
+        unsafe extern "C-unwind" fn $name(object: *mut $object $(, $arg: $ty)*) -> c_int {
+            // SAFETY: the caller's arguments.
+            $how(object.addr(), || unsafe { $NAME.get()(object $(, $arg)*) })
+        })*
+    };
+}
+
+on_object! {
+    MUTEX_LOCK pthread_mutex_lock(pthread_mutex_t) = locks;
+    MUTEX_TRYLOCK pthread_mutex_trylock(pthread_mutex_t) = locks;
+    MUTEX_TIMEDLOCK pthread_mutex_timedlock(pthread_mutex_t, until: *const timespec) = locks;
+    MUTEX_CLOCKLOCK pthread_mutex_clocklock(pthread_mutex_t, clock: clockid_t, until: *const timespec) = locks;
+    MUTEX_UNLOCK pthread_mutex_unlock(pthread_mutex_t) = unlocks;
+    SPIN_LOCK pthread_spin_lock(pthread_spinlock_t) = locks;
+    SPIN_TRYLOCK pthread_spin_trylock(pthread_spinlock_t) = locks;
+    SPIN_UNLOCK pthread_spin_unlock(pthread_spinlock_t) = unlocks;
+    RDLOCK pthread_rwlock_rdlock(pthread_rwlock_t) = locks;
+    TRYRDLOCK pthread_rwlock_tryrdlock(pthread_rwlock_t) = locks;
+    TIMEDRDLOCK pthread_rwlock_timedrdlock(pthread_rwlock_t, until: *const timespec) = locks;
+    CLOCKRDLOCK pthread_rwlock_clockrdlock(pthread_rwlock_t, clock: clockid_t, until: *const timespec) = locks;
+    WRLOCK pthread_rwlock_wrlock(pthread_rwlock_t) = locks_to_write;
+    TRYWRLOCK pthread_rwlock_trywrlock(pthread_rwlock_t) = locks_to_write;
+    TIMEDWRLOCK pthread_rwlock_timedwrlock(pthread_rwlock_t, until: *const timespec) = locks_to_write;
+    CLOCKWRLOCK pthread_rwlock_clockwrlock(pthread_rwlock_t, clock: clockid_t, until: *const timespec) = locks_to_write;
+    RW_UNLOCK pthread_rwlock_unlock(pthread_rwlock_t) = unlocks_either;
+    #[c"GLIBC_2.3.2"]
+    SIGNAL pthread_cond_signal(pthread_cond_t) = posts;
+    #[c"GLIBC_2.3.2"]
+    BROADCAST pthread_cond_broadcast(pthread_cond_t) = posts;
+    BARRIER pthread_barrier_wait(pthread_barrier_t) = meets;
+    SEM_POST sem_post(sem_t) = posts;
+    SEM_WAIT sem_wait(sem_t) = locks;
+    SEM_TRYWAIT sem_trywait(sem_t) = locks;
+    SEM_TIMEDWAIT sem_timedwait(sem_t, until: *const timespec) = locks;
+    SEM_CLOCKWAIT sem_clockwait(sem_t, clock: clockid_t, until: *const timespec) = locks;
+}
+
+/// Whether a lock was taken: also one whose last owner died.
+fn is_taken(error: c_int) -> bool {
+    error == 0 || error == libc::EOWNERDEAD
+}
+
+#[inline(always)]
+fn locks(object: usize, f: impl FnOnce() -> c_int) -> c_int {
+    let error = f();
+    if watched().is_some() && is_taken(error) {
+        keep_errno(|| acquire(object));
+    }
+    error
+}
+
+#[inline(always)]
+fn locks_to_write(object: usize, f: impl FnOnce() -> c_int) -> c_int {
+    let error = f();
+    if watched().is_some() && error == 0 {
+        keep_errno(|| {
+            acquire(object);
+            acquire(object + 1);
+        });
+    }
+    error
+}
+
+#[inline(always)]
+fn unlocks(object: usize, f: impl FnOnce() -> c_int) -> c_int {
+    if watched().is_some() {
+        release(object);
+    }
+    f()
+}
+
+#[inline(always)]
+fn unlocks_either(object: usize, f: impl FnOnce() -> c_int) -> c_int {
+    if watched().is_some() {
+        if is_written_here(object) {
+            release(object);
+        } else {
+            release_merge(object + 1);
+        }
+    }
+    f()
+}
+
+/// Whether the calling thread has the read-write lock for writing: glibc's own test, by the field that it looks at.
+fn is_written_here(lock: usize) -> bool {
+    const WRITER: usize = 24;
+    let writer = std::ptr::with_exposed_provenance::<c_int>(lock + WRITER);
+    // SAFETY: the caller holds the lock, so the writer does not change to or from it meanwhile.
+    let writer = unsafe { writer.read_volatile() };
+    // SAFETY: no preconditions.
+    writer == unsafe { libc::gettid() }
+}
+
+#[inline(always)]
+fn posts(object: usize, f: impl FnOnce() -> c_int) -> c_int {
+    if watched().is_some() {
+        release_merge(object);
+    }
+    f()
+}
+
+#[inline(always)]
+fn meets(object: usize, f: impl FnOnce() -> c_int) -> c_int {
+    posts(object, || {
+        let result = f();
+        if watched().is_some() {
+            acquire(object);
+        }
+        result
+    })
+}
+
+real! {
+    #[c"GLIBC_2.3.2"]
+    static COND_WAIT: fn pthread_cond_wait(*mut pthread_cond_t, *mut pthread_mutex_t) -> c_int;
+    #[c"GLIBC_2.3.2"]
+    static COND_TIMEDWAIT: fn pthread_cond_timedwait(*mut pthread_cond_t, *mut pthread_mutex_t, *const timespec) -> c_int;
+    static COND_CLOCKWAIT: fn pthread_cond_clockwait(*mut pthread_cond_t, *mut pthread_mutex_t, clockid_t, *const timespec) -> c_int;
+    static ONCE: fn pthread_once(*mut pthread_once_t, unsafe extern "C-unwind" fn()) -> c_int;
+}
+
+/// A wait at the condition variable, by `f`.
+#[inline(always)]
+fn waits(
+    condition: *mut pthread_cond_t,
+    mutex: *mut pthread_mutex_t,
+    f: impl FnOnce() -> c_int,
+) -> c_int {
+    if watched().is_none() {
+        return f();
+    }
+    release(mutex.addr());
+    let error = f();
+    acquire(mutex.addr());
+    if error == 0 {
+        acquire(condition.addr());
+    }
+    error
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn pthread_cond_wait(
+    condition: *mut pthread_cond_t,
+    mutex: *mut pthread_mutex_t,
+) -> c_int {
+    // SAFETY: the caller's arguments.
+    waits(condition, mutex, || unsafe {
+        COND_WAIT.get()(condition, mutex)
+    })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn pthread_cond_timedwait(
+    condition: *mut pthread_cond_t,
+    mutex: *mut pthread_mutex_t,
+    until: *const timespec,
+) -> c_int {
+    // SAFETY: the caller's arguments.
+    waits(condition, mutex, || unsafe {
+        COND_TIMEDWAIT.get()(condition, mutex, until)
+    })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn pthread_cond_clockwait(
+    condition: *mut pthread_cond_t,
+    mutex: *mut pthread_mutex_t,
+    clock: clockid_t,
+    until: *const timespec,
+) -> c_int {
+    // SAFETY: the caller's arguments.
+    waits(condition, mutex, || unsafe {
+        COND_CLOCKWAIT.get()(condition, mutex, clock, until)
+    })
+}
+
+/// A call of `pthread_once`: the routine and the address of the control word.
+type OnceCall = (unsafe extern "C-unwind" fn(), usize);
+
+thread_local! {
+    /// The thread's innermost call of `pthread_once`, whose routine has no argument to tell it by.
+    static ONCE_CALL: Cell<Option<OnceCall>> = const { Cell::new(None) };
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn pthread_once(
+    control: *mut pthread_once_t,
+    routine: unsafe extern "C-unwind" fn(),
+) -> c_int {
+    if watched().is_none() {
+        // SAFETY: the caller's arguments.
+        return unsafe { ONCE.get()(control, routine) };
+    }
+    let outer = ONCE_CALL.replace(Some((routine, control.addr())));
+    // SAFETY: the caller's control word.
+    let error = unsafe { ONCE.get()(control, run_once) };
+    ONCE_CALL.set(outer);
+    acquire(control.addr());
+    error
+}
+
+/// The routine, and then its release: nobody else returns from `pthread_once` before that.
+unsafe extern "C-unwind" fn run_once() {
+    let Some((routine, control)) = ONCE_CALL.get() else {
+        return;
+    };
+    // SAFETY: the program's own.
+    unsafe { routine() };
+    release_merge(control);
+}

@@ -1,0 +1,145 @@
+//! Signal handlers, and children.
+
+use super::*;
+use std::mem::MaybeUninit;
+use std::process::Command;
+use std::ptr;
+use std::thread::spawn;
+
+static HANDLED: AtomicUsize = AtomicUsize::new(0);
+
+/// What instrumented code in a handler would do.
+extern "C" fn on_profile(_signal: i32, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
+    assert!(!info.is_null());
+    assert!(race::current().is_none(), "a handler is not watched");
+    let at = ptr::from_ref(&HANDLED).addr();
+    race::func_enter(pc());
+    race::read(at, 8, pc());
+    race::release(at);
+    race::acquire(at);
+    race::func_exit();
+    HANDLED.fetch_add(1, Relaxed);
+}
+
+fn action_of(signal: i32) -> libc::sigaction {
+    let mut action = MaybeUninit::zeroed();
+    // SAFETY: asks only, and there is room.
+    assert_eq!(
+        unsafe { libc::sigaction(signal, ptr::null(), action.as_mut_ptr()) },
+        0
+    );
+    // SAFETY: zeroed, and filled.
+    unsafe { action.assume_init() }
+}
+
+#[test]
+fn handlers_interrupt_events_and_do_no_harm() {
+    let detector = Detector::take();
+    // SAFETY: zeros are a valid action.
+    let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+    action.sa_sigaction = on_profile as *const () as usize;
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART;
+    // SAFETY: an action with its handler.
+    assert_eq!(
+        unsafe { libc::sigaction(libc::SIGPROF, &action, ptr::null_mut()) },
+        0
+    );
+    let interval = libc::timeval {
+        tv_sec: 0,
+        tv_usec: 200,
+    };
+    let storm = libc::itimerval {
+        it_interval: interval,
+        it_value: interval,
+    };
+    // SAFETY: a timer.
+    assert_eq!(
+        unsafe { libc::setitimer(libc::ITIMER_PROF, &storm, ptr::null_mut()) },
+        0
+    );
+    let data = memory(1 << 14);
+    while HANDLED.load(Relaxed) < 300 {
+        let threads = [0, 1, 2].map(|i| {
+            spawn(move || {
+                for j in 0..2000 {
+                    write(data + 4096 * i + j % 512 * 8);
+                    race::release_merge(data + (3 << 12));
+                    drop(vec![0u8; 40 + j % 100]);
+                }
+            })
+        });
+        threads.into_iter().for_each(|t| t.join().unwrap());
+    }
+    // SAFETY: zeros stop the timer.
+    let none: libc::itimerval = unsafe { MaybeUninit::zeroed().assume_init() };
+    // SAFETY: a timer.
+    assert_eq!(
+        unsafe { libc::setitimer(libc::ITIMER_PROF, &none, ptr::null_mut()) },
+        0
+    );
+    assert!(race::current().is_some());
+    assert_eq!(detector.races(), 0);
+}
+
+#[test]
+fn the_programs_own_handler_is_what_it_is_told() {
+    let _detector = Detector::take();
+    extern "C" fn first(_signal: i32) {
+        HITS.fetch_add(1, Relaxed);
+    }
+    extern "C" fn second(_signal: i32) {
+        HITS.fetch_add(100, Relaxed);
+    }
+    static HITS: AtomicUsize = AtomicUsize::new(0);
+    let (first, second) = (first as *const () as usize, second as *const () as usize);
+    // SAFETY: a handler.
+    assert_eq!(unsafe { libc::signal(libc::SIGUSR1, first) }, libc::SIG_DFL);
+    // SAFETY: a signal to this thread.
+    unsafe { libc::raise(libc::SIGUSR1) };
+    assert_eq!(action_of(libc::SIGUSR1).sa_sigaction, first);
+    let mut old = MaybeUninit::zeroed();
+    let mut new = action_of(libc::SIGUSR1);
+    new.sa_sigaction = second;
+    // SAFETY: an action with its handler, and room for the old one.
+    assert_eq!(
+        unsafe { libc::sigaction(libc::SIGUSR1, &new, old.as_mut_ptr()) },
+        0
+    );
+    // SAFETY: filled.
+    assert_eq!(unsafe { old.assume_init_ref() }.sa_sigaction, first);
+    // SAFETY: a signal to this thread.
+    unsafe { libc::raise(libc::SIGUSR1) };
+    assert_eq!(HITS.load(Relaxed), 101);
+    // SAFETY: the default.
+    assert_eq!(
+        unsafe { libc::signal(libc::SIGUSR1, libc::SIG_DFL) },
+        second
+    );
+    assert_eq!(action_of(libc::SIGUSR1).sa_sigaction, libc::SIG_DFL);
+}
+
+#[test]
+fn children_run() {
+    use std::os::unix::process::CommandExt;
+    let detector = Detector::take();
+    let output = Command::new("echo").arg("spawned").output().unwrap();
+    assert_eq!(output.stdout, b"spawned\n");
+    let mut forked = Command::new("echo");
+    // SAFETY: allocates, which a child of this program may.
+    unsafe { forked.pre_exec(|| Ok(drop(vec![0u8; 1000]))) };
+    assert_eq!(forked.arg("forked").output().unwrap().stdout, b"forked\n");
+    unsafe extern "C" {
+        fn vfork() -> i32;
+    }
+    // SAFETY: the child ends at once.
+    let child = unsafe { vfork() };
+    if child == 0 {
+        // SAFETY: as above.
+        unsafe { libc::_exit(7) };
+    }
+    let mut status = 0;
+    // SAFETY: a child, and room for its status.
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    assert_eq!(libc::WEXITSTATUS(status), 7);
+    assert_eq!(detector.races(), 0);
+}
