@@ -10,8 +10,9 @@
 //!     RADDLE_RACE_REPEAT=100 cargo test --test race     so many times three, with other seeds and injected yields
 //!     RADDLE_RACE_CASES=mop:: cargo test --test race    those whose name has this in it
 //!
-//! `race/cases/src/oracle.rs` is run as well: random programs, and an exact account of what happens before what in them.
-//! `race/COVERAGE.md` lists Go's cases and ours; `race/crates` is run by the tests in `race_crates.rs`.
+//! `race/cases/src/oracle.rs` is run as well: random programs, and an exact account of what happens before what in them. So are
+//! `race/crates/clean`, programs over well-kept crates, and `race/crates/advisories`, data races of old versions; neither uses
+//! Raddle. `race/COVERAGE.md` lists Go's cases and ours.
 
 #[path = "support/mod.rs"]
 mod support;
@@ -34,24 +35,31 @@ const RACES: i32 = 66;
 /// Two processes at a time.
 const WORKERS: usize = 2;
 
-fn package() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/race/cases")
+/// The packages, from `tests/race`.
+const CASES: &str = "cases";
+const CLEAN: &str = "crates/clean";
+const ADVISORIES: &str = "crates/advisories";
+
+fn directory(package: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/race")
+        .join(package)
 }
 
-/// Builds the cases in race mode and returns the program.
-fn build(release: bool) -> PathBuf {
+/// Builds a package in race mode and returns the program.
+fn build(package: &str, release: bool) -> PathBuf {
     let mut command = Command::new(env!("CARGO"));
     command
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .args(["run", "--quiet", "--release", "-p", "cargo-raddle", "--"])
         .args(["build", "--race", "--message-format=json"])
         .arg("--manifest-path")
-        .arg(package().join("Cargo.toml"))
+        .arg(directory(package).join("Cargo.toml"))
         .args(release.then_some("--release"));
     let outcome = support::run(&mut command, Duration::from_secs(900));
     assert!(
         outcome.status.success(),
-        "the cases do not build: {outcome}"
+        "{package} does not build: {outcome}"
     );
     let executable = outcome.stdout.lines().find_map(|line| {
         let message: Value = serde_json::from_str(line).ok()?;
@@ -62,6 +70,8 @@ fn build(release: bool) -> PathBuf {
 
 /// The marks of a source file.
 struct Marks {
+    package: &'static str,
+    /// From the package's directory.
     file: String,
     /// By line: the labels of the pairs that it belongs to.
     labels: HashMap<u64, BTreeSet<String>>,
@@ -70,10 +80,12 @@ struct Marks {
 }
 
 impl Marks {
-    fn of(module: &str) -> Marks {
+    fn of(package: &'static str, module: &str) -> Marks {
         let file = format!("src/{module}.rs");
-        let text = fs::read_to_string(package().join(&file)).expect("a module of the cases");
+        let text =
+            fs::read_to_string(directory(package).join(&file)).expect("a module of the package");
         let mut marks = Marks {
+            package,
             file,
             labels: HashMap::new(),
             case: HashMap::new(),
@@ -108,7 +120,8 @@ impl Marks {
         let frames = access["stack"].as_array()?;
         frames.iter().find_map(|frame| {
             let file = frame["file"].as_str()?;
-            let ours = file == self.file || file.ends_with(&format!("race/cases/{}", self.file));
+            let ours = file == self.file
+                || file.ends_with(&format!("race/{}/{}", self.package, self.file));
             ours.then(|| frame["line"].as_u64())?
         })
     }
@@ -196,22 +209,24 @@ struct Setting {
 }
 
 fn verdict(name: &str, marks: &Marks, program: &Path, setting: &Setting) -> Verdict {
-    let (_, case) = name.split_once("::").expect("FILE::CASE");
+    let case = name.rsplit("::").next().expect("at least one piece");
     // In a file: what the program itself writes to standard error may come between the pieces of a report.
     let log = scratch().join(format!(
         "{}-{}-{}",
-        name.replace(':', "-"),
+        name.replace([':', '/'], "-"),
         setting.procs,
         setting.debug.replace([',', '='], "-")
     ));
     let mut command = Command::new(program);
+    if setting.procs > 0 {
+        command.env("RADDLE_PROCS", setting.procs.to_string());
+    }
     command
-        .arg(name)
+        .arg(if marks.package == CASES { name } else { case })
         .env(
             "RADDLE_RACE",
             format!("format=json log_path={}", log.display()),
         )
-        .env("RADDLE_PROCS", setting.procs.to_string())
         .env("RADDLE_DEBUG", &setting.debug);
     let Ok(outcome) = catch_unwind(AssertUnwindSafe(|| support::run(&mut command, LIMIT))) else {
         return Verdict::Wrong("hung, or cannot be started".to_owned());
@@ -229,7 +244,7 @@ fn verdict(name: &str, marks: &Marks, program: &Path, setting: &Setting) -> Verd
         .find_map(|report| marks.objection(case, report))
     {
         Some(objection) => Verdict::Wrong(objection),
-        None if reports.is_empty() == case.starts_with("no_race_") => Verdict::Right,
+        None if reports.is_empty() == !case.starts_with("race_") => Verdict::Right,
         None if reports.is_empty() => Verdict::Missed,
         None => Verdict::Wrong("reported".to_owned()),
     }
@@ -268,7 +283,7 @@ fn settings(number: usize) -> Vec<Setting> {
 
 #[test]
 fn cases_are_reported_or_silent() {
-    let (release, debug) = (build(true), build(false));
+    let (release, debug) = (build(CASES, true), build(CASES, false));
     let wanted = env::var("RADDLE_RACE_CASES").unwrap_or_default();
     let listed = support::run(&mut Command::new(&release), LIMIT);
     let names: Vec<&str> = listed
@@ -280,45 +295,141 @@ fn cases_are_reported_or_silent() {
         .iter()
         .filter_map(|name| name.split("::").next())
         .collect();
-    let marks: BTreeMap<&str, Marks> = modules.into_iter().map(|m| (m, Marks::of(m))).collect();
+    let marks: BTreeMap<&str, Marks> = modules
+        .into_iter()
+        .map(|m| (m, Marks::of(CASES, m)))
+        .collect();
 
-    let todo: Vec<(&str, Setting)> = names
+    let todo = names
         .iter()
         .enumerate()
         .flat_map(|(number, name)| settings(number).into_iter().map(move |s| (*name, s)))
         .collect();
+    conclude(&run_all(todo, |name, setting| {
+        let program = if setting.unoptimised {
+            &debug
+        } else {
+            &release
+        };
+        let module = name.split("::").next().expect("FILE::CASE");
+        verdict(name, &marks[module], program, setting)
+    }));
+}
+
+/// Of each case: how its runs ended.
+type Results<'a> = BTreeMap<&'a str, Vec<(Verdict, Setting)>>;
+
+/// Runs all, a few at a time.
+fn run_all<'a>(
+    todo: Vec<(&'a str, Setting)>,
+    run: impl Fn(&'a str, &Setting) -> Verdict + Sync,
+) -> Results<'a> {
     let queue = Mutex::new(todo.into_iter());
-    let results: Mutex<BTreeMap<&str, Vec<(Verdict, Setting)>>> = Mutex::default();
+    let results: Mutex<Results<'a>> = Mutex::default();
     thread::scope(|scope| {
         for _ in 0..WORKERS {
             scope.spawn(|| {
                 loop {
-                    let Some((name, setting)) = queue.lock().expect("no worker panics").next()
-                    else {
-                        break;
-                    };
-                    let program = if setting.unoptimised {
-                        &debug
-                    } else {
-                        &release
-                    };
-                    let module = name.split("::").next().expect("FILE::CASE");
-                    let verdict = verdict(name, &marks[module], program, &setting);
-                    results
-                        .lock()
-                        .expect("no worker panics")
-                        .entry(name)
-                        .or_default()
-                        .push((verdict, setting));
+                    let next = queue.lock().expect("no worker panics").next();
+                    let Some((name, setting)) = next else { break };
+                    let verdict = run(name, &setting);
+                    let mut results = results.lock().expect("no worker panics");
+                    results.entry(name).or_default().push((verdict, setting));
                 }
             });
         }
     });
-    conclude(&results.into_inner().expect("no worker panics"));
+    results.into_inner().expect("no worker panics")
+}
+
+/// Programs that do not use Raddle: threads, and crates that are not ours.
+#[test]
+fn crates_are_reported_or_silent() {
+    let mut results = Vec::new();
+    for package in [CLEAN, ADVISORIES] {
+        let program = build(package, true);
+        let marks = Marks::of(package, "main");
+        let listed = support::run(&mut Command::new(&program), LIMIT);
+        let names: Vec<String> = listed
+            .stdout
+            .lines()
+            .map(|name| format!("{package}::{name}"))
+            .collect();
+        let setting = |round: usize| Setting {
+            procs: 0,
+            debug: format!("seed={}", round + 1),
+            unoptimised: false,
+        };
+        let todo = names
+            .iter()
+            .flat_map(|name| (0..3 * repeat()).map(move |round| (name.as_str(), setting(round))))
+            .collect();
+        let all = run_all(todo, |name, setting| {
+            verdict(name, &marks, &program, setting)
+        });
+        results.extend(all.into_iter().map(|(name, runs)| (name.to_owned(), runs)));
+    }
+    conclude(
+        &results
+            .iter()
+            .map(|(name, runs)| (name.as_str(), runs.clone()))
+            .collect(),
+    );
+}
+
+/// Programs of one process: as many as the oracle has code for.
+const PROGRAMS: usize = 100;
+
+#[test]
+fn random_programs_are_judged_exactly() {
+    let program = build(CASES, true);
+    let (mut places, mut missed, mut invented) = (0, 0, Vec::new());
+    let rounds = 30 * repeat();
+    for round in 0..rounds {
+        let seed = 1 + round * PROGRAMS;
+        let log = scratch().join(format!("oracle-{seed}"));
+        let mut command = Command::new(&program);
+        command
+            .args(["oracle", &seed.to_string(), &PROGRAMS.to_string()])
+            .env(
+                "RADDLE_RACE",
+                format!("format=json log_path={}", log.display()),
+            )
+            .env("RADDLE_PROCS", [1, 2, 8][round % 3].to_string())
+            .env("RADDLE_DEBUG", format!("seed={seed}"));
+        let outcome = support::run(&mut command, Duration::from_secs(120));
+        let ended_well = matches!(outcome.status.code(), Some(0 | RACES));
+        assert!(ended_well, "seed {seed}: {outcome}");
+        let number = |text: &str| u64::from_str_radix(text.trim_start_matches("0x"), 16).ok();
+        let truth: BTreeSet<u64> = outcome
+            .stdout
+            .lines()
+            .filter_map(|line| number(line.split(' ').next()?))
+            .collect();
+        let found: BTreeSet<u64> = take_reports(&log)
+            .expect("reports are JSON")
+            .iter()
+            .filter_map(|report| Some(number(report["accesses"][0]["address"].as_str()?)? & !7))
+            .collect();
+        places += truth.len();
+        missed += truth.difference(&found).count();
+        invented.extend(
+            found
+                .difference(&truth)
+                .map(|place| format!("{place:#x} of the programs from {seed}")),
+        );
+    }
+    println!(
+        "{} programs, {places} places that race, {missed} missed, {} invented",
+        rounds * PROGRAMS,
+        invented.len()
+    );
+    assert!(invented.is_empty(), "{invented:?}");
+    assert!(missed * 20 < places, "too many missed");
 }
 
 /// Prints the table, and fails where the suite does.
-fn conclude(results: &BTreeMap<&str, Vec<(Verdict, Setting)>>) {
+fn conclude(results: &Results<'_>) {
     let mut table: BTreeMap<&str, [usize; 6]> = BTreeMap::new();
     let mut failures = String::new();
     for (name, runs) in results {

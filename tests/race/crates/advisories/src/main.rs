@@ -56,17 +56,6 @@ pub fn race_atom() {
     std::mem::forget(rc);
 }
 
-/// RUSTSEC-2020-0070: `MappedRwLockWriteGuard` is `Sync` whatever it was mapped to.
-pub fn race_lock_api_mapped_guard() {
-    let lock = parking_lot::RwLock::new(Cell::new(1));
-    let guard = parking_lot::RwLockWriteGuard::map(lock.write(), |cell| cell);
-    let guard = &guard;
-    thread::scope(|s| {
-        s.spawn(|| guard.set(2)); //~ race
-        s.spawn(|| guard.set(3)); //~ race
-    });
-}
-
 /// RUSTSEC-2021-0113: an `AtomicBucket` lets several threads look at what is not `Sync`.
 pub fn race_metrics_bucket() {
     let bucket = metrics_util::AtomicBucket::new();
@@ -134,7 +123,6 @@ type Case = (&'static str, fn());
 const ALL: &[Case] = &[
     ("race_atom", race_atom),
     ("race_beef_cow", race_beef_cow),
-    ("race_lock_api_mapped_guard", race_lock_api_mapped_guard),
     ("race_metrics_bucket", race_metrics_bucket),
     ("race_thread_local_iter", race_thread_local_iter),
     ("race_tokio_broadcast_clone", race_tokio_broadcast_clone),
