@@ -23,7 +23,7 @@ use anyhow::{Context, Result};
 
 use crate::cache;
 use crate::instrument::{self, Instrumenter};
-use crate::passes::pipeline;
+use crate::passes::{HOOKS, compile_hooks, hooks_of, pipeline};
 use crate::toolchain::Toolchain;
 
 /// The libraries to instrument, largest first so that the work spreads well over the CPUs. Left plain are those that order nothing
@@ -56,7 +56,11 @@ impl Sysroot {
                 &toolchain.sysroot.to_string_lossy(),
                 target,
                 std,
-                &format!("{:?}", (pipeline(), INSTRUMENTED, instrument::LEFT_ALONE)),
+                &format!(
+                    "{:?}",
+                    (pipeline(None), INSTRUMENTED, instrument::LEFT_ALONE)
+                ),
+                HOOKS,
             ])
         };
         let id = id_of("instrumented");
@@ -85,7 +89,7 @@ impl Sysroot {
 /// Fills `dir` with a sysroot.
 fn make(toolchain: &Toolchain, target: &str, dir: &Path) -> Result<()> {
     eprintln!(
-        "raddle: preparing an instrumented std for rustc {} (once, about 10 s)",
+        "raddle: preparing an instrumented std for rustc {} (once, about 20 s)",
         toolchain.release
     );
     let start = Instant::now();
@@ -108,9 +112,11 @@ fn make(toolchain: &Toolchain, target: &str, dir: &Path) -> Result<()> {
 
     let scratch = dir.join("scratch");
     create_dir(&scratch)?;
+    let hooks = hooks_of(dir);
+    compile_hooks(&toolchain.sysroot.join("bin/rustc"), &scratch, &hooks)?;
     let instrumenter = Instrumenter {
         lld: toolchain.rust_lld(),
-        pipeline: pipeline(),
+        pipeline: pipeline(Some(&hooks)),
         scratch: scratch.clone(),
     };
     let next = AtomicUsize::new(0);

@@ -19,7 +19,7 @@ use std::process::{Command, ExitCode, ExitStatus, Output, Stdio};
 
 use anyhow::{Context, Result};
 
-use crate::passes::pipeline;
+use crate::passes::{hooks_of, pipeline};
 use crate::plan::Plan;
 use crate::runtime::Runtime;
 use crate::toolchain::Toolchain;
@@ -33,6 +33,19 @@ const RUNTIME: [&str; 6] = [
     "raddle_sched",
     "compiler_builtins",
 ];
+
+/// Crates that these stand on, and that programs use too, to order something: the program's must be seen, the runtime's must not. So each is
+/// compiled twice, the second time not instrumented and under another name: its *twin*, which the runtime's crates are given.
+const SHARED: [&str; 6] = [
+    "crossbeam_deque",
+    "crossbeam_epoch",
+    "crossbeam_utils",
+    "lock_api",
+    "parking_lot",
+    "parking_lot_core",
+];
+/// What a twin's file name has more.
+const TWIN: &str = "-plain";
 
 /// Crates that these stand on, and that order nothing for the program. A package of the user's own workspace may bear such a name: it is
 /// instrumented.
@@ -67,7 +80,7 @@ pub(crate) fn fingerprint() -> String {
         Call::parse(&args).rewrite(&Plan::default(), false, &args)
     };
     let samples = (sample("app"), sample("raddle"));
-    format!("{samples:?} {RUNTIME:?} {FOUNDATION:?}")
+    format!("{samples:?} {RUNTIME:?} {FOUNDATION:?} {SHARED:?} {MARK}")
 }
 
 /// A call of rustc or rustdoc, as far as it matters here.
@@ -170,11 +183,15 @@ impl Call {
             new.extend(["--sysroot".into(), sysroot.into()]);
         }
         if self.is_instrumented(own_package) {
-            new.extend(pipeline().rustc_flags().into_iter().map(Into::into));
+            let hooks = plan.sysroot.as_deref().map(hooks_of);
+            let flags = pipeline(hooks.as_deref()).rustc_flags();
+            new.extend(flags.into_iter().map(Into::into));
         } else {
-            for flag in PLAIN {
-                new.extend(["-C".into(), flag.into()]);
-            }
+            new = with_twins(&new);
+            new.extend(plain_flags());
+        }
+        if self.is_program() {
+            new.extend(["-C".into(), format!("link-arg={MARK}").into()]);
         }
         // A report without lines and names is of little use.
         if matches!(self.debug_info.as_deref(), None | Some("0" | "none")) {
@@ -183,6 +200,58 @@ impl Call {
         new.extend(["-C".into(), "strip=none".into()]);
         new
     }
+}
+
+/// Tells the detector that there is instrumented code.
+const MARK: &str = "-Wl,--defsym=raddle_race_instrumented=1";
+
+fn plain_flags() -> impl Iterator<Item = OsString> {
+    PLAIN.iter().flat_map(|flag| ["-C".into(), flag.into()])
+}
+
+/// The file of a crate's twin beside the crate's own: `libx-0123.rlib`, `libx-0123-plain.rlib`.
+fn twin_file(file: &str) -> String {
+    match file.rsplit_once('.') {
+        Some((stem, extension)) => format!("{stem}{TWIN}.{extension}"),
+        None => format!("{file}{TWIN}"),
+    }
+}
+
+/// `args` with the twins of [`SHARED`] crates in their places.
+fn with_twins(args: &[OsString]) -> Vec<OsString> {
+    let mut is_extern = false;
+    let twin = |arg: &OsString| {
+        let was_extern = std::mem::replace(&mut is_extern, arg == "--extern");
+        let text = arg.to_str().filter(|_| was_extern)?;
+        let (name, file) = text.split_once('=')?;
+        // `noprelude:name` and the like.
+        let name_alone = name.rsplit(':').next()?;
+        let is_shared = SHARED.contains(&name_alone);
+        is_shared.then(|| format!("{name}={}", twin_file(file)).into())
+    };
+    let mut twin = twin;
+    args.iter()
+        .map(|arg| twin(arg).unwrap_or_else(|| arg.clone()))
+        .collect()
+}
+
+/// What compiles the twin of a crate, in place of `args`.
+fn twin_args(plan: &Plan, args: &[OsString]) -> Vec<OsString> {
+    let mut new = with_twins(&without_lto(args));
+    for arg in &mut new {
+        let Some(text) = arg.to_str() else { continue };
+        if let Some(suffix) = text.strip_prefix("extra-filename=") {
+            *arg = format!("extra-filename={suffix}{TWIN}").into();
+        } else if text.starts_with("--emit=") {
+            *arg = "--emit=metadata,link".into();
+        }
+    }
+    if let Some(sysroot) = &plan.sysroot {
+        new.extend(["--sysroot".into(), sysroot.into()]);
+    }
+    new.extend(["-C".into(), format!("metadata=raddle{TWIN}").into()]);
+    new.extend(plain_flags());
+    new
 }
 
 /// `args` without the code generation options for link-time optimisation between crates. That runs after the passes that instrument, and
@@ -240,6 +309,14 @@ pub(crate) fn rustc(plan: &Plan, args: &[OsString]) -> Result<ExitCode> {
     }
 
     let own_package = env::var_os("CARGO_PRIMARY_PACKAGE").is_some();
+    if !own_package && SHARED.contains(&call.crate_name.as_str()) {
+        // First, since cargo goes on to what depends on the crate as soon as its own metadata are there.
+        let output = given.output(compiler(), &twin_args(plan, &given.args))?;
+        if !output.status.success() {
+            io::stderr().write_all(&output.stderr)?;
+            return Ok(exit_code(output.status));
+        }
+    }
     let mut args = call.rewrite(plan, own_package, &given.args);
     if !call.is_program() {
         return given.run(compiler(), &args);
@@ -418,11 +495,13 @@ mod tests {
     #[test]
     fn a_crate_of_the_program_is_instrumented() {
         let line = format!("--crate-name app src/main.rs --crate-type bin -C opt-level=3 {HOST}");
-        let flags = pipeline().rustc_flags().join(" ");
+        let flags = pipeline(Some(Path::new("/cache/sysroot/hooks.bc")))
+            .rustc_flags()
+            .join(" ");
         assert_eq!(
             rewritten(true, &line),
             format!(
-                "{line} --sysroot /cache/sysroot {flags} -C debuginfo=line-tables-only -C strip=none"
+                "{line} --sysroot /cache/sysroot {flags} -C link-arg={MARK} -C debuginfo=line-tables-only -C strip=none"
             )
         );
         for debug in ["-C debuginfo=2", "-Cdebuginfo=1", "-g"] {
@@ -442,6 +521,39 @@ mod tests {
                 "{new}"
             );
         }
+    }
+
+    #[test]
+    fn the_runtime_is_given_the_twins_of_shared_crates() {
+        let shared = "--extern crossbeam_deque=/t/libcrossbeam_deque-1.rmeta --extern noprelude:lock_api=/t/liblock_api-2.rlib";
+        let twins = "--extern crossbeam_deque=/t/libcrossbeam_deque-1-plain.rmeta \
+                     --extern noprelude:lock_api=/t/liblock_api-2-plain.rlib";
+        let line = |name| {
+            format!(
+                "--crate-name {name} src/lib.rs {HOST} {shared} --extern libc=/t/liblibc-3.rmeta"
+            )
+        };
+        assert!(rewritten(false, &line("raddle_sched")).contains(twins));
+        assert!(rewritten(true, &line("app")).contains(shared));
+    }
+
+    #[test]
+    fn a_twin_has_another_name_and_no_notes() {
+        let args = strings(
+            "--crate-name parking_lot src/lib.rs --emit=dep-info,metadata,link -C metadata=9 -C extra-filename=-9 \
+             --extern lock_api=/t/liblock_api-2.rmeta",
+        );
+        let new = twin_args(&Plan::default(), &args).join(" ".as_ref());
+        let new = new.to_str().expect("they were strings");
+        assert!(
+            new.contains("--emit=metadata,link -C metadata=9 -C extra-filename=-9-plain"),
+            "{new}"
+        );
+        assert!(
+            new.contains("--extern lock_api=/t/liblock_api-2-plain.rmeta"),
+            "{new}"
+        );
+        assert!(new.contains("-C metadata=raddle-plain"), "{new}");
     }
 
     #[test]

@@ -127,7 +127,8 @@ impl Line {
 
     fn is_outside(&self, crates: &[&str]) -> bool {
         let function = self.function.as_deref();
-        self.is_plumbing(crates) || function.is_some_and(is_start)
+        self.is_plumbing(crates)
+            || function.is_some_and(|name| is_start(name, self.file.as_deref()))
     }
 
     fn is_detector(&self) -> bool {
@@ -153,7 +154,7 @@ impl Trace {
             lines.drain(..first);
         }
         cut_outer_end(&mut lines);
-        let own = lines.iter().position(|line| !line.is_plumbing(&CRATES));
+        let own = lines.iter().position(|line| !line.is_outside(&CRATES));
         Trace {
             own: own.unwrap_or(0),
             lines,

@@ -59,9 +59,9 @@ pub struct Variable<'a> {
 /// Whose stack or thread-locals memory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner<'a> {
-    /// Goroutine number so many.
+    /// Goroutine number so many, or a plain thread that has an id too.
     Goroutine(u64),
-    /// A plain OS thread.
+    /// A plain OS thread that the detector does not know.
     Thread {
         /// The kernel's number of the thread.
         tid: u32,

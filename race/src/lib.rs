@@ -20,7 +20,11 @@
 //!
 //! Memory that the program takes into use again must be announced, by [`malloc`], [`free`], [`swept`] or [`clear_shadow`]: what an
 //! earlier owner did there is not ordered with the new owner, and would be reported. A signal handler may call
-//! [`enabled`] and [`current`] only: it may have interrupted an event that holds a lock.
+//! [`enabled`] and [`current`] only: it may have interrupted an event that holds a lock. The program's own handlers run without a
+//! context (`interpose`), so what they do is no event.
+//!
+//! Whatever links this crate has functions of the C library that tell the detector of threads, descriptors, C memory and C locks
+//! (`interpose`).
 //!
 //! # What is exact, and what is not
 //! No report is ever false, and no race between watched accesses of a run is missed, but for these bounds:
@@ -29,12 +33,13 @@
 //! - with 256 goroutines on threads at the same moment, the next leave no marks until one leaves (`slot.rs`);
 //! - a foreign thread and the finalizer goroutine start ordered after everything so far, the very moment included
 //!   (`ctx.rs`);
+//! - order that goes by ways `interpose` lists as unseen, of which a false report is possible;
 //! - after 2^45 releases on a slot it is retired (`slot.rs`).
 //!
 //! # Reading order
 //! `cell`, `shadow`, `access`, `heap` (what is remembered of memory); `clock`, `slot`, `ctx`, `current`, `goroutine` (who and
 //! when); `sync`, `edges`, `atomic` (order); `history`, `record`, `report` (what is said), `frames`, `plumbing`, `place` (its
-//! names), `text`, `snippet`, `machine`, `log` (its form); `mem`, `proc`, `depot` (the detector's own memory).
+//! names), `text`, `snippet`, `machine`, `log` (its form); `interpose` (the C library), `sys`; `mem`, `proc`, `depot` (the detector's own memory).
 //!
 //! # Cost
 //! A goroutine: 2.8 KiB of context, 2 KiB of history once it touches watched memory, a hundred bytes of record. A sync
@@ -113,7 +118,7 @@ pub use heap::{clear_shadow, free, malloc, map_shadow, swept};
 pub use host::{
     EachFrame, FIRST_THREAD_ID, Frame, Host, Object, Owner, Place, Variable, WithName, WithPlace,
 };
-pub use interpose::{thread_attach, thread_running, unwatched};
+pub use interpose::{thread_attach, thread_name, thread_running, thread_with_handle, unwatched};
 pub use options::{Format, OptionError, Options, Snippet};
 pub use pc::Pc;
 pub use proc::{ProcCtx, proc_create, proc_destroy};

@@ -1,7 +1,7 @@
 //! Reports for programs: JSON lines, and SARIF 2.1.0.
 //!
 //! A JSON line is one object: `kind`, `accesses` (two: `op`, `address`, `size`, `goroutine`, `name`, `state`, `stack`,
-//! `created`, and `own`: which frame of `stack` is the first of the program's own, when it is not the first); where it lies in a
+//! `created`, `thread` where a plain thread has no goroutine, and `own`: which frame of `stack` is the first of the program's own, when it is not the first); where it lies in a
 //! heap block `block` (`address`, `size`, `goroutine`, `stack`: who allocated it; the last two only where known); else, where it is
 //! known, `location` (`kind`: global, thread-local or stack; `name`, `address`, `size`, `module`, `offset` of a variable; `owner`
 //! and its `goroutine`).
@@ -11,7 +11,7 @@
 use std::fmt::{self, Write};
 
 use crate::frames::{Line, Trace};
-use crate::place::{Location, Who};
+use crate::place::{Location, Who, number};
 use crate::report::{Goroutine, Report, Side};
 use crate::state::host;
 use crate::text::Summary;
@@ -136,6 +136,9 @@ fn json_goroutine(out: &mut String, who: &Goroutine) -> fmt::Result {
         who.state(),
         who.parent
     )?;
+    if let ("thread", number) = number(who.id) {
+        write!(out, ",\"thread\":{number}")?;
+    }
     let mut result = Ok(());
     (host().goroutine_name)(who.id, &mut |name| {
         result = write!(out, ",\"name\":{}", Quoted(name))

@@ -2,13 +2,27 @@
 
 use std::fmt::{self, Write};
 
+use crate::interpose::is_main_thread;
 use crate::state::host;
-use crate::{Owner, Place, Variable};
+use crate::{FIRST_THREAD_ID, Owner, Place, Variable};
 
 /// The goroutine that runs `main`.
 pub(crate) const MAIN: u64 = 1;
 
-/// "goroutine 7 'worker'", "main goroutine".
+/// Whether it needs no number and nobody created it: the main goroutine, and the main thread.
+pub(crate) fn is_main(id: u64) -> bool {
+    id == MAIN || is_main_thread(id)
+}
+
+/// A goroutine's number, or a plain thread's, and the word for which it is.
+pub(crate) fn number(id: u64) -> (&'static str, u64) {
+    match id.checked_sub(FIRST_THREAD_ID) {
+        Some(before) => ("thread", before + 1),
+        None => ("goroutine", id),
+    }
+}
+
+/// "goroutine 7 'worker'", "main goroutine", "thread 2 'loader'", "main thread".
 pub(crate) struct Who(pub(crate) u64);
 
 impl fmt::Display for Who {
@@ -16,7 +30,11 @@ impl fmt::Display for Who {
         if self.0 == MAIN {
             return f.write_str("main goroutine");
         }
-        write!(f, "goroutine {}{}", self.0, Name(self.0))
+        if is_main_thread(self.0) {
+            return f.write_str("main thread");
+        }
+        let (what, number) = number(self.0);
+        write!(f, "{what} {number}{}", Name(self.0))
     }
 }
 
@@ -82,8 +100,8 @@ impl Holder {
         let (words, goroutine) = match owner {
             Owner::Goroutine(id) => (Who(id).to_string(), Some(id)),
             Owner::MainThread => (String::from("main thread"), None),
-            Owner::Thread { tid, name: "" } => (format!("thread {tid}"), None),
-            Owner::Thread { tid, name } => (format!("thread {tid} '{name}'"), None),
+            Owner::Thread { tid, name: "" } => (format!("unknown thread (tid {tid})"), None),
+            Owner::Thread { tid, name } => (format!("unknown thread '{name}' (tid {tid})"), None),
             Owner::Unknown => return None,
         };
         Some(Holder { words, goroutine })

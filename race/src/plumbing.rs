@@ -29,11 +29,12 @@ const GLUE: [&str; 7] = [
 ];
 
 /// Functions of the C library that a thread or the program begins with, and the modules that they are in, where they have no name.
-const STARTS: [&str; 9] = [
+const STARTS: [&str; 10] = [
     "main",
     "_start",
     "start_thread",
     "clone",
+    "clone3",
     "__clone",
     "__libc_start",
     "call_init",
@@ -53,7 +54,11 @@ pub(crate) fn is_plumbing(function: &str, file: Option<&str>, crates: &[&str]) -
 }
 
 /// Whether a thread or the program begins with the function.
-pub(crate) fn is_start(function: &str) -> bool {
+pub(crate) fn is_start(function: &str, file: Option<&str>) -> bool {
+    // Line tables alone call the program's own function so, too.
+    if function == "main" && file.is_some() {
+        return false;
+    }
     // Those of two letters and more words are followed by versions and suffixes.
     STARTS
         .iter()
@@ -147,11 +152,12 @@ mod tests {
         for function in [
             "main",
             "start_thread",
+            "clone3",
             "__clone3",
             "__libc_start_main_impl",
             "?? (libc.so.6+0x88fd4)",
         ] {
-            assert!(is_start(function), "{function}");
+            assert!(is_start(function, None), "{function}");
         }
         for function in [
             "mainly",
@@ -160,8 +166,9 @@ mod tests {
             "clone_it",
             "?? (app+0x10)",
         ] {
-            assert!(!is_start(function), "{function}");
+            assert!(!is_start(function, None), "{function}");
         }
+        assert!(!is_start("main", Some("src/main.rs")));
     }
 
     #[test]

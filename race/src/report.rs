@@ -376,11 +376,12 @@ fn pair_key(a: Pc, b: Pc) -> u64 {
     (low.wrapping_mul(0xff51_afd7_ed55_8ccd) ^ high.rotate_left(31)).max(1)
 }
 
-/// The block that `addr` lies in, as the heap knows it; else the one that begins at `begun`, by its record. The record has
-/// the size that was asked for, the heap that of the whole place.
+/// The block that `addr` lies in, as the heap knows it; else the one that begins at `begun`, or nearest before `addr`, by its
+/// record. The record has the size that was asked for, the heap that of the whole place.
 fn block(addr: usize, begun: Option<usize>) -> Option<Block> {
     let object = (host().find_object)(addr);
-    let start = object.map(|object| object.start).or(begun)?;
+    let start = object.map(|object| object.start).or(begun);
+    let start = start.or_else(|| recorded_start(addr))?;
     let record = sync::block_at(start).filter(|record| addr < start + record.size);
     let size = record.map(|r| r.size).or(object.map(|o| o.size))?;
     let made = record.map(|r| Allocation {
@@ -389,6 +390,15 @@ fn block(addr: usize, begun: Option<usize>) -> Option<Block> {
         trace: Trace::of_origin(&Stack::of(&[r.made_at])),
     });
     Some(Block { start, size, made })
+}
+
+/// Where the nearest block begins that is on record before `addr`: one of another heap than the host's, such as C's.
+fn recorded_start(addr: usize) -> Option<usize> {
+    /// How far before `addr` a block may begin, in bytes. Larger ones are left without a name: each step costs a look at the shadow.
+    const MAX: usize = 1 << 20;
+    let granule = addr & !7;
+    let mut before = (0..MAX.min(granule)).step_by(8).map(|back| granule - back);
+    before.find(|start| sync::block_at(*start).is_some())
 }
 
 /// Whether a pattern matches. For `race_top` the library functions above the program's first own line count as the top with it.

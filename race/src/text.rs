@@ -4,9 +4,10 @@
 //! not the program's own.
 
 use std::fmt::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::frames::{Line, Trace};
-use crate::place::{MAIN, Name, Who};
+use crate::place::{Name, Who, is_main, number};
 use crate::report::{Goroutine, Report, Side};
 use crate::snippet;
 
@@ -28,7 +29,7 @@ fn write_report(out: &mut String, report: &Report) -> fmt::Result {
     let [own, previous] = &report.sides;
     write_side(out, own, false)?;
     write_side(out, previous, true)?;
-    for who in report.goroutines().filter(|who| who.id != MAIN) {
+    for who in report.goroutines().filter(|who| !is_main(who.id)) {
         write_creation(out, who)?;
     }
     if let Some(block) = &report.block {
@@ -49,11 +50,24 @@ fn write_report(out: &mut String, report: &Report) -> fmt::Result {
     if let Some(location) = &report.location {
         writeln!(out, "\nLocation is {location}")?;
     }
+    write_note(out, report);
     if report.sides.iter().any(|side| side.trace.own != 0) {
         writeln!(out, "\nSummary: {}", Summary(report))?;
     }
     out.push_str("==================\n");
     Ok(())
+}
+
+/// Once: what to do for line numbers, where there are none.
+fn write_note(out: &mut String, report: &Report) {
+    static IS_SAID: AtomicBool = AtomicBool::new(false);
+    let own_lines = report.sides.iter().filter_map(|side| side.trace.own_line());
+    if own_lines.into_iter().any(|line| line.file().is_none()) && !IS_SAID.swap(true, Relaxed) {
+        out.push_str(
+            "\nNote: for line numbers, build with debug information (debug = \"line-tables-only\" in the profile is enough) and \
+             do not strip it\n",
+        );
+    }
 }
 
 fn write_side(out: &mut String, side: &Side, is_previous: bool) -> fmt::Result {
@@ -78,11 +92,19 @@ fn write_side(out: &mut String, side: &Side, is_previous: bool) -> fmt::Result {
 }
 
 fn write_creation(out: &mut String, who: &Goroutine) -> fmt::Result {
-    let (id, state, name) = (who.id, who.state(), Name(who.id));
+    let (state, name) = (who.state(), Name(who.id));
+    let (what, number) = number(who.id);
+    let (first, rest) = what.split_at(1);
+    write!(
+        out,
+        "\n{}{rest} {number} ({state}){name}",
+        first.to_ascii_uppercase()
+    )?;
     if who.created.lines.is_empty() {
-        return writeln!(out, "\nGoroutine {id} ({state}){name} is a foreign thread");
+        out.push_str(" is a foreign thread\n");
+        return Ok(());
     }
-    writeln!(out, "\nGoroutine {id} ({state}){name} created at:")?;
+    out.push_str(" created at:\n");
     write_trace(out, &who.created)
 }
 

@@ -664,7 +664,7 @@ fn memory_outside_the_heap_is_named() {
         ),
         (ON_STACK, "stack of goroutine 7 'worker'"),
         (ON_MAIN_STACK, "stack of main thread"),
-        (OTHERS_STACK, "stack of thread 99 'loader'"),
+        (OTHERS_STACK, "stack of unknown thread 'loader' (tid 99)"),
         (UNNAMED, "global '??' at 0x720000105000 (app+0x1234)"),
     ];
     let Some(output) = parent("memory_outside_the_heap_is_named", "") else {
@@ -679,7 +679,7 @@ fn memory_outside_the_heap_is_named() {
     };
     let text = stderr(&output);
     for (_, words) in PLACES {
-        let line = format!("\n\nLocation is {words}\n==================\n");
+        let line = format!("\n\nLocation is {words}\n");
         assert!(text.contains(&line), "{words}: {text}");
     }
 }
@@ -969,4 +969,75 @@ fn every_form_has_the_stripped_paths() {
         );
         assert_eq!(output.status.code(), Some(7));
     }
+}
+
+#[test]
+fn a_block_of_another_heap_is_known_by_its_record() {
+    const OTHERS: usize = BLOCK + (3 << 20);
+    let Some(output) = parent("a_block_of_another_heap_is_known_by_its_record", "") else {
+        let (main, worker) = start();
+        on(main, || race::malloc(OTHERS, 5000, Pc::code(CALLER)));
+        race::switch_in(main);
+        let late = race::go_start(Some(main), 8, Pc::code(SPAWN));
+        race::switch_out(main);
+        on(late, || race::write(OTHERS + 4003, 1, Pc::code(STORE)));
+        on(main, || race::write(OTHERS + 4003, 1, Pc::code(LOAD)));
+        // Not in it, but behind it.
+        on(worker, || race::write(OTHERS + 5008, 1, Pc::code(STORE)));
+        on(main, || race::write(OTHERS + 5008, 1, Pc::code(REAL)));
+        finish()
+    };
+    let text = stderr(&output);
+    let block =
+        "\nBlock of 5000 bytes at 0x720000300000 allocated by main goroutine:\n  app::caller\n";
+    assert_eq!(text.matches(block).count(), 1, "{text}");
+    assert!(text.ends_with("Found 2 data race(s)\n"), "{text}");
+}
+
+#[test]
+fn a_plain_thread_is_called_one() {
+    let name = "a_plain_thread_is_called_one";
+    let (Some(text), Some(line)) = (parent(name, ""), parent(name, "format=json")) else {
+        let (main, worker) = start();
+        on(main, || {
+            let thread = race::go_start(Some(main), race::FIRST_THREAD_ID + 4, Pc::code(SPAWN));
+            race::switch_out(main);
+            on(thread, || race::write(BLOCK + 128, 8, Pc::code(STORE)));
+            race::switch_in(main);
+        });
+        on(worker, || race::write(BLOCK + 128, 8, Pc::code(LOAD)));
+        finish()
+    };
+    let text = stderr(&text);
+    assert!(
+        text.contains("Previous write at 0x720000000080 by thread 5:\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("\nThread 5 (running) created at:\n  app::main\n"),
+        "{text}"
+    );
+    let who = &json(&stderr(&line))["accesses"][1];
+    assert_eq!(
+        (&who["thread"], &who["goroutine"]),
+        (&5.into(), &(race::FIRST_THREAD_ID + 4).into())
+    );
+}
+
+#[test]
+fn missing_line_numbers_are_explained_once() {
+    let Some(output) = parent("missing_line_numbers_are_explained_once", "") else {
+        let (main, worker) = race_at(BLOCK + 128, 0x10_0000, LOAD);
+        on(worker, || race::write(BLOCK + 256, 8, Pc::code(0x20_0000)));
+        on(main, || race::write(BLOCK + 256, 8, Pc::code(0x30_0000)));
+        finish()
+    };
+    let text = stderr(&output);
+    let note =
+        "\nNote: for line numbers, build with debug information (debug = \"line-tables-only\"";
+    assert_eq!(text.matches(note).count(), 1, "{text}");
+    assert!(
+        text.contains("\n      ?? +0x100000\n") && text.ends_with("Found 2 data race(s)\n"),
+        "{text}"
+    );
 }

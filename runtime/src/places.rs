@@ -8,7 +8,7 @@
 //! # Blocking
 //!
 //! Reads files, allocates, and takes the dynamic linker's lock for a moment: for reports only. A symbol table is read from end to end for
-//! each report, some milliseconds for a big program: nothing is kept for it meanwhile.
+//! each report, some milliseconds for a big program: of a variable nothing is kept. Names of functions are, since each is asked for often.
 //!
 //! # Why not
 //!
@@ -19,11 +19,13 @@ use memmap2::Mmap;
 use object::read::elf::ElfFile64;
 use object::{Object, ObjectSymbol, SymbolKind};
 use raddle_race::{Owner, Place, Variable};
+use std::collections::BTreeMap;
 use std::ffi::{CStr, c_int, c_void};
 use std::fs::{self, File};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::{process, slice};
 
 /// The program or a library, as it is loaded.
@@ -102,6 +104,17 @@ impl Module {
         name.to_string_lossy().into_owned()
     }
 
+    /// The whole name of the function that starts at `start`.
+    pub(crate) fn function_at(&self, start: usize) -> Option<String> {
+        static KNOWN: Mutex<BTreeMap<usize, Option<String>>> = Mutex::new(BTreeMap::new());
+        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = known.entry(start).or_insert_with(|| {
+            let symbol = symbol_at(&self.path, SymbolKind::Text, self.offset(start))?;
+            (symbol.value == self.offset(start)).then_some(symbol.name)
+        });
+        name.clone()
+    }
+
     /// The address in its file.
     pub(crate) fn offset(&self, addr: usize) -> usize {
         addr.wrapping_sub(self.base)
@@ -151,9 +164,11 @@ pub(crate) fn describe(addr: usize, with: &mut dyn FnMut(Place<'_>)) {
         && let Some(tid) = thread_of(tp)
     {
         let name = fs::read_to_string(format!("/proc/self/task/{tid}/comm")).unwrap_or_default();
-        let owner = match tid == process::id() {
-            true => Owner::MainThread,
-            false => Owner::Thread {
+        let known = raddle_race::thread_with_handle(tp as libc::pthread_t);
+        let owner = match known {
+            _ if tid == process::id() => Owner::MainThread,
+            Some(id) => Owner::Goroutine(id),
+            None => Owner::Thread {
                 tid,
                 name: name.trim_end(),
             },
@@ -313,4 +328,89 @@ fn thread_of(tp: usize) -> Option<u32> {
     Path::new(&format!("/proc/self/task/{tid}"))
         .exists()
         .then_some(tid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static STATIC: [u64; 4] = [0x5a; 4];
+
+    /// What `describe` says, in its own words.
+    fn said(addr: usize) -> Option<String> {
+        let mut said = None;
+        describe(addr, &mut |place| said = Some(format!("{place:?}")));
+        said
+    }
+
+    #[test]
+    fn an_address_inside_a_static_is_the_static_s() {
+        let start = (&raw const STATIC).addr();
+        let said = said(start + 20).expect("a static");
+        assert!(
+            said.contains("places::tests::STATIC\"") && said.contains("size: 32"),
+            "{said}"
+        );
+        assert!(said.contains(&format!("start: {start}")), "{said}");
+    }
+
+    #[test]
+    fn code_has_a_module_and_nothing_has_none() {
+        let code = describe as *const () as usize;
+        let module = Module::at(code).expect("this program");
+        assert!(module.name().starts_with("raddle"), "{module:?}");
+        assert!(Module::at(8).is_none() && said(8).is_none());
+    }
+
+    #[test]
+    fn a_function_has_its_whole_name() {
+        #[inline(never)]
+        fn named() {
+            std::hint::black_box(());
+        }
+        named();
+        let start = named as fn() as usize;
+        let module = Module::at(start).expect("this program");
+        let name = module.function_at(start).expect("a symbol");
+        assert!(
+            name.starts_with("raddle::places::tests::") && name.ends_with("::named"),
+            "{name}"
+        );
+        assert_eq!(module.function_at(start), Some(name), "once more");
+        assert_eq!(module.function_at(start + 1), None);
+    }
+
+    #[test]
+    fn the_stack_of_a_plain_thread_has_its_name() {
+        let thread = std::thread::Builder::new().name("loom".into());
+        let thread = thread.spawn(|| {
+            let local = 0_u8;
+            said((&raw const local).addr())
+        });
+        let said = thread
+            .expect("a thread")
+            .join()
+            .expect("no panic")
+            .expect("a stack");
+        assert!(
+            said.starts_with("Stack(Thread") && said.contains("\"loom\""),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn a_thread_local_has_the_name_that_the_program_gave_it() {
+        for symbol in [
+            "app::X::{{constant}}::{{closure}}::VAL",
+            "app::X::{constant#0}::{closure#0}::VAL",
+            "app::X::{{closure}}::VAL",
+            "app::X",
+        ] {
+            assert_eq!(of_thread_local(symbol), "app::X");
+        }
+        assert_eq!(
+            of_thread_local("app::f::{{closure}}::X"),
+            "app::f::{{closure}}::X"
+        );
+    }
 }

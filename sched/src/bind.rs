@@ -31,9 +31,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// The default stack size: bytes of address space, of which a goroutine pays for what it touches.
 pub(crate) static DEFAULT_STACK: AtomicUsize = AtomicUsize::new(stack::DEFAULT_BYTES);
 
-/// The smallest stack in race mode, in bytes: a report names functions from the debug information, on the stack of whoever made
-/// the access. That takes some 40 KiB.
-const RACE_MIN_BYTES: usize = 128 << 10;
+/// The smallest stack in race mode, in bytes: an event, with the walk of a report, takes some 4 KiB of it where nothing is optimised
+/// (names are looked up elsewhere: `big_stack`), and the frames of instrumented code are larger than plain ones.
+const RACE_MIN_BYTES: usize = 32 << 10;
 
 /// The size of stack to give to who asks for `bytes`; 0: for the default.
 pub(crate) fn stack_bytes(bytes: usize) -> usize {

@@ -56,6 +56,26 @@ impl Outcome {
     }
 }
 
+/// `tests/crash/compiled.rs:LINE:`, the line with the marker.
+fn compiled_place(marker: &str) -> String {
+    let marker = format!("// marker: {marker}");
+    let line = include_str!("compiled.rs")
+        .lines()
+        .position(|line| line.ends_with(&marker));
+    format!(
+        "tests/crash/compiled.rs:{}",
+        line.expect("the marker is there") + 1
+    )
+}
+
+/// The program with one race, watched.
+#[track_caller]
+fn compiled(name: &str) -> Outcome {
+    let outcome = program(name).arg("--race").run();
+    outcome.exits(66).says("Found 1 data race(s)");
+    outcome
+}
+
 /// What `variable=value` leads to before `main` begins.
 #[track_caller]
 fn refused(variable: &str, value: &str, text: &str) {
@@ -219,5 +239,62 @@ tests! {
 
     fn a_forked_child_is_not_watched() {
         program("forks_after_a_race").arg("--race").run().exits(66).prints("child: 0\n");
+    }
+
+    fn compiled_code_has_names_and_callers() {
+        let outcome = compiled("compiled_races_in_a_static");
+        let lines: Vec<&str> = outcome.stderr.lines().map(str::trim_end).collect();
+        let stack = |head: &str| {
+            let at = lines.iter().position(|line| line.starts_with(head)).unwrap_or_else(|| panic!("{head}: {outcome}"));
+            let end = lines[at..].iter().position(|line| line.is_empty()).map_or(lines.len(), |n| at + n);
+            lines[at + 1..end].join("\n")
+        };
+        let (own, previous) = (stack("Write at "), stack("Previous write at "));
+        for (stack, names, markers) in [
+            (&own, ["other_store", "second", "write_too"], ["compiled other store", "compiled second call"]),
+            (&previous, ["store", "first", "write_and_stay"], ["compiled store", "compiled first call"]),
+        ] {
+            let mut rest = &stack[..];
+            for name in names {
+                let line = format!("  crash::compiled::{name}\n");
+                let at = rest.find(&line).unwrap_or_else(|| panic!("no {name} in {rest}"));
+                rest = &rest[at + line.len()..];
+            }
+            for marker in markers {
+                assert!(stack.contains(&compiled_place(marker)), "{marker}: {stack}");
+            }
+            assert!(stack.starts_with(&format!("  crash::compiled::{}\n", names[0])), "{stack}");
+        }
+        // What starts a goroutine is left out.
+        for plumbing in ["corosensei", "raddle_sched", "raddle::goroutine", "__rust_begin", "call_once"] {
+            assert!(!outcome.stderr.contains(plumbing), "{plumbing}: {outcome}");
+        }
+        outcome.says("\nLocation is global 'crash::compiled::compiled_races_in_a_static::").says("COUNTER' of size 8 at 0x");
+        outcome.says(&compiled_place("compiled go"));
+    }
+
+    fn memory_is_named_by_whose_it_is() {
+        let local = "Location is thread-local 'crash::compiled::LOCAL' of size 8 at 0x";
+        compiled("compiled_races_in_a_thread_local").says(local).says(") of goroutine ").says(" 'weaver'\n====");
+        compiled("compiled_races_on_a_stack").says("Location is stack of goroutine ").says(" 'weaver'\n====");
+        compiled("compiled_races_on_a_plain_thread_s_stack").says("Location is stack of thread ").says(" 'plain'\n====");
+        compiled("compiled_races_in_a_plain_thread_s_local").says(local).says(") of thread ").says(" 'plain'\n====");
+        compiled("compiled_races_on_the_main_stack").says("Location is stack of main thread\n====");
+        let outcome = compiled("compiled_races_with_a_plain_thread");
+        outcome.says("by thread ").says("Location is stack of goroutine ");
+        for plumbing in ["__rust_begin", "catch_unwind", "start_thread", "clone"] {
+            assert!(!outcome.stderr.contains(plumbing), "{plumbing}: {outcome}");
+        }
+    }
+
+    fn memory_is_named_with_thread_bound_thread_locals() {
+        let outcome = program("compiled_races_with_a_plain_thread").env("RADDLE_DEBUG", "notls").arg("--race").run();
+        outcome.exits(66).says("Location is stack of goroutine ").says(" 'weaver'\n====");
+    }
+
+    fn the_smallest_stack_is_enough_for_a_report() {
+        let outcome = compiled("compiled_races_on_a_small_stack");
+        outcome.says("  crash::compiled::other_store\n").says(&compiled_place("compiled store"));
+        outcome.says("Location is stack of goroutine ");
     }
 }

@@ -6,6 +6,7 @@
 //!     cargo test --test crash              all
 //!     cargo test --test crash deadlock     those with `deadlock` in their name
 
+mod compiled;
 mod expected;
 mod programs;
 

@@ -10,6 +10,8 @@ use raddle::gc::{self, Gc, Slice};
 use raddle::shared::Var;
 use raddle::sync::{Mutex, WaitGroup};
 
+use crate::compiled::*;
+
 macro_rules! programs {
     ($($name:ident)*) => {
         /// Runs the program as `main` does.
@@ -49,6 +51,14 @@ programs! {
     asks_for_too_much
     races_in_a_collected_value
     forks_after_a_race
+    compiled_races_in_a_static
+    compiled_races_in_a_thread_local
+    compiled_races_on_a_stack
+    compiled_races_with_a_plain_thread
+    compiled_races_on_a_small_stack
+    compiled_races_on_a_plain_thread_s_stack
+    compiled_races_in_a_plain_thread_s_local
+    compiled_races_on_the_main_stack
 }
 
 #[raddle::main]

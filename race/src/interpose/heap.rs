@@ -76,14 +76,6 @@ fn is_mapping(p: *mut c_void) -> bool {
     unsafe { p.cast::<usize>().wrapping_sub(1).read() & 2 != 0 }
 }
 
-/// The place of an event of the heap. Where no callers are announced, the thread's real ones say more than one address.
-fn place(caller: usize) -> Pc {
-    match watched() {
-        Some(me) if me.get().callers(&mut [Pc::NONE]) > 0 => Pc::code(caller),
-        _ => Pc::NONE,
-    }
-}
-
 /// Nobody has been there. Most blocks that come here are of threads that are not watched, in pages where nobody is.
 fn forget(addr: usize, size: usize) {
     if pages::is_marked(addr, size) {
@@ -92,60 +84,55 @@ fn forget(addr: usize, size: usize) {
 }
 
 /// The block, if there is one, has just begun.
-#[inline(always)]
-fn begins(p: *mut c_void, caller: usize) -> *mut c_void {
-    if enabled() && !p.is_null() {
-        announce_begin(p, caller);
-    }
-    p
-}
-
 #[cold]
-fn announce_begin(p: *mut c_void, caller: usize) {
+#[inline(never)]
+fn begins(p: *mut c_void, caller: usize) -> *mut c_void {
+    if p.is_null() {
+        return p;
+    }
     keep_errno(|| {
         if watched().is_some() {
-            malloc(p.addr(), size_of_block(p), place(caller));
+            malloc(p.addr(), size_of_block(p), Pc::code(caller));
         } else {
             forget(p.addr(), size_of_block(p));
         }
     });
+    p
 }
 
 /// The block is about to end.
 #[cold]
-fn announce_end(p: *mut c_void, caller: usize) {
+#[inline(never)]
+fn ends(p: *mut c_void, caller: usize) {
     keep_errno(|| {
         if watched().is_some() && !is_mapping(p) {
-            free(p.addr(), size_of_block(p), place(caller));
+            free(p.addr(), size_of_block(p), Pc::code(caller));
         } else {
             forget(p.addr(), size_of_block(p));
         }
     });
 }
 
-unsafe extern "C" fn malloc_at(n: usize, caller: usize) -> *mut c_void {
-    // SAFETY: no preconditions.
-    begins(unsafe { __libc_malloc(n) }, caller)
+/// Functions that return a block, or none.
+macro_rules! allocators {
+    ($($body:ident = $of_libc:ident($($arg:ident),*);)*) => {$(
+        unsafe extern "C" fn $body($($arg: usize,)* caller: usize) -> *mut c_void {
+            if !enabled() {
+                // SAFETY: no preconditions.
+                return unsafe { $of_libc($($arg),*) };
+            }
+            // SAFETY: no preconditions.
+            begins(unsafe { $of_libc($($arg),*) }, caller)
+        }
+    )*};
 }
 
-unsafe extern "C" fn calloc_at(count: usize, n: usize, caller: usize) -> *mut c_void {
-    // SAFETY: no preconditions.
-    begins(unsafe { __libc_calloc(count, n) }, caller)
-}
-
-unsafe extern "C" fn memalign_at(align: usize, n: usize, caller: usize) -> *mut c_void {
-    // SAFETY: no preconditions.
-    begins(unsafe { __libc_memalign(align, n) }, caller)
-}
-
-unsafe extern "C" fn valloc_at(n: usize, caller: usize) -> *mut c_void {
-    // SAFETY: no preconditions.
-    begins(unsafe { __libc_valloc(n) }, caller)
-}
-
-unsafe extern "C" fn pvalloc_at(n: usize, caller: usize) -> *mut c_void {
-    // SAFETY: no preconditions.
-    begins(unsafe { __libc_pvalloc(n) }, caller)
+allocators! {
+    malloc_at = __libc_malloc(n);
+    calloc_at = __libc_calloc(count, n);
+    memalign_at = __libc_memalign(align, n);
+    valloc_at = __libc_valloc(n);
+    pvalloc_at = __libc_pvalloc(n);
 }
 
 unsafe extern "C" fn posix_memalign_at(
@@ -163,19 +150,26 @@ unsafe extern "C" fn posix_memalign_at(
         return libc::ENOMEM;
     }
     // SAFETY: the caller's place for the result.
-    unsafe { to.write(begins(p, caller)) };
+    unsafe { to.write(p) };
+    if enabled() {
+        begins(p, caller);
+    }
     0
 }
 
 unsafe extern "C" fn realloc_at(p: *mut c_void, n: usize, caller: usize) -> *mut c_void {
-    if !enabled() || p.is_null() {
+    if !enabled() {
         // SAFETY: the caller's block, or none.
+        return unsafe { __libc_realloc(p, n) };
+    }
+    if p.is_null() {
+        // SAFETY: no block.
         return begins(unsafe { __libc_realloc(p, n) }, caller);
     }
     if watched().is_some() {
         read_range(p.addr(), n.min(size_of_block(p)), Pc::code(caller));
     }
-    announce_end(p, caller);
+    ends(p, caller);
     // SAFETY: the caller's block.
     let new = unsafe { __libc_realloc(p, n) };
     if new.is_null() && n != 0 {
@@ -207,7 +201,7 @@ unsafe extern "C" fn reallocarray_at(
 
 unsafe extern "C" fn free_at(p: *mut c_void, caller: usize) {
     if enabled() && !p.is_null() {
-        announce_end(p, caller);
+        ends(p, caller);
     }
     // SAFETY: the caller's block, or none.
     unsafe { __libc_free(p) };

@@ -114,7 +114,7 @@ macro_rules! receivers {
                 fd,
                 caller,
                 // SAFETY: the caller's arguments.
-                || unsafe { $NAME.get()(fd, buffer, n $(, $arg)*) },
+                move || unsafe { $NAME.get()(fd, buffer, n $(, $arg)*) },
                 |came| write_range(buffer.addr(), came.min(n), Pc::code(caller)),
             )
         })*
@@ -139,7 +139,7 @@ macro_rules! senders {
                 fd,
                 caller,
                 // SAFETY: the caller's arguments.
-                || unsafe { $NAME.get()(fd, buffer, n $(, $arg)*) },
+                move || unsafe { $NAME.get()(fd, buffer, n $(, $arg)*) },
                 || read_range(buffer.addr(), n, Pc::code(caller)),
             )
         })*
@@ -161,7 +161,7 @@ macro_rules! vectors {
         with_caller! { $(fn $name(fd: c_int, iov: *const iovec, count: c_int $(, $arg: $ty)*) -> isize = $body;)* }
         $(unsafe extern "C-unwind" fn $body(fd: c_int, iov: *const iovec, count: c_int $(, $arg: $ty)*, caller: usize) -> isize {
             // SAFETY: the caller's arguments.
-            let call = || unsafe { $NAME.get()(fd, iov, count $(, $arg)*) };
+            let call = move || unsafe { $NAME.get()(fd, iov, count $(, $arg)*) };
             vectors!(@$way fd iov count caller call)
         })*
     };
@@ -210,7 +210,7 @@ unsafe extern "C-unwind" fn recvmsg_from(
     caller: usize,
 ) -> isize {
     // SAFETY: the caller's arguments.
-    let call = || unsafe { RECVMSG.get()(fd, message, flags) };
+    let call = move || unsafe { RECVMSG.get()(fd, message, flags) };
     incoming(fd, caller, call, |came| {
         // SAFETY: the call took the message.
         let m = unsafe { &*message };
@@ -226,7 +226,7 @@ unsafe extern "C-unwind" fn sendmsg_to(
     caller: usize,
 ) -> isize {
     // SAFETY: the caller's arguments.
-    let call = || unsafe { SENDMSG.get()(fd, message, flags) };
+    let call = move || unsafe { SENDMSG.get()(fd, message, flags) };
     outgoing(fd, caller, call, || {
         // SAFETY: the caller's message.
         let m = unsafe { &*message };
@@ -244,7 +244,7 @@ unsafe extern "C-unwind" fn recvmmsg_from(
     caller: usize,
 ) -> c_int {
     // SAFETY: the caller's arguments.
-    let call = || unsafe { RECVMMSG.get()(fd, messages, count, flags, wait) } as isize;
+    let call = move || unsafe { RECVMMSG.get()(fd, messages, count, flags, wait) } as isize;
     incoming(fd, caller, call, |came| {
         for i in 0..came {
             // SAFETY: so many messages came.
@@ -264,7 +264,7 @@ unsafe extern "C-unwind" fn sendmmsg_to(
     caller: usize,
 ) -> c_int {
     // SAFETY: the caller's arguments.
-    let call = || unsafe { SENDMMSG.get()(fd, messages, count, flags) } as isize;
+    let call = move || unsafe { SENDMMSG.get()(fd, messages, count, flags) } as isize;
     outgoing(fd, caller, call, || {
         for i in 0..count as usize {
             // SAFETY: the caller's messages.
@@ -409,7 +409,7 @@ unsafe extern "C-unwind" fn accept_from(
     caller: usize,
 ) -> c_int {
     // SAFETY: the caller's arguments.
-    let call = || unsafe { ACCEPT.get()(fd, from, len) } as isize;
+    let call = move || unsafe { ACCEPT.get()(fd, from, len) } as isize;
     making(incoming(fd, caller, call, |_| ()) as c_int, Kind::Socket)
 }
 
@@ -421,7 +421,7 @@ unsafe extern "C-unwind" fn accept4_from(
     caller: usize,
 ) -> c_int {
     // SAFETY: the caller's arguments.
-    let call = || unsafe { ACCEPT4.get()(fd, from, len, flags) } as isize;
+    let call = move || unsafe { ACCEPT4.get()(fd, from, len, flags) } as isize;
     making(incoming(fd, caller, call, |_| ()) as c_int, Kind::Socket)
 }
 
@@ -432,7 +432,7 @@ unsafe extern "C-unwind" fn connect_to(
     caller: usize,
 ) -> c_int {
     // SAFETY: the caller's arguments.
-    let call = || unsafe { CONNECT.get()(fd, to, len) } as isize;
+    let call = move || unsafe { CONNECT.get()(fd, to, len) } as isize;
     let result = outgoing(fd, caller, call, || ()) as c_int;
     if result == 0 && watched().is_some() {
         desc::observe(fd); // whoever listens was there before
@@ -461,7 +461,7 @@ publishers! {
 
 unsafe extern "C-unwind" fn shut(fd: c_int, how: c_int, caller: usize) -> c_int {
     // SAFETY: the caller's arguments.
-    let call = || unsafe { SHUTDOWN.get()(fd, how) } as isize;
+    let call = move || unsafe { SHUTDOWN.get()(fd, how) } as isize;
     outgoing(fd, caller, call, || ()) as c_int
 }
 
@@ -473,13 +473,13 @@ unsafe extern "C-unwind" fn set_timer(
     caller: usize,
 ) -> c_int {
     // SAFETY: the caller's arguments.
-    let call = || unsafe { SETTIME.get()(fd, flags, new, old) } as isize;
+    let call = move || unsafe { SETTIME.get()(fd, flags, new, old) } as isize;
     outgoing(fd, caller, call, || ()) as c_int
 }
 
 unsafe extern "C-unwind" fn read_event(fd: c_int, value: *mut u64, caller: usize) -> c_int {
     // SAFETY: the caller's arguments.
-    let call = || unsafe { EVENTFD_READ.get()(fd, value) } as isize;
+    let call = move || unsafe { EVENTFD_READ.get()(fd, value) } as isize;
     incoming(fd, caller, call, |_| {
         write_range(value.addr(), 8, Pc::code(caller))
     }) as c_int
@@ -487,7 +487,7 @@ unsafe extern "C-unwind" fn read_event(fd: c_int, value: *mut u64, caller: usize
 
 unsafe extern "C-unwind" fn write_event(fd: c_int, value: u64, caller: usize) -> c_int {
     // SAFETY: the caller's arguments.
-    let call = || unsafe { EVENTFD_WRITE.get()(fd, value) } as isize;
+    let call = move || unsafe { EVENTFD_WRITE.get()(fd, value) } as isize;
     outgoing(fd, caller, call, || ()) as c_int
 }
 
@@ -559,19 +559,23 @@ fn lock_file(fd: c_int, f: impl FnOnce() -> c_int) -> c_int {
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn fcntl(fd: c_int, command: c_int, arg: usize) -> c_int {
     // SAFETY: the caller's arguments; without a third one, what lies in its place does no harm.
-    control(fd, command, || unsafe { FCNTL.get()(fd, command, arg) })
+    control(fd, command, move || unsafe {
+        FCNTL.get()(fd, command, arg)
+    })
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn fcntl64(fd: c_int, command: c_int, arg: usize) -> c_int {
     // SAFETY: as above.
-    control(fd, command, || unsafe { FCNTL64.get()(fd, command, arg) })
+    control(fd, command, move || unsafe {
+        FCNTL64.get()(fd, command, arg)
+    })
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn flock(fd: c_int, operation: c_int) -> c_int {
     // SAFETY: the caller's arguments.
-    lock_file(fd, || unsafe { FLOCK.get()(fd, operation) })
+    lock_file(fd, move || unsafe { FLOCK.get()(fd, operation) })
 }
 
 unsafe extern "C-unwind" fn close_one(fd: c_int, caller: usize) -> c_int {
@@ -623,13 +627,15 @@ fn moving(from: c_int, to: c_int, f: impl FnOnce() -> isize) -> isize {
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn sendfile(to: c_int, from: c_int, at: *mut off_t, n: usize) -> isize {
     // SAFETY: the caller's arguments.
-    moving(from, to, || unsafe { SENDFILE.get()(to, from, at, n) })
+    moving(from, to, move || unsafe { SENDFILE.get()(to, from, at, n) })
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn sendfile64(to: c_int, from: c_int, at: *mut off_t, n: usize) -> isize {
     // SAFETY: the caller's arguments.
-    moving(from, to, || unsafe { SENDFILE64.get()(to, from, at, n) })
+    moving(from, to, move || unsafe {
+        SENDFILE64.get()(to, from, at, n)
+    })
 }
 
 #[unsafe(no_mangle)]
@@ -642,7 +648,7 @@ unsafe extern "C-unwind" fn splice(
     flags: c_uint,
 ) -> isize {
     // SAFETY: the caller's arguments.
-    moving(from, to, || unsafe {
+    moving(from, to, move || unsafe {
         SPLICE.get()(from, from_at, to, to_at, n, flags)
     })
 }
@@ -650,7 +656,7 @@ unsafe extern "C-unwind" fn splice(
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn tee(from: c_int, to: c_int, n: usize, flags: c_uint) -> isize {
     // SAFETY: the caller's arguments.
-    moving(from, to, || unsafe { TEE.get()(from, to, n, flags) })
+    moving(from, to, move || unsafe { TEE.get()(from, to, n, flags) })
 }
 
 #[unsafe(no_mangle)]
@@ -663,7 +669,7 @@ unsafe extern "C-unwind" fn copy_file_range(
     flags: c_uint,
 ) -> isize {
     // SAFETY: the caller's arguments.
-    moving(from, to, || unsafe {
+    moving(from, to, move || unsafe {
         COPY.get()(from, from_at, to, to_at, n, flags)
     })
 }

@@ -42,7 +42,8 @@ mod sync;
 mod thread;
 
 pub(crate) use signal::take_faults;
-pub use thread::{thread_attach, thread_running};
+pub(crate) use thread::is_main_thread;
+pub use thread::{thread_attach, thread_name, thread_running, thread_with_handle};
 
 use crate::{GoCtx, current, enabled, set_current};
 
@@ -50,10 +51,15 @@ use crate::{GoCtx, current, enabled, set_current};
 #[inline(always)]
 fn watched() -> Option<GoCtx> {
     if enabled() {
-        current().filter(|me| me.get().is_outside())
+        watched_in_race_mode()
     } else {
         None
     }
+}
+
+#[cold]
+fn watched_in_race_mode() -> Option<GoCtx> {
+    current().filter(|me| me.get().is_outside())
 }
 
 /// What is needed before the first thread: called once, when the detector has started.

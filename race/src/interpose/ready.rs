@@ -78,7 +78,7 @@ unsafe extern "C-unwind" fn wait(
     caller: usize,
 ) -> c_int {
     // SAFETY: the caller's arguments.
-    wait_by(epoll, events, caller, || unsafe {
+    wait_by(epoll, events, caller, move || unsafe {
         WAIT.get()(epoll, events, count, timeout)
     })
 }
@@ -92,7 +92,7 @@ unsafe extern "C-unwind" fn pwait(
     caller: usize,
 ) -> c_int {
     // SAFETY: the caller's arguments.
-    let call = || unsafe { PWAIT.get()(epoll, events, count, timeout, mask) };
+    let call = move || unsafe { PWAIT.get()(epoll, events, count, timeout, mask) };
     wait_by(epoll, events, caller, call)
 }
 
@@ -105,7 +105,7 @@ unsafe extern "C-unwind" fn pwait2(
     caller: usize,
 ) -> c_int {
     // SAFETY: the caller's arguments.
-    let call = || unsafe { PWAIT2.get()(epoll, events, count, timeout, mask) };
+    let call = move || unsafe { PWAIT2.get()(epoll, events, count, timeout, mask) };
     wait_by(epoll, events, caller, call)
 }
 
@@ -138,7 +138,7 @@ unsafe extern "C-unwind" fn poll_them(
     caller: usize,
 ) -> c_int {
     // SAFETY: the caller's arguments.
-    poll_by(fds, count, caller, || unsafe {
+    poll_by(fds, count, caller, move || unsafe {
         POLL.get()(fds, count, timeout)
     })
 }
@@ -151,7 +151,7 @@ unsafe extern "C-unwind" fn ppoll_them(
     caller: usize,
 ) -> c_int {
     // SAFETY: the caller's arguments.
-    poll_by(fds, count, caller, || unsafe {
+    poll_by(fds, count, caller, move || unsafe {
         PPOLL.get()(fds, count, timeout, mask)
     })
 }
@@ -193,7 +193,7 @@ unsafe extern "C-unwind" fn select_them(
     caller: usize,
 ) -> c_int {
     // SAFETY: the caller's arguments.
-    select_by(count, [r, w, e], caller, || unsafe {
+    select_by(count, [r, w, e], caller, move || unsafe {
         SELECT.get()(count, r, w, e, timeout)
     })
 }
@@ -208,6 +208,6 @@ unsafe extern "C-unwind" fn pselect_them(
     caller: usize,
 ) -> c_int {
     // SAFETY: the caller's arguments.
-    let call = || unsafe { PSELECT.get()(count, r, w, e, timeout, mask) };
+    let call = move || unsafe { PSELECT.get()(count, r, w, e, timeout, mask) };
     select_by(count, [r, w, e], caller, call)
 }

@@ -31,7 +31,7 @@ macro_rules! on_object {
         $(#[unsafe(no_mangle)]
         unsafe extern "C-unwind" fn $name(object: *mut $object $(, $arg: $ty)*) -> c_int {
             // SAFETY: the caller's arguments.
-            $how(object.addr(), || unsafe { $NAME.get()(object $(, $arg)*) })
+            $how(object.addr(), move || unsafe { $NAME.get()(object $(, $arg)*) })
         })*
     };
 }
@@ -71,45 +71,64 @@ fn is_taken(error: c_int) -> bool {
     error == 0 || error == libc::EOWNERDEAD
 }
 
-#[inline(always)]
-fn locks(object: usize, f: impl FnOnce() -> c_int) -> c_int {
-    let error = f();
-    if watched().is_some() && is_taken(error) {
-        keep_errno(|| acquire(object));
-    }
-    error
+/// `fn name(object, f) { ... }`: what a call does in race mode; without it, the call is `f` and no more.
+macro_rules! in_race_mode {
+    ($(fn $name:ident($object:ident, $f:ident) $body:block)*) => {$(
+        #[inline(always)]
+        fn $name(object: usize, f: impl FnOnce() -> c_int) -> c_int {
+            #[cold]
+            #[inline(never)]
+            fn watch($object: usize, $f: impl FnOnce() -> c_int) -> c_int $body
+            if watched().is_none() { f() } else { watch(object, f) }
+        }
+    )*};
 }
 
-#[inline(always)]
-fn locks_to_write(object: usize, f: impl FnOnce() -> c_int) -> c_int {
-    let error = f();
-    if watched().is_some() && error == 0 {
-        keep_errno(|| {
-            acquire(object);
-            acquire(object + 1);
-        });
+in_race_mode! {
+    fn locks(object, f) {
+        let error = f();
+        if is_taken(error) {
+            keep_errno(|| acquire(object));
+        }
+        error
     }
-    error
-}
 
-#[inline(always)]
-fn unlocks(object: usize, f: impl FnOnce() -> c_int) -> c_int {
-    if watched().is_some() {
+    fn locks_to_write(object, f) {
+        let error = f();
+        if error == 0 {
+            keep_errno(|| {
+                acquire(object);
+                acquire(object + 1);
+            });
+        }
+        error
+    }
+
+    fn unlocks(object, f) {
         release(object);
+        f()
     }
-    f()
-}
 
-#[inline(always)]
-fn unlocks_either(object: usize, f: impl FnOnce() -> c_int) -> c_int {
-    if watched().is_some() {
+    fn unlocks_either(object, f) {
         if is_written_here(object) {
             release(object);
         } else {
             release_merge(object + 1);
         }
+        f()
     }
-    f()
+
+    fn posts(object, f) {
+        release_merge(object);
+        f()
+    }
+
+    fn meets(object, f) {
+        release_merge(object);
+        let result = f();
+        acquire(object);
+        result
+    }
 }
 
 /// Whether the calling thread has the read-write lock for writing: glibc's own test, by the field that it looks at.
@@ -120,25 +139,6 @@ fn is_written_here(lock: usize) -> bool {
     let writer = unsafe { writer.read_volatile() };
     // SAFETY: no preconditions.
     writer == unsafe { libc::gettid() }
-}
-
-#[inline(always)]
-fn posts(object: usize, f: impl FnOnce() -> c_int) -> c_int {
-    if watched().is_some() {
-        release_merge(object);
-    }
-    f()
-}
-
-#[inline(always)]
-fn meets(object: usize, f: impl FnOnce() -> c_int) -> c_int {
-    posts(object, || {
-        let result = f();
-        if watched().is_some() {
-            acquire(object);
-        }
-        result
-    })
 }
 
 real! {
@@ -175,7 +175,7 @@ unsafe extern "C-unwind" fn pthread_cond_wait(
     mutex: *mut pthread_mutex_t,
 ) -> c_int {
     // SAFETY: the caller's arguments.
-    waits(condition, mutex, || unsafe {
+    waits(condition, mutex, move || unsafe {
         COND_WAIT.get()(condition, mutex)
     })
 }
@@ -187,7 +187,7 @@ unsafe extern "C-unwind" fn pthread_cond_timedwait(
     until: *const timespec,
 ) -> c_int {
     // SAFETY: the caller's arguments.
-    waits(condition, mutex, || unsafe {
+    waits(condition, mutex, move || unsafe {
         COND_TIMEDWAIT.get()(condition, mutex, until)
     })
 }
@@ -200,7 +200,7 @@ unsafe extern "C-unwind" fn pthread_cond_clockwait(
     until: *const timespec,
 ) -> c_int {
     // SAFETY: the caller's arguments.
-    waits(condition, mutex, || unsafe {
+    waits(condition, mutex, move || unsafe {
         COND_CLOCKWAIT.get()(condition, mutex, clock, until)
     })
 }

@@ -9,12 +9,13 @@
 //! | `ENDED` | the thread, last of all | the sync object at the entry has what it did |
 //! | `GONE` | who detaches it, or joined it | nobody will join it; free once it has ended |
 //!
-//! A joiner takes the entry off the table *before* it joins: after the join the handle may be another thread's. Where it finds
+//! A joiner takes the entry off the table *before* it joins, to the list of joined ones, where reports still find it: after the join the
+//! handle may be another thread's. Where it finds
 //! none, the thread has not begun yet, or is not watched; then it looks again after the join. At that moment another thread may
 //! have the same handle, and the wanted entry is the older of the two; everybody else wants the newer.
 //!
 //! # Invariants
-//! 1. An entry is on the free list, or in the table once, or its creator's, thread's or joiner's alone.
+//! 1. An entry is on the free list, or the list of joined ones, or in the table once, or its creator's or thread's alone.
 //! 2. Its thread alone uses `ctx`, from `begin` on.
 //! 3. Entries stay mapped; the table and all links change under `TABLE`.
 //!
@@ -27,10 +28,10 @@
 //! A spin lock for a walk over a few entries.
 
 use std::cell::Cell;
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use libc::{pthread_attr_t, pthread_t, timespec};
 
@@ -92,6 +93,8 @@ const BUCKETS: usize = 1024;
 struct Table {
     lock: SpinLock,
     buckets: [Cell<*const Entry>; BUCKETS],
+    /// Those that somebody waits for: no other thread has their handles meanwhile.
+    joined: Cell<*const Entry>,
     free: Cell<*const Entry>,
 }
 
@@ -101,6 +104,7 @@ unsafe impl Sync for Table {}
 static TABLE: Table = Table {
     lock: SpinLock::new(),
     buckets: [const { Cell::new(ptr::null()) }; BUCKETS],
+    joined: Cell::new(ptr::null()),
     free: Cell::new(ptr::null()),
 };
 
@@ -152,10 +156,7 @@ impl Locked {
     }
 
     fn each(&self, handle: pthread_t) -> impl Iterator<Item = &'static Entry> {
-        // SAFETY: null or an entry, which stays mapped.
-        let first = unsafe { self.bucket(handle).get().as_ref() };
-        // SAFETY: as above.
-        std::iter::successors(first, |e| unsafe { e.next.get().as_ref() })
+        each_of(self.bucket(handle))
     }
 
     fn find(&self, handle: pthread_t, which: Which) -> Option<&'static Entry> {
@@ -166,9 +167,30 @@ impl Locked {
         }
     }
 
+    /// The entry of a plain thread that lives.
+    fn running(&self, is_it: impl Fn(&Entry) -> bool) -> Option<&'static Entry> {
+        let mut lists = TABLE.buckets.iter().chain([&TABLE.joined]);
+        lists.find_map(|list| each_of(list).find(|e| is_it(e) && !e.has(ENDED)))
+    }
+
     /// Takes the entry off the table, if it is there.
     fn remove(&self, entry: &'static Entry) {
-        let mut place = self.bucket(entry.handle.get());
+        self.remove_from(self.bucket(entry.handle.get()), entry);
+    }
+
+    /// Somebody waits for the thread: nobody else may.
+    fn begin_join(&self, entry: &'static Entry) {
+        self.remove(entry);
+        entry.next.set(TABLE.joined.get());
+        TABLE.joined.set(entry);
+    }
+
+    fn end_join(&self, entry: &'static Entry) {
+        self.remove_from(&TABLE.joined, entry);
+    }
+
+    fn remove_from(&self, list: &'static Cell<*const Entry>, entry: &'static Entry) {
+        let mut place = list;
         // SAFETY: null or an entry, which stays mapped.
         while let Some(other) = unsafe { place.get().as_ref() } {
             if ptr::eq(other, entry) {
@@ -188,6 +210,14 @@ impl Locked {
     }
 }
 
+/// The entries of a list, by whoever has the lock.
+fn each_of(list: &'static Cell<*const Entry>) -> impl Iterator<Item = &'static Entry> {
+    // SAFETY: null or an entry, which stays mapped.
+    let first = unsafe { list.get().as_ref() };
+    // SAFETY: as above.
+    std::iter::successors(first, |e| unsafe { e.next.get().as_ref() })
+}
+
 /// A free entry, as the caller's.
 fn new_entry(goid: u64, ctx: GoCtx) -> &'static Entry {
     let entry = Locked::take().pop_free();
@@ -202,14 +232,38 @@ fn new_entry(goid: u64, ctx: GoCtx) -> &'static Entry {
 /// Whether a plain thread with this id lives.
 #[must_use]
 pub fn thread_running(goid: u64) -> bool {
-    let _held = Locked::take();
-    TABLE.buckets.iter().any(|bucket| {
-        // SAFETY: null or an entry, which stays mapped.
-        let first = unsafe { bucket.get().as_ref() };
-        // SAFETY: as above.
-        std::iter::successors(first, |e: &&Entry| unsafe { e.next.get().as_ref() })
-            .any(|e| e.goid.get() == goid && !e.has(ENDED))
-    })
+    let held = Locked::take();
+    held.running(|e| e.goid.get() == goid).is_some()
+}
+
+/// Calls back with the name of the plain thread with this id, if it lives.
+pub fn thread_name(goid: u64, with: &mut dyn FnMut(&str)) {
+    let mut name = [0_u8; 16];
+    {
+        // With the lock held the thread cannot end, so its handle is good.
+        let held = Locked::take();
+        let Some(entry) = held.running(|e| e.goid.get() == goid) else {
+            return;
+        };
+        let (to, size) = (name.as_mut_ptr().cast(), name.len());
+        // SAFETY: the thread lives, and there is room for `size` bytes.
+        if unsafe { libc::pthread_getname_np(entry.handle.get(), to, size) } != 0 {
+            return;
+        }
+    }
+    if let Ok(name) = CStr::from_bytes_until_nul(&name)
+        && let Ok(name) = name.to_str()
+    {
+        with(name);
+    }
+}
+
+/// The id of the plain thread that lives and has this handle, which is the address of its thread control block.
+#[must_use]
+pub fn thread_with_handle(handle: pthread_t) -> Option<u64> {
+    let held = Locked::take();
+    let entry = held.running(|e| e.handle.get() == handle)?;
+    Some(entry.goid.get())
 }
 
 /// The calling plain thread's context and id. A thread without one gets it here, ordered after everything so far, and keeps it
@@ -223,8 +277,27 @@ pub fn thread_attach() -> (GoCtx, u64) {
     }
     let goid = (state::host().new_goid)();
     let ctx = crate::thread_start(goid);
+    if is_main() {
+        MAIN.store(goid, Relaxed);
+    }
     begins(new_entry(goid, ctx), ctx);
     (ctx, goid)
+}
+
+/// The id of the program's first thread; 0 until it has one.
+static MAIN: AtomicU64 = AtomicU64::new(0);
+
+/// Whether the id is that of the program's first thread.
+pub(crate) fn is_main_thread(goid: u64) -> bool {
+    goid != 0 && MAIN.load(Relaxed) == goid
+}
+
+/// Whether the caller is the program's first thread.
+fn is_main() -> bool {
+    // SAFETY: no preconditions.
+    let thread = unsafe { libc::gettid() };
+    // SAFETY: no preconditions.
+    thread == unsafe { libc::getpid() }
 }
 
 static KEY: AtomicU32 = AtomicU32::new(0);
@@ -269,9 +342,7 @@ struct About {
 impl About {
     /// None on the main thread, which is not joined and whose stack nobody had before.
     fn this_thread() -> Option<About> {
-        // SAFETY: no preconditions.
-        let (process, thread) = (unsafe { libc::getpid() }, unsafe { libc::gettid() });
-        if thread == process {
+        if is_main() {
             return None;
         }
         let mut attr = MaybeUninit::<pthread_attr_t>::uninit();
@@ -391,8 +462,9 @@ fn join_by(handle: pthread_t, join: impl FnOnce() -> c_int) -> c_int {
         entry.into_iter().for_each(put_back);
         return error;
     }
-    if entry.is_none() {
-        entry = take_oldest_ended(handle);
+    match entry {
+        Some(entry) => Locked::take().end_join(entry),
+        None => entry = take_oldest_ended(handle),
     }
     if let Some(entry) = entry {
         keep_errno(|| crate::acquire(entry.addr()));
@@ -404,7 +476,7 @@ fn join_by(handle: pthread_t, join: impl FnOnce() -> c_int) -> c_int {
 fn take_newest(handle: pthread_t) -> Option<&'static Entry> {
     let table = Locked::take();
     let entry = table.find(handle, Which::Newest)?;
-    table.remove(entry);
+    table.begin_join(entry);
     Some(entry)
 }
 
@@ -418,6 +490,7 @@ fn take_oldest_ended(handle: pthread_t) -> Option<&'static Entry> {
 /// The thread was not joined.
 fn put_back(entry: &'static Entry) {
     let table = Locked::take();
+    table.end_join(entry);
     table.insert(entry);
     table.sweep(entry);
 }
@@ -425,7 +498,7 @@ fn put_back(entry: &'static Entry) {
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn pthread_join(thread: pthread_t, result: *mut *mut c_void) -> c_int {
     // SAFETY: the caller's arguments.
-    join_by(thread, || unsafe { JOIN.get()(thread, result) })
+    join_by(thread, move || unsafe { JOIN.get()(thread, result) })
 }
 
 #[unsafe(no_mangle)]
@@ -434,7 +507,7 @@ unsafe extern "C-unwind" fn pthread_tryjoin_np(
     result: *mut *mut c_void,
 ) -> c_int {
     // SAFETY: the caller's arguments.
-    join_by(thread, || unsafe { TRYJOIN.get()(thread, result) })
+    join_by(thread, move || unsafe { TRYJOIN.get()(thread, result) })
 }
 
 #[unsafe(no_mangle)]
@@ -444,7 +517,9 @@ unsafe extern "C-unwind" fn pthread_timedjoin_np(
     until: *const timespec,
 ) -> c_int {
     // SAFETY: the caller's arguments.
-    join_by(thread, || unsafe { TIMEDJOIN.get()(thread, result, until) })
+    join_by(thread, move || unsafe {
+        TIMEDJOIN.get()(thread, result, until)
+    })
 }
 
 #[unsafe(no_mangle)]
@@ -455,7 +530,7 @@ unsafe extern "C-unwind" fn pthread_clockjoin_np(
     until: *const timespec,
 ) -> c_int {
     // SAFETY: the caller's arguments.
-    join_by(thread, || unsafe {
+    join_by(thread, move || unsafe {
         CLOCKJOIN.get()(thread, result, clock, until)
     })
 }

@@ -185,6 +185,31 @@ fn ids_are_the_hosts_and_end_with_the_thread() {
 }
 
 #[test]
+fn a_thread_that_is_waited_for_keeps_its_name() {
+    let _detector = Detector::take();
+    let name_of = |id| {
+        let mut name = None;
+        race::thread_name(id, &mut |its| name = Some(its.to_owned()));
+        name
+    };
+    let thread = std::thread::Builder::new().name("waited for".into());
+    let thread = thread.spawn(move || {
+        let (_, id) = race::thread_attach();
+        // Whoever made it is on its way into `join` or there: both ways it is known.
+        for _ in 0..1000 {
+            assert!(race::thread_running(id));
+            assert_eq!(name_of(id).as_deref(), Some("waited for"));
+            // SAFETY: no preconditions.
+            let me = unsafe { libc::pthread_self() };
+            assert_eq!(race::thread_with_handle(me), Some(id));
+        }
+        id
+    });
+    let id = thread.unwrap().join().unwrap();
+    assert_eq!(name_of(id), None);
+}
+
+#[test]
 fn what_is_created_unwatched_is_not_watched() {
     let _detector = Detector::take();
     let thread = race::unwatched(|| spawn(|| race::current().is_none()));
