@@ -10,23 +10,43 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::thread;
 
-/// A number that the detector does not see, to put one thing after another without ordering them.
-static TURN: AtomicU32 = AtomicU32::new(0);
+/// Counts steps where the detector does not see it, to put one thing after another without ordering them.
+static STEPS: AtomicU32 = AtomicU32::new(0);
 
-fn turn() {
-    // SAFETY: writes a static of this crate that is an atomic.
-    unsafe { asm!("mov dword ptr [{}], 1", in(reg) TURN.as_ptr(), options(nostack)) }
+fn step() {
+    // SAFETY: changes an atomic of this crate, atomically.
+    unsafe { asm!("lock add dword ptr [{}], 1", in(reg) STEPS.as_ptr(), options(nostack)) }
 }
 
-fn wait_for_turn() {
+fn wait_for_steps(n: u32) {
     let mut now = 0u32;
-    while now == 0 {
+    while now < n {
         thread::yield_now();
-        // SAFETY: reads a static of this crate that is an atomic.
+        // SAFETY: reads an atomic of this crate.
         unsafe {
-            asm!("mov {:e}, dword ptr [{}]", out(reg) now, in(reg) TURN.as_ptr(), options(nostack))
+            asm!("mov {:e}, dword ptr [{}]", out(reg) now, in(reg) STEPS.as_ptr(), options(nostack))
         }
     }
+}
+
+/// Two threads that have both begun before either does anything: starting and ending threads would order them.
+fn two<A, B>(a: impl FnOnce() -> A + Send, b: impl FnOnce() -> B + Send) {
+    let both_here = || {
+        step();
+        wait_for_steps(2);
+    };
+    thread::scope(|s| {
+        let a = s.spawn(|| {
+            both_here();
+            black_box(a());
+        });
+        let b = s.spawn(|| {
+            both_here();
+            black_box(b());
+        });
+        a.join().unwrap();
+        b.join().unwrap();
+    });
 }
 
 /// RUSTSEC-2020-0122: `beef::Cow` is `Send` with a reference to what is not `Sync`.
@@ -60,41 +80,60 @@ pub fn race_atom() {
 pub fn race_metrics_bucket() {
     let bucket = metrics_util::AtomicBucket::new();
     bucket.push(Cell::new(1));
-    let bucket = &bucket;
+    let count = || {
+        bucket.data_with(|cells| {
+            step();
+            wait_for_steps(4);
+            cells.iter().for_each(|c| c.set(c.get() + 1)); //~ race
+        });
+    };
+    two(count, count);
+}
+
+/// RUSTSEC-2022-0006: iterating over a `ThreadLocal` does not wait for what other threads have made.
+///
+/// It looks at places without a value too: so the thread with a value must not be the first in its block of places. It is the
+/// fourth, and the blocks hold one, one and two.
+pub fn race_thread_local_iter() {
+    let (others, all) = (
+        thread_local::ThreadLocal::new(),
+        thread_local::ThreadLocal::new(),
+    );
+    others.get_or(|| 0);
     thread::scope(|s| {
-        for _ in 0..2 {
-            s.spawn(|| bucket.data_with(|cells| cells.iter().for_each(|c| c.set(c.get() + 1)))); //~ race
+        let second = s.spawn(|| {
+            others.get_or(|| 1);
+            step();
+            wait_for_steps(4);
+        });
+        let iterates = s.spawn(|| {
+            wait_for_steps(1);
+            others.get_or(|| 2);
+            step();
+            wait_for_steps(3);
+            black_box(all.iter().map(|n: &u64| *n).sum::<u64>()); //~ race
+            step();
+        });
+        let fourth = s.spawn(|| {
+            wait_for_steps(2);
+            black_box(*all.get_or(|| 3)); //~ race
+            step();
+            wait_for_steps(4);
+        });
+        for thread in [second, iterates, fourth] {
+            thread.join().unwrap();
         }
     });
 }
 
-/// RUSTSEC-2022-0006: iterating over a `ThreadLocal` does not wait for what other threads have inserted.
-pub fn race_thread_local_iter() {
-    let mut all = thread_local::ThreadLocal::<Box<u64>>::new();
-    let shared = &all;
-    thread::scope(|s| {
-        s.spawn(|| {
-            black_box(**shared.get_or(|| Box::new(1))); //~ race
-            turn();
-        });
-        s.spawn(|| {
-            wait_for_turn();
-            black_box(shared.iter().map(|b| **b).sum::<u64>()); //~ race
-        });
-    });
-    all.clear();
-}
-
 /// RUSTSEC-2021-0124: sending on a oneshot channel whose receiver was closed, and receiving nevertheless.
 pub fn race_tokio_oneshot() {
-    for _ in 0..20 {
-        let (tx, mut rx) = tokio::sync::oneshot::channel::<u64>();
-        rx.close();
-        thread::scope(|s| {
-            s.spawn(move || black_box(tx.send(1))); //~ race
-            s.spawn(move || black_box(rx.try_recv())); //~ race
-        });
-    }
+    let (tx, mut rx) = tokio::sync::oneshot::channel::<u64>();
+    rx.close();
+    two(
+        move || tx.send(1),    //~ race
+        move || rx.try_recv(), //~ race
+    );
 }
 
 /// RUSTSEC-2025-0023: receivers of a broadcast clone what is not `Sync` at the same time.
@@ -103,6 +142,8 @@ pub fn race_tokio_broadcast_clone() {
     struct Message(Box<Cell<u32>>);
     impl Clone for Message {
         fn clone(&self) -> Self {
+            step();
+            wait_for_steps(4);
             self.0.set(self.0.get() + 1); //~ race
             Message(Box::new(Cell::new(0)))
         }
@@ -110,11 +151,8 @@ pub fn race_tokio_broadcast_clone() {
     let (tx, mut a) = tokio::sync::broadcast::channel(4);
     let (mut b, mut c) = (tx.subscribe(), tx.subscribe());
     assert!(tx.send(Message(Box::new(Cell::new(0)))).is_ok());
-    thread::scope(|s| {
-        s.spawn(move || drop(b.try_recv()));
-        s.spawn(move || drop(c.try_recv()));
-    });
-    drop(a.try_recv());
+    two(move || drop(b.try_recv()), move || drop(c.try_recv()));
+    black_box(&mut a);
 }
 
 /// A name, and what it runs.
