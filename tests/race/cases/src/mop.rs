@@ -100,16 +100,10 @@ pub fn race_case_condition2() {
     both(
         move || *x.at() = 2, //~ race
         move || {
-            match *x.at() < 2 {
-                //~ race
-                true => {
-                    *x.at() = 1; //~ race
-                    here(());
-                }
-                false => {
-                    *x.at() = read(5); //~ race
-                    here(());
-                }
+            let below = *x.at() < 2; //~ race
+            match below {
+                true => store(x, 1),  //~ race
+                false => store(x, 5), //~ race
             }
         },
     );
@@ -120,16 +114,10 @@ pub fn race_case_body() {
     both(
         move || *y.at() = *x.at(), //~ race
         move || {
-            match () {
-                () if *x.at() == 100 => {
-                    //~ race
-                    *x.at() = -*x.at(); //~ race
-                    here(());
-                }
-                () => {
-                    *x.at() = read(1); //~ race
-                    here(());
-                }
+            let hundred = *x.at() == 100; //~ race
+            match hundred {
+                true => store(x, -100), //~ race
+                false => store(x, 1),   //~ race
             }
         },
     );
@@ -1570,7 +1558,7 @@ pub fn race_issue51618() {
     impl Read for Positioned {
         fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
             use std::os::unix::fs::FileExt;
-            let n = self.0.read_at(to, self.1)?;
+            let n = self.0.read_at(to, self.1)?; //~ race pieces
             self.1 += n as u64;
             Ok(if self.1 > 4000 { 0 } else { n })
         }

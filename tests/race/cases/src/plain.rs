@@ -617,7 +617,7 @@ enum Shape {
 
 pub fn race_enum_discriminant() {
     let x = var(Shape::Square);
-    let square = |x: &Shape| matches!(x, Shape::Square);
+    let square = |x: &Shape| matches!(x, Shape::Square); //~ race
     then(
         move || *x.at() = read(Shape::Circle(1, 2)), //~ race
         || {

@@ -731,6 +731,7 @@ pub fn race_pipe_write_after() {
         move || {
             to.write_all(&[1]).unwrap();
             *x.at() = 1; //~ race
+            std::mem::forget(to); // its end would order as well
         },
         move || {
             from.read_exact(&mut [0]).unwrap();

@@ -1,7 +1,7 @@
 //! What cases are made of: memory that is not protected, goroutines in pairs, Go's channels and slices.
 //!
 //! The accesses themselves are in the cases: nothing here that is called by a case reads or writes its memory, but for
-//! [`Sl::append`], [`Sl::copy`], [`put`] and [`get`]. The runner takes the first frame outside this file for the place of an access.
+//! [`Sl::append`], [`Sl::copy`], [`store`], [`put`] and [`get`]. The runner takes the first frame outside this file for the place of an access.
 
 use std::arch::asm;
 use std::cell::UnsafeCell;
@@ -51,6 +51,12 @@ pub fn var<T>(value: T) -> &'static Racy<T> {
 /// A value on the heap, for ever.
 pub fn leak<T>(value: T) -> &'static T {
     Box::leak(Box::new(value))
+}
+
+/// Stores in a function of its own: two branches that store have one store between them otherwise, which has no line.
+#[inline(never)]
+pub fn store<T>(to: &Racy<T>, value: T) {
+    *to.at() = value;
 }
 
 /// Makes the compiler load the value.
