@@ -103,7 +103,7 @@ pub fn race_case_condition2() {
             let below = *x.at() < 2; //~ race
             match below {
                 true => store(x, 1),  //~ race
-                false => store(x, 5), //~ race
+                false => *x.at() = 5, //~ race
             }
         },
     );
@@ -117,7 +117,7 @@ pub fn race_case_body() {
             let hundred = *x.at() == 100; //~ race
             match hundred {
                 true => store(x, -100), //~ race
-                false => store(x, 1),   //~ race
+                false => *x.at() = 1,   //~ race
             }
         },
     );
