@@ -6,6 +6,8 @@
 //! - a case `race_...` must end with status 66, and the two sides of every report must be at lines that are marked as one pair;
 //! - a case `no_race_...` must end with status 0 and say nothing.
 //!
+//! How to run it:
+//!
 //!     cargo test --test race                            three runs of each case, two minutes
 //!     RADDLE_RACE_REPEAT=100 cargo test --test race     so many times three, with other seeds and injected yields
 //!     RADDLE_RACE_CASES=mop:: cargo test --test race    those whose name has this in it
@@ -244,7 +246,7 @@ fn verdict(name: &str, marks: &Marks, program: &Path, setting: &Setting) -> Verd
         .find_map(|report| marks.objection(case, report))
     {
         Some(objection) => Verdict::Wrong(objection),
-        None if reports.is_empty() == !case.starts_with("race_") => Verdict::Right,
+        None if reports.is_empty() != case.starts_with("race_") => Verdict::Right,
         None if reports.is_empty() => Verdict::Missed,
         None => Verdict::Wrong("reported".to_owned()),
     }
@@ -271,7 +273,7 @@ fn settings(number: usize) -> Vec<Setting> {
             });
         }
     }
-    if number % 8 == 0 {
+    if number.is_multiple_of(8) {
         all.push(Setting {
             procs: 2,
             debug: "seed=1,yield=3".to_owned(),
