@@ -198,8 +198,3 @@ pub unsafe extern "C" fn __tsan_func_exit() {
         );
     }
 }
-
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
