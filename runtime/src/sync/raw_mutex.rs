@@ -72,14 +72,12 @@ impl RawMutex {
         }
     }
 
-    #[inline]
     #[track_caller]
     pub(crate) fn lock(&self) {
         self.lock_at(Location::caller());
     }
 
     /// As `lock`, on behalf of the code at `at`.
-    #[inline]
     pub(crate) fn lock_at(&self, at: &'static Location<'static>) {
         if !self.take() {
             self.lock_contended(at);
@@ -87,7 +85,6 @@ impl RawMutex {
         events::acquire(events::addr(self));
     }
 
-    #[inline]
     pub(crate) fn try_lock(&self) -> bool {
         let locked = !self.is_locked() && self.take();
         if locked {
@@ -96,7 +93,6 @@ impl RawMutex {
         locked
     }
 
-    #[inline]
     #[track_caller]
     pub(crate) fn lock_until(&self, deadline_ns: u64) -> bool {
         let locked = self.take() || self.lock_timed(deadline_ns, Location::caller());
@@ -107,7 +103,6 @@ impl RawMutex {
     }
 
     /// Whether somebody holds the mutex just now.
-    #[inline]
     pub(crate) fn is_locked(&self) -> bool {
         self.word.load(Relaxed) & LOCKED != 0
     }
@@ -117,7 +112,6 @@ impl RawMutex {
     /// # Safety
     ///
     /// The caller holds it.
-    #[inline]
     pub(crate) unsafe fn unlock(&self) {
         events::release(events::addr(self));
         if let Err(word) = self.word.compare_exchange(LOCKED, 0, Release, Relaxed) {
@@ -130,7 +124,6 @@ impl RawMutex {
     /// # Safety
     ///
     /// The caller holds it.
-    #[inline]
     pub(crate) unsafe fn unlock_fair(&self) {
         events::release(events::addr(self));
         if self
@@ -143,7 +136,6 @@ impl RawMutex {
     }
 
     /// Takes the mutex if it is free, past those who wait: one instruction, whatever the other bits are.
-    #[inline]
     fn take(&self) -> bool {
         self.word.fetch_or(LOCKED, Acquire) & LOCKED == 0
     }
@@ -299,7 +291,6 @@ impl RawMutex {
 }
 
 impl Drop for RawMutex {
-    #[inline]
     fn drop(&mut self) {
         events::gone(events::addr(self), size_of::<Self>());
     }

@@ -86,7 +86,6 @@ impl Semaphore {
     /// Asking for more than there are waits until [`release`](Semaphore::release) has added them.
     ///
     /// **Blocking**: parks the goroutine until the permits are free and its turn has come.
-    #[inline]
     #[track_caller]
     pub fn acquire(&self, n: usize) -> SemaphorePermit<'_> {
         self.acquire_ns(n, NEVER);
@@ -94,7 +93,6 @@ impl Semaphore {
     }
 
     /// Acquires `n` permits if they are free and nobody waits.
-    #[inline]
     pub fn try_acquire(&self, n: usize) -> Option<SemaphorePermit<'_>> {
         if !self.try_take(n) {
             return None;
@@ -157,7 +155,6 @@ impl Semaphore {
         self.word.load(Relaxed) / ONE
     }
 
-    #[inline]
     #[track_caller]
     fn acquire_ns(&self, n: usize, deadline_ns: u64) -> bool {
         let got = self.try_take(n) || self.acquire_slow(n, deadline_ns, Location::caller());
@@ -168,7 +165,6 @@ impl Semaphore {
     }
 
     /// Takes `n` permits if they are free and nobody waits.
-    #[inline]
     fn try_take(&self, n: usize) -> bool {
         let mut word = self.word.load(Relaxed);
         while word & QUEUED == 0 && word / ONE >= n {
@@ -282,7 +278,6 @@ impl Semaphore {
 }
 
 impl Drop for Semaphore {
-    #[inline]
     fn drop(&mut self) {
         events::gone(events::addr(self), size_of::<Self>());
     }

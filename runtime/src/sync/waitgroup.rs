@@ -119,7 +119,6 @@ impl WaitGroup {
     }
 
     /// The first add must be ordered before the wait: it reads what the first waiter writes.
-    #[inline]
     fn first_add(&self, at: &'static Location<'static>) {
         events::read(self.race_word(), 4, at);
     }
@@ -129,7 +128,6 @@ impl WaitGroup {
     /// # Panics
     ///
     /// If the counter is 0.
-    #[inline]
     #[track_caller]
     pub fn done(&self) {
         self.add(-1);
@@ -145,7 +143,6 @@ impl WaitGroup {
     /// Waits until the counter is 0.
     ///
     /// **Blocking**: parks the goroutine while the counter is above 0.
-    #[inline]
     #[track_caller]
     pub fn wait(&self) {
         if self.word.load(Acquire) >> 32 != 0 {
@@ -201,7 +198,6 @@ impl WaitGroup {
 }
 
 impl Drop for WaitGroup {
-    #[inline]
     fn drop(&mut self) {
         events::gone(events::addr(self), size_of::<Self>());
     }

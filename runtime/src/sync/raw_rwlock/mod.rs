@@ -85,7 +85,6 @@ impl RawRwLock {
         }
     }
 
-    #[inline]
     #[track_caller]
     pub(crate) fn read(&self) {
         if !self.try_read_once() {
@@ -94,7 +93,6 @@ impl RawRwLock {
         self.acquired_read();
     }
 
-    #[inline]
     #[track_caller]
     pub(crate) fn read_until(&self, deadline_ns: u64) -> bool {
         let got = self.try_read_once() || self.read_contended(deadline_ns, Location::caller());
@@ -104,7 +102,6 @@ impl RawRwLock {
         got
     }
 
-    #[inline]
     #[track_caller]
     pub(crate) fn try_read(&self) -> bool {
         let got = self.try_read_once() || self.try_read_again();
@@ -114,7 +111,6 @@ impl RawRwLock {
         got
     }
 
-    #[inline]
     #[track_caller]
     pub(crate) fn write(&self) {
         if self
@@ -127,7 +123,6 @@ impl RawRwLock {
         self.acquired_write();
     }
 
-    #[inline]
     #[track_caller]
     pub(crate) fn write_until(&self, deadline_ns: u64) -> bool {
         let got = self
@@ -141,7 +136,6 @@ impl RawRwLock {
         got
     }
 
-    #[inline]
     pub(crate) fn try_write(&self) -> bool {
         let got = self
             .word
@@ -169,7 +163,6 @@ impl RawRwLock {
     /// # Safety
     ///
     /// The caller holds one.
-    #[inline]
     pub(crate) unsafe fn unlock_read(&self) {
         events::release_merge(self.writers_sync());
         let word = self.word.load(Relaxed);
@@ -188,7 +181,6 @@ impl RawRwLock {
     /// # Safety
     ///
     /// The caller holds it.
-    #[inline]
     pub(crate) unsafe fn unlock_write(&self) {
         events::release(self.readers_sync());
         if self
@@ -229,18 +221,15 @@ impl RawRwLock {
         events::addr(&self.queue)
     }
 
-    #[inline]
     fn acquired_read(&self) {
         events::acquire(self.readers_sync());
     }
 
-    #[inline]
     fn acquired_write(&self) {
         events::acquire(self.readers_sync());
         events::acquire(self.writers_sync());
     }
 
-    #[inline]
     fn try_read_once(&self) -> bool {
         let word = self.word.load(Relaxed);
         word & (WRITER | QUEUED) == 0
@@ -253,7 +242,6 @@ impl RawRwLock {
 }
 
 impl Drop for RawRwLock {
-    #[inline]
     fn drop(&mut self) {
         events::gone(events::addr(self), size_of::<Self>());
     }

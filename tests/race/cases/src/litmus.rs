@@ -745,7 +745,7 @@ pub fn race_fetch_xor_relaxed_publishes() {
     );
 }
 
-pub fn no_race_fetch_max_release_publishes() {
+pub fn race_known_limit_fetch_max_release_is_not_seen() {
     pass(
         |f: &AtomicU32| {
             f.fetch_max(1, Release);
@@ -831,7 +831,7 @@ pub fn race_fetch_and_relaxed_consumes() {
     );
 }
 
-pub fn no_race_fetch_min_acquire_consumes() {
+pub fn race_known_limit_fetch_min_acquire_is_not_seen() {
     pass(
         |f: &AtomicU32| f.store(1, Release),
         |f| f.fetch_min(9, Acquire) == 1,
