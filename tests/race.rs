@@ -6,6 +6,9 @@
 //! - a case `race_...` must end with status 66, and the two sides of every report must be at lines that are marked as one pair;
 //! - a case `no_race_...` must end with status 0 and say nothing.
 //!
+//! A case with `known_limit` in its name fixes what the detector does today and should not: the README's limits name the reason. It
+//! fails once that is mended, and is then given its right name.
+//!
 //! How to run it:
 //!
 //!     cargo test --test race                            three runs of each case, two minutes
@@ -141,6 +144,8 @@ impl Marks {
         });
         let fits = match labels {
             [Some(a), Some(b)] => !a.is_disjoint(b),
+            // Where nobody knows the other side's own line.
+            [Some(_), None] | [None, Some(_)] => case.contains("known_limit"),
             _ => false,
         };
         (!fits).then(|| {

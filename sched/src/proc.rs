@@ -310,8 +310,16 @@ fn run_due_timers(owner: &P, m: &'static M) {
         return;
     }
     let now = clock::read_ns();
-    if owner.timers.next_when() <= now {
-        owner.timers.run_due(now, &Rt::on_g0(m));
+    if owner.timers.next_when() > now {
+        return;
+    }
+    owner.timers.run_due(now, &Rt::on_g0(m));
+    // What they made ready waits for its turn. As the next to run, in a time slice that goes on for ever, the goroutines of a
+    // ticker whose period is shorter than what it takes to run one would let no other run.
+    if let Some(p) = m.p()
+        && let Some(g) = p.take_next()
+    {
+        p.push(g);
     }
 }
 

@@ -220,6 +220,7 @@ suite! {
         a_reset_timer_fires_once
         after_func_runs_on_a_goroutine
         a_ticker_ticks
+        a_ticker_of_a_microsecond_lets_others_run
         many_sleep_at_once
     ]
     threads [

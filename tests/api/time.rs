@@ -101,6 +101,17 @@ pub(crate) fn a_ticker_ticks() {
     ticker.stop();
 }
 
+/// Each tick readies a goroutine, and running it takes longer than the period.
+pub(crate) fn a_ticker_of_a_microsecond_lets_others_run() {
+    let ticker = Ticker::new(Duration::from_micros(1));
+    let others: Vec<_> = (0..4)
+        .map(|_| raddle::go(|| (0..100).for_each(|_| raddle::yield_now())))
+        .collect();
+    ticker.c().recv().unwrap();
+    others.into_iter().for_each(|other| other.join().unwrap());
+    ticker.stop();
+}
+
 pub(crate) fn many_sleep_at_once() {
     let count = if cfg!(debug_assertions) {
         5_000
