@@ -17,7 +17,10 @@ pub(crate) fn install_hook() {
     // Taking the hook has put the standard one in its place: this is it.
     let is_standard = same_type(&before, &panic::take_hook());
     panic::set_hook(Box::new(move |info| match current() {
-        Some(goroutine) if is_standard => print(&report(&goroutine.to_string(), info)),
+        // Unwatched: a backtrace is made by a million accesses of std, which would push out what the history has of the program's own.
+        Some(goroutine) if is_standard => {
+            raddle_race::unwatched(|| print(&report(&goroutine.to_string(), info)));
+        }
         Some(goroutine) => {
             print(&format!("\n{goroutine} panicked:\n"));
             before(info);
