@@ -109,6 +109,18 @@ pub(crate) fn check(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc: Pc) {
     }
 }
 
+/// Whether all of a read or write is known by cell 0 of its bytes: what most copies are.
+#[inline(always)]
+pub(crate) fn is_known_range(c: &Ctx, addr: usize, size: usize, flags: u64) -> bool {
+    let end = addr.saturating_add(size);
+    let is_in_chunk = (addr ^ end.wrapping_sub(1)) & !(shadow::CHUNK - 1) == 0;
+    let is_watched = c.watches_accesses() && is_in_chunk && shadow::is_mapped(addr);
+    match c.template() {
+        Some(template) if is_watched => after_known(addr & !7, end, template, flags) >= end,
+        _ => size == 0,
+    }
+}
+
 /// The first granule of `[from, to)`, which lie in one chunk, that cell 0 alone does not show as known in all its bytes; at least `to` if there is
 /// none.
 #[inline(always)]
@@ -242,6 +254,9 @@ fn is_known(g: Granule, new: Cell) -> bool {
 #[inline(always)]
 pub(crate) fn place(c: &mut Ctx, addr: usize, new: Cell) -> Option<Cell> {
     let g = Granule::of(addr);
+    if place_in_pair(c, g, new) {
+        return None;
+    }
     let mut whole = new;
     loop {
         let (i, old) = choose(c, g, new);
@@ -257,6 +272,47 @@ pub(crate) fn place(c: &mut Ctx, addr: usize, new: Cell) -> Option<Cell> {
         let displaced = Some(old).filter(|o| races(c, *o, new));
         return compare(c, g, new, 0).or(displaced);
     }
+}
+
+/// Puts the access among cells 0 and 1, by one step on both, where that is all there is to do: cells 2 and 3 are empty, neither of the two
+/// races with it, and one of them is free or stands for less. False: nothing was done.
+///
+/// The step is the store that comes before the look: what it replaces is what was looked at, and nothing else is there. Where both cells are
+/// given up the access takes both, for the shadow's invariant 2.
+#[inline(always)]
+fn place_in_pair(c: &Ctx, g: Granule, new: Cell) -> bool {
+    let (zero, one) = g.pair();
+    let ordered = |o: Cell| c.clock.covers(o.slot(), o.epoch());
+    let conflict = |o: Cell| o.conflicts(new) && !ordered(o);
+    let yields = |o: Cell| new.stands_for(o) && ordered(o);
+    if conflict(zero) || conflict(one) {
+        return false;
+    }
+    let (first, second) = if zero.is_empty() {
+        (new, one)
+    } else if one.is_empty() {
+        match (zero.is_same_kind(new), yields(zero)) {
+            (true, _) => (new.with_bytes_of(zero), one),
+            (_, true) => (new, one),
+            _ => (new, zero),
+        }
+    } else if !Cell(g.cell(2).load(Relaxed)).is_empty() {
+        return false;
+    } else if zero.is_same_kind(new) {
+        (new.with_bytes_of(zero), one)
+    } else if one.is_same_kind(new) {
+        (new.with_bytes_of(one), zero)
+    } else {
+        match (yields(zero), yields(one)) {
+            (true, true) => (new, new),
+            (true, false) => (new, one),
+            (false, true) => (new, zero),
+            (false, false) => return false,
+        }
+    };
+    // Cell 2 may have come meanwhile, while both others were in use: then it is looked at by who comes here next, and by the caller now.
+    g.replace_pair((zero, one), (first, second))
+        && (one.is_empty() || Cell(g.cell(2).load(SeqCst)).is_empty())
 }
 
 /// Puts `new` into cell 0, what is there into cell `i`, and gives up `old`, which is there. False: somebody was faster.

@@ -58,7 +58,7 @@ fn releases(order: Ordering) -> bool {
 
 /// Runs an atomic operation of the current goroutine on the `size` bytes at `addr`.
 ///
-/// `op` performs the operation, once, and returns whether it wrote (a compare-exchange that failed did not; the value
+/// `op` performs the operation, once (a load perhaps twice), and returns whether it wrote (a compare-exchange that failed did not; the value
 /// does not matter for the other kinds). Returns what `op` returned. Without a current context only `op` runs.
 ///
 /// # Happens-before
@@ -90,6 +90,14 @@ pub(crate) fn by(
         let wrote = op();
         mark(ctx.get(), addr, size, kind, wrote, pc);
         return wrote;
+    }
+    // A load of what nobody releases to makes no object. Who releases makes it before the store; so if the store was seen, so is the object.
+    if matches!(kind, AtomicOp::Load(_)) && sync::find(addr).is_none() {
+        let wrote = op();
+        if sync::find(addr).is_none() {
+            mark(ctx.get(), addr, size, kind, wrote, pc);
+            return wrote;
+        }
     }
     let Some(mut held) = sync::find_or_make(addr) else {
         return op();

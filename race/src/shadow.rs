@@ -110,6 +110,9 @@ fn map_shared(addr: usize) {
 
 /// Maps the chunk table. Once, before anything else here.
 pub(crate) fn init() {
+    if !std::arch::is_x86_feature_detected!("cmpxchg16b") {
+        fatal("race mode needs a processor with the instruction cmpxchg16b");
+    }
     let probe = crate::mem::map(4096);
     if probe.as_ptr().addr() < TABLE {
         fatal(
@@ -219,6 +222,37 @@ impl Granule {
     #[inline]
     pub(crate) fn cell(self, i: usize) -> &'static AtomicU64 {
         word(if i < 2 { PLANE_A } else { PLANE_B } + self.0 + (i & 1) * 8)
+    }
+
+    /// Cells 0 and 1, each as it was at some moment.
+    #[inline(always)]
+    pub(crate) fn pair(self) -> (Cell, Cell) {
+        let load = |i| Cell(self.cell(i).load(Relaxed));
+        (load(0), load(1))
+    }
+
+    /// Replaces cells 0 and 1 in one step, if they are what `from` says. The step is in the single order of SeqCst operations.
+    #[inline(always)]
+    pub(crate) fn replace_pair(self, from: (Cell, Cell), to: (Cell, Cell)) -> bool {
+        let is_done: u64;
+        // SAFETY: both cells, which are mapped (callers have a watched address) and aligned to 16. rbx is the compiler's own: it is put
+        // back. Every processor of this architecture since 2006 has the instruction; `init` asks for it.
+        unsafe {
+            std::arch::asm!(
+                "xchg rsi, rbx",
+                "lock cmpxchg16b xmmword ptr [rdi]",
+                "sete cl",
+                "movzx ecx, cl",
+                "mov rbx, rsi",
+                in("rdi") PLANE_A + self.0,
+                inout("rsi") to.0.0 => _,
+                inout("rcx") to.1.0 => is_done,
+                inout("rax") from.0.0 => _,
+                inout("rdx") from.1.0 => _,
+                options(nostack),
+            );
+        }
+        is_done != 0
     }
 
     /// Forgets all accesses, if there are any.

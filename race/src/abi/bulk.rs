@@ -5,7 +5,9 @@ use crate::cell::READ;
 use crate::{Pc, access};
 
 fn range(addr: *const u8, size: usize, flags: u64, pc: usize) {
-    if let Some(ctx) = watched() {
+    if let Some(ctx) = watched()
+        && !access::is_known_range(ctx.get(), addr.addr(), size, flags)
+    {
         access::check(ctx.get(), addr.addr(), size, flags, Pc::code(pc));
     }
 }
