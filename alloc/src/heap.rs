@@ -41,8 +41,9 @@ pub struct Heap;
 /// The fast paths are off: race mode, or stress.
 static WATCHED: AtomicBool = AtomicBool::new(false);
 
-/// Sends every allocation by the slow path, for good.
-pub(crate) fn watch() {
+/// Sends every allocation by the slow path, for good: which tells the detector, or counts under stress. To be called as soon as race mode
+/// is on, and before there is a second thread.
+pub fn watch() {
     WATCHED.store(true, Relaxed);
 }
 

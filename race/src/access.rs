@@ -6,11 +6,11 @@
 //! given up, both by compare-exchange; first choice first:
 //! 1. a cell it stands for and that is ordered before it (whatever would race with the old one races with it),
 //! 2. a cell of the same slot, epoch and kind: the bytes are merged,
-//! 3. an empty cell, or one whose bytes were all cleared,
+//! 3. an empty cell, or one whose bytes were all cleared, or a copy of another,
 //! 4. a victim: reads that are ordered before it first, then any read, then any; random among equals. This is the only loss
 //!    of the shadow, and needs at least four accesses to the same eight bytes none of which stands for another.
 //!
-//! Then every other cell, and the one displaced, is compared: it conflicts and is not covered by the clock: a race.
+//! What else it stands for becomes a copy of it. Then every other cell, and the one displaced, is compared: it conflicts and is not covered by the clock: a race.
 //!
 //! # Memory ordering
 //! Store first, then look: of two accesses at the same moment the later in the SeqCst order of `place: compare_exchange
@@ -270,7 +270,23 @@ pub(crate) fn place(c: &mut Ctx, addr: usize, new: Cell) -> Option<Cell> {
             continue;
         }
         let displaced = Some(old).filter(|o| races(c, *o, new));
+        give_up_others(c, g, whole);
         return compare(c, g, new, 0).or(displaced);
+    }
+}
+
+/// Makes all cells that `new`, in cell 0, stands for and that are ordered before it copies of it: room for others.
+#[inline(always)]
+fn give_up_others(c: &Ctx, g: Granule, new: Cell) {
+    for i in 1..CELLS {
+        let old = Cell(g.cell(i).load(Relaxed));
+        if old.is_empty() {
+            return;
+        }
+        if old != new && new.stands_for(old) && c.clock.covers(old.slot(), old.epoch()) {
+            // Where somebody was faster, it is left to the next.
+            let _ = g.cell(i).compare_exchange(old.0, new.0, SeqCst, Relaxed);
+        }
     }
 }
 
@@ -298,6 +314,8 @@ fn place_in_pair(c: &Ctx, g: Granule, new: Cell) -> bool {
         }
     } else if !Cell(g.cell(2).load(Relaxed)).is_empty() {
         return false;
+    } else if zero == one {
+        (new, zero)
     } else if zero.is_same_kind(new) {
         (new.with_bytes_of(zero), one)
     } else if one.is_same_kind(new) {
@@ -347,7 +365,8 @@ fn choose(c: &mut Ctx, g: Granule, new: Cell) -> (usize, Cell) {
     let ordered = |o: Cell| c.clock.covers(o.slot(), o.epoch());
     let found = find(&|o| !o.is_empty() && new.stands_for(o) && ordered(o))
         .or_else(|| find(&|o| !o.is_empty() && o.is_same_kind(new)))
-        .or_else(|| find(&|o| o.mask() == 0));
+        .or_else(|| find(&|o| o.mask() == 0))
+        .or_else(|| (1..count).find(|&i| cells[..i].contains(&cells[i])));
     if let Some(i) = found {
         return (i, cells[i]);
     }

@@ -115,6 +115,8 @@ fn start_race_mode(options: &str) -> ProcCtx {
         process::exit(BAD_FLAG)
     });
     let (main, proc) = raddle_race::init(options, &symbols::HOST);
+    // Threads may come and use the heap long before the scheduler boots, if it ever does.
+    raddle_alloc::watch();
     *lock(&MAIN_CTX) = Some(main);
     extern "C" fn at_exit() {
         let status = raddle_race::fini();
