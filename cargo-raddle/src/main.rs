@@ -15,7 +15,7 @@
 //! - **Options** of the detector are `key=value`, separated by commas. They reach the program as `RADDLE_RACE`, which `run`, `test`
 //!   and `bench` set unless it is set. A program that was built by `build` is watched when it is started with `RADDLE_RACE=1`.
 //! - **Exit status** is cargo's, and so the program's: 66 after a data race. A mistake in the command: 2.
-//! - **Cache**: the instrumented standard library (16 MB, ten seconds) is made once for a toolchain, in `RADDLE_CACHE_DIR`, else `raddle` in
+//! - **Cache**: the instrumented standard library (20 MB, twenty seconds) is made once for a toolchain, in `RADDLE_CACHE_DIR`, else `raddle` in
 //!   `XDG_CACHE_HOME`, else `~/.cache/raddle`. So is the detector for programs that do not depend on `raddle` (a minute). Both can
 //!   be deleted at any time.
 //! - **Target**: `x86_64-unknown-linux-gnu`.
@@ -24,16 +24,18 @@
 //! - Link-time optimisation is left out, symbols are kept, and line tables are made where the profile has none.
 //! - Build scripts and procedural macros are plain. So are Raddle's own crates and what they stand on (`libc`, `backtrace`, ...); they are
 //!   optimised in every profile.
+//! - Crates on which Raddle stands and which programs use too (crossbeam, parking_lot) are compiled twice: instrumented for the program, plain for
+//!   the runtime.
 //! - A `RUSTC_WRAPPER` and all flags of the user's stay in force.
 //!
 //! # What is not seen
-//! Code that rustc did not compile: C libraries, assembly. A C library (`cdylib`) has a detector of its own; two in one process do not
+//! Code that rustc did not compile: C libraries, assembly. `fetch_max` and `fetch_min` of std's atomics, which the compiler's pass leaves out. A C library (`cdylib`) has a detector of its own; two in one process do not
 //! know of each other.
 //!
 //! # How it works
 //! 1. [`sysroot`] makes a copy of the toolchain's standard library with calls of the detector in it, by [`instrument`].
 //! 2. [`command`] runs cargo with a `--target` and with this program as its compiler wrapper.
-//! 3. [`wrapper`] is called in the place of rustc; it adds the flags that make the compiler insert the calls ([`passes`]).
+//! 3. [`wrapper`] is called in the place of rustc; it adds the flags that make the compiler insert the calls, and inline what they call ([`passes`]).
 //! 4. Programs that do not have the detector among their dependencies ([`programs`]) are linked with one ([`runtime`]).
 
 mod cache;

@@ -33,13 +33,16 @@
 //! - with 256 goroutines on threads at the same moment, the next leave no marks until one leaves (`slot.rs`);
 //! - a foreign thread and the finalizer goroutine start ordered after everything so far, the very moment included
 //!   (`ctx.rs`);
-//! - order that goes by ways `interpose` lists as unseen, of which a false report is possible;
+//! - order that goes by ways `interpose` lists as unseen, or by `fetch_max` and `fetch_min` alone, which LLVM's pass leaves out: there a false
+//!   report is possible;
+//! - a free is not held against accesses before it (`heap.rs`);
 //! - after 2^45 releases on a slot it is retired (`slot.rs`).
 //!
 //! # Reading order
 //! `cell`, `shadow`, `access`, `heap` (what is remembered of memory); `clock`, `slot`, `ctx`, `current`, `goroutine` (who and
 //! when); `sync`, `edges`, `atomic` (order); `history`, `record`, `report` (what is said), `frames`, `plumbing`, `place` (its
-//! names), `text`, `snippet`, `machine`, `log` (its form); `interpose` (the C library), `sys`; `mem`, `proc`, `depot` (the detector's own memory).
+//! names), `text`, `snippet`, `machine`, `log` (its form); `abi` (what instrumented code calls), `fault` (its first touches), `interpose` (the C
+//! library), `sys`; `mem`, `proc`, `depot` (the detector's own memory).
 //!
 //! # Cost
 //! A goroutine: 2.8 KiB of context, 2 KiB of history once it touches watched memory, a hundred bytes of record. A sync
