@@ -22,6 +22,7 @@ use crate::options::Format;
 use crate::place::{Location, MAIN};
 use crate::record::Identity;
 use crate::state::{Config, config, host};
+use crate::sync::BlockRecord;
 use crate::{Pc, log, machine, pages, shadow, slot, sync, text};
 
 /// The access that found the race.
@@ -271,17 +272,18 @@ fn gather(job: &Job<'_>) -> bool {
         stack: Stack::of_caller(access.pc, &callers[..count], real),
         block: None,
     };
+    // Before any name: who looks those up allocates, and a block that was freed would be used again.
+    let block = Known::of(access.addr, previous.block);
     let sides = [own.named(), previous.named()];
     if is_suppressed(&sides) {
         return false;
     }
-    let block = block(access.addr, previous.block);
     let report = Report {
         location: match block {
             Some(_) => None,
             None => Location::of(access.addr),
         },
-        block,
+        block: block.map(Known::named),
         sides,
     };
     LOWEST.fetch_min(granule, Relaxed);
@@ -376,20 +378,41 @@ fn pair_key(a: Pc, b: Pc) -> u64 {
     (low.wrapping_mul(0xff51_afd7_ed55_8ccd) ^ high.rotate_left(31)).max(1)
 }
 
-/// The block that `addr` lies in, as the heap knows it; else the one that begins at `begun`, or nearest before `addr`, by its
-/// record. The record has the size that was asked for, the heap that of the whole place.
-fn block(addr: usize, begun: Option<usize>) -> Option<Block> {
-    let object = (host().find_object)(addr);
-    let start = object.map(|object| object.start).or(begun);
-    let start = start.or_else(|| recorded_start(addr))?;
-    let record = sync::block_at(start).filter(|record| addr < start + record.size);
-    let size = record.map(|r| r.size).or(object.map(|o| o.size))?;
-    let made = record.map(|r| Allocation {
-        goroutine: r.goid,
-        finished: r.goid != MAIN && !(host().goroutine_running)(r.goid),
-        trace: Trace::of_origin(&Stack::of(&[r.made_at])),
-    });
-    Some(Block { start, size, made })
+/// A block before its names are looked up.
+struct Known {
+    start: usize,
+    size: usize,
+    record: Option<BlockRecord>,
+}
+
+impl Known {
+    /// The block that `addr` lies in, as the heap knows it; else the one that begins at `begun`, or nearest before `addr`, by its
+    /// record. The record has the size that was asked for, the heap that of the whole place.
+    fn of(addr: usize, begun: Option<usize>) -> Option<Known> {
+        let object = (host().find_object)(addr);
+        let start = object.map(|object| object.start).or(begun);
+        let start = start.or_else(|| recorded_start(addr))?;
+        let record = sync::block_at(start).filter(|record| addr < start + record.size);
+        let size = record.map(|r| r.size).or(object.map(|o| o.size))?;
+        Some(Known {
+            start,
+            size,
+            record,
+        })
+    }
+
+    fn named(self) -> Block {
+        let made = self.record.map(|r| Allocation {
+            goroutine: r.goid,
+            finished: r.goid != MAIN && !(host().goroutine_running)(r.goid),
+            trace: Trace::of_origin(&Stack::of(&[r.made_at])),
+        });
+        Block {
+            start: self.start,
+            size: self.size,
+            made,
+        }
+    }
 }
 
 /// Where the nearest block begins that is on record before `addr`: one of another heap than the host's, such as C's.
