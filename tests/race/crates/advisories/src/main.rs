@@ -31,6 +31,8 @@ fn wait_for_steps(n: u32) {
 
 /// Two threads that have both begun before either does anything: starting and ending threads would order them.
 fn two<A, B>(a: impl FnOnce() -> A + Send, b: impl FnOnce() -> B + Send) {
+    // SAFETY: sets an atomic of this crate, which no thread uses yet.
+    unsafe { asm!("mov dword ptr [{}], 0", in(reg) STEPS.as_ptr(), options(nostack)) };
     let both_here = || {
         step();
         wait_for_steps(2);
@@ -128,12 +130,15 @@ pub fn race_thread_local_iter() {
 
 /// RUSTSEC-2021-0124: sending on a oneshot channel whose receiver was closed, and receiving nevertheless.
 pub fn race_tokio_oneshot() {
-    let (tx, mut rx) = tokio::sync::oneshot::channel::<u64>();
-    rx.close();
-    two(
-        move || tx.send(1),    //~ race
-        move || rx.try_recv(), //~ race
-    );
+    // Who comes second by a whole step is ordered by the channel's state: it takes a meeting in the middle.
+    for _ in 0..200 {
+        let (tx, mut rx) = tokio::sync::oneshot::channel::<u64>();
+        rx.close();
+        two(
+            move || tx.send(1),    //~ race
+            move || rx.try_recv(), //~ race
+        );
+    }
 }
 
 /// RUSTSEC-2025-0023: receivers of a broadcast clone what is not `Sync` at the same time.
