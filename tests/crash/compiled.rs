@@ -33,28 +33,30 @@ extern "C" fn call_at(f: extern "C" fn(*const Word), word: *const Word, at: usiz
     raddle_race::func_exit();
 }
 
+// Each keeps a number of its own, or an optimiser would make one of two equal functions.
+
 #[inline(never)]
 extern "C" fn store(word: *const Word) {
     written(word); // marker: compiled store
-    black_box(word);
+    black_box((word, 1));
 }
 
 #[inline(never)]
 extern "C" fn first(word: *const Word) {
     call(store, word); // marker: compiled first call
-    black_box(word);
+    black_box((word, 2));
 }
 
 #[inline(never)]
 extern "C" fn second(word: *const Word) {
     call(other_store, word); // marker: compiled second call
-    black_box(word);
+    black_box((word, 3));
 }
 
 #[inline(never)]
 extern "C" fn other_store(word: *const Word) {
     written(word); // marker: compiled other store
-    black_box(word);
+    black_box((word, 4));
 }
 
 /// What another may touch meanwhile. Told by nobody, so that it orders nothing.
@@ -62,6 +64,7 @@ static SHARED: AtomicPtr<Word> = AtomicPtr::new(ptr::null_mut());
 static DONE: AtomicBool = AtomicBool::new(false);
 
 /// Writes to `word`, and lives on until another has, too.
+#[inline(never)]
 fn write_and_stay(word: &Word, wait: fn()) {
     call(first, word);
     SHARED.store(ptr::from_ref(word).cast_mut(), SeqCst);
@@ -71,6 +74,7 @@ fn write_and_stay(word: &Word, wait: fn()) {
 }
 
 /// The other.
+#[inline(never)]
 fn write_too() {
     let mut word: *mut Word = ptr::null_mut();
     while word.is_null() {

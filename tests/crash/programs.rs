@@ -175,6 +175,8 @@ fn deadlocks() {
 #[inline(never)]
 fn wait_for_nobody(group: &WaitGroup) {
     group.wait(); // marker: waits for the group
+    // Not a tail call: the frame has to be there.
+    std::hint::black_box(());
 }
 
 #[raddle::main]
