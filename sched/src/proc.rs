@@ -191,7 +191,13 @@ fn find_runnable(s: &'static Sched, m: &'static M, p: &'static P) -> Option<(&'s
         resize::stopped(p);
         return None;
     }
-    run_due_timers(p, m);
+    // What they made ready waits for its turn. As the next to run, in a time slice that goes on for ever, the goroutines of a
+    // ticker whose period is shorter than what it takes to run one would let no other run.
+    if run_due_timers(p, m)
+        && let Some(g) = p.take_next()
+    {
+        p.push(g);
+    }
     let tick = p.tick.load(Ordering::Relaxed);
     if tick.is_multiple_of(GLOBAL_FIRST)
         && let Some(g) = take_global(s, p, 1)
@@ -304,23 +310,17 @@ fn steal_half(victim: &P, p: &P) -> Option<&'static G> {
     None
 }
 
-/// Runs the timers of `owner` that are due; what they make ready goes to `m`'s P.
-fn run_due_timers(owner: &P, m: &'static M) {
+/// Runs the timers of `owner` that are due; what they make ready goes to `m`'s P. Returns whether there were any.
+fn run_due_timers(owner: &P, m: &'static M) -> bool {
     if owner.timers.next_when() == u64::MAX {
-        return;
+        return false;
     }
     let now = clock::read_ns();
-    if owner.timers.next_when() > now {
-        return;
+    let is_due = owner.timers.next_when() <= now;
+    if is_due {
+        owner.timers.run_due(now, &Rt::on_g0(m));
     }
-    owner.timers.run_due(now, &Rt::on_g0(m));
-    // What they made ready waits for its turn. As the next to run, in a time slice that goes on for ever, the goroutines of a
-    // ticker whose period is shorter than what it takes to run one would let no other run.
-    if let Some(p) = m.p()
-        && let Some(g) = p.take_next()
-    {
-        p.push(g);
-    }
+    is_due
 }
 
 /// Gives the P up, looks again, and sleeps.
