@@ -226,6 +226,8 @@ impl World for Threads {
 
     fn thread_started(&self) {
         signal::block_all();
+        // With the world stopped it makes system calls, and no event may begin then.
+        raddle_race::set_current(None);
         COLLECTORS.fetch_add(1, Relaxed);
     }
 }

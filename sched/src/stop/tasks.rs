@@ -2,7 +2,8 @@
 //!
 //! # Blocking
 //!
-//! System calls only: usable with the world stopped.
+//! System calls only, and not by the C library's functions, which race mode sees: a stopped thread may hold a lock of the detector. Usable
+//! with the world stopped.
 
 use super::buf::Buf;
 use std::ffi::CStr;
@@ -19,8 +20,8 @@ impl File {
     fn open(at: i32, path: &CStr) -> Option<File> {
         let flags = libc::O_RDONLY | libc::O_CLOEXEC;
         // SAFETY: a C string.
-        let fd = unsafe { libc::openat(at, path.as_ptr(), flags) };
-        (fd >= 0).then_some(File(fd))
+        let fd = unsafe { libc::syscall(libc::SYS_openat, at, path.as_ptr(), flags) };
+        i32::try_from(fd).ok().filter(|fd| *fd >= 0).map(File)
     }
 
     fn rewind(&self) {
@@ -30,7 +31,7 @@ impl File {
 
     fn read<'a>(&self, to: &'a mut [u8]) -> &'a [u8] {
         // SAFETY: the pointer and length are of one slice.
-        let n = unsafe { libc::read(self.0, to.as_mut_ptr().cast(), to.len()) };
+        let n = unsafe { libc::syscall(libc::SYS_read, self.0, to.as_mut_ptr(), to.len()) };
         &to[..usize::try_from(n).unwrap_or(0)]
     }
 }
@@ -38,7 +39,7 @@ impl File {
 impl Drop for File {
     fn drop(&mut self) {
         // SAFETY: ours.
-        unsafe { libc::close(self.0) };
+        unsafe { libc::syscall(libc::SYS_close, self.0) };
     }
 }
 
