@@ -71,7 +71,7 @@ pub(crate) fn check(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc: Pc) {
             let new =
                 Cell(c.template().unwrap_or(0) | flags | u64::from(bytes_in(granule, addr, end)));
             let racing = match c.template() {
-                Some(_) if is_known(Granule::of(granule), new) => None,
+                Some(_) if known_by(Granule::of(granule), new).is_some() => None,
                 Some(_) => {
                     pages::note(granule, pages::CELLS);
                     if !remembered {
@@ -233,21 +233,6 @@ fn known_by(g: Granule, new: Cell) -> Option<usize> {
         }
     }
     None
-}
-
-/// The same goroutine made an access in this epoch that stands for the new one.
-#[inline]
-fn is_known(g: Granule, new: Cell) -> bool {
-    let known = |i: usize| {
-        let old = Cell(g.cell(i).load(Relaxed));
-        (
-            old.is_same_time(new) && !old.is_empty() && old.stands_for(new),
-            old.is_empty(),
-        )
-    };
-    let (zero, one) = (known(0), known(1));
-    // By the shadow's invariant 2, B is empty while A has room.
-    zero.0 || one.0 || (!zero.1 && !one.1 && (known(2).0 || known(3).0))
 }
 
 /// Puts the access among the cells of the granule at `addr`, in front, and returns a cell that races with it.
