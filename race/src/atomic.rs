@@ -91,18 +91,24 @@ pub(crate) fn by(
         mark(ctx.get(), addr, size, kind, wrote, pc);
         return wrote;
     }
-    // A load of what nobody releases to makes no object. Who releases makes it before the store; so if the store was seen, so is the object.
-    if matches!(kind, AtomicOp::Load(_)) && sync::find(addr).is_none() {
-        let wrote = op();
-        if sync::find(addr).is_none() {
-            mark(ctx.get(), addr, size, kind, wrote, pc);
-            return wrote;
-        }
-    }
-    let Some(mut held) = sync::find_or_make(addr) else {
-        return op();
+    let found = match kind {
+        AtomicOp::Load(_) => sync::find(addr),
+        _ => sync::find_or_make(addr),
     };
-    let wrote = op();
+    let (mut held, wrote) = match found {
+        Some(held) => (held, op()),
+        // A load of what nobody releases to makes no object. Who releases makes it before the store; so if the store was seen, so is the object.
+        None => {
+            let wrote = op();
+            match sync::find(addr) {
+                Some(held) => (held, op()),
+                None => {
+                    mark(ctx.get(), addr, size, kind, wrote, pc);
+                    return wrote;
+                }
+            }
+        }
+    };
     let c = ctx.get();
     let (order, reads, writes) = match kind {
         AtomicOp::Load(order) => (order, true, false),
@@ -158,7 +164,7 @@ fn mark(c: &mut Ctx, addr: usize, size: usize, kind: AtomicOp, wrote: bool, pc: 
         AtomicOp::CompareExchange(..) => !wrote,
         AtomicOp::Store(_) | AtomicOp::Rmw(_) => false,
     };
-    access::check(
+    access::check_atomic(
         c,
         addr,
         size,

@@ -23,6 +23,8 @@
 //! LLVM's ThreadSanitizer v3 has the idea of slots (`tsan_rtl.cpp`, SlotAttachAndLock); it lets a new holder cover its
 //! predecessor's epochs, which is what the gaps here repair.
 
+use std::mem::offset_of;
+
 /// Number of slots: as many as fit a cell's eight bits.
 pub(crate) const SLOTS: usize = 256;
 /// Gaps a clock can hold.
@@ -68,6 +70,10 @@ pub(crate) struct Clock {
     gap_count: u32,
     len: u32,
 }
+
+/// For `abi::place`: where a clock has its epochs, and the bits of slots that have gaps.
+pub(crate) const HI: usize = offset_of!(Clock, hi);
+pub(crate) const GAP_SLOTS: usize = offset_of!(Clock, gap_slots);
 
 impl Clock {
     /// The empty clock.

@@ -12,7 +12,7 @@
 
 use std::mem::offset_of;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering::*};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 
 use crate::access::Left;
 use crate::cell::Cell;
@@ -58,20 +58,28 @@ impl GoCtx {
     }
 }
 
-/// The part of a context that instrumented code reads by itself (`abi`).
+/// The part of a context that is read by instrumented code itself, up to the cursor, and in registers by what that calls (`abi`).
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Head {
     link: AtomicPtr<Node>,
     /// Slot and epoch as a cell has them, with all bytes: cell 0 of an access that was made before in this epoch has these bits.
     /// [`NEVER`] where no access is known.
-    fast: u64,
+    pub(crate) fast: u64,
     /// Not 0: accesses do not count.
     quiet: u32,
     /// Counts accesses that were known, but not by cell 0.
     pub(crate) aside: u32,
     /// Where calls and returns are recorded.
     pub(crate) cursor: Cursor,
+    /// The template of the history's last mark.
+    pub(crate) marked: u64,
+    /// The template with which the goroutine took its slot.
+    pub(crate) since: u64,
+    /// Of the slot: the newest epoch in which an access left a mark.
+    pub(crate) touched: Option<&'static AtomicU64>,
+    /// The last seen [`GENERATION`].
+    pub(crate) generation: u32,
 }
 
 const _: () = assert!(offset_of!(Head, fast) == 8 && offset_of!(Head, quiet) == 16);
@@ -85,6 +93,10 @@ pub(crate) static OFF: Head = Head {
     quiet: 1,
     aside: 0,
     cursor: Cursor::off(),
+    marked: 0,
+    since: 0,
+    touched: None,
+    generation: 0,
 };
 
 /// Bytes of a cell's mask: all eight.
@@ -96,11 +108,9 @@ const NEVER: u64 = u64::MAX;
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Ctx {
-    head: Head,
+    pub(crate) head: Head,
     /// Slot and epoch as a cell has them.
     template: u64,
-    /// The template of the history's last mark.
-    marked: u64,
     pub(crate) slot: u32,
     pub(crate) last_slot: u32,
     /// How often the goroutine has entered the runtime without leaving it.
@@ -111,8 +121,6 @@ pub(crate) struct Ctx {
     pub(crate) released_while_away: bool,
     ignore_accesses: u32,
     pub(crate) ignore_sync: u32,
-    /// The last seen [`GENERATION`].
-    generation: u32,
     record: Option<&'static Record>,
     /// What relaxed loads have seen, to be acquired by the next acquire fence.
     pub(crate) acquire_fence: ClockBox,
@@ -160,7 +168,7 @@ impl ClockBox {
 }
 
 /// Counts the snapshots that `acquire_everything` took.
-static GENERATION: AtomicU32 = AtomicU32::new(0);
+pub(crate) static GENERATION: AtomicU32 = AtomicU32::new(0);
 static GAPS_CLOSED: AtomicUsize = AtomicUsize::new(0);
 
 /// Gaps closed for want of room so far, in the whole process: each may hide a race between goroutines that took each
@@ -177,7 +185,9 @@ impl Ctx {
         let c = unsafe { p.as_mut() };
         c.clock.reuse();
         c.template = 0;
-        c.marked = 0;
+        c.head.marked = 0;
+        c.head.since = 0;
+        c.head.touched = None;
         c.slot = NO_SLOT;
         c.last_slot = NO_SLOT;
         c.released_while_away = false;
@@ -186,7 +196,7 @@ impl Ctx {
         c.ignore_accesses = 0;
         c.ignore_sync = 0;
         c.show();
-        c.generation = GENERATION.load(Relaxed);
+        c.head.generation = GENERATION.load(Relaxed);
         let record = Record::begin(goid, parent, created);
         c.head.cursor.begin(&record.history);
         c.record = Some(record);
@@ -228,6 +238,21 @@ impl Ctx {
         self.show();
     }
 
+    /// The goroutine takes a slot that it did not have before.
+    pub(crate) fn take_slot(&mut self, slot: u32, epoch: u64, touched: &'static AtomicU64) {
+        self.head.touched = Some(touched);
+        self.slot = slot;
+        self.last_slot = slot;
+        self.head.since = Cell::template(slot, epoch);
+        self.set_template(slot, epoch);
+    }
+
+    /// The goroutine left the mark, since it took its present slot.
+    #[inline(always)]
+    pub(crate) fn is_own(&self, cell: Cell) -> bool {
+        cell.slot() == self.slot as usize && cell.0 >= self.head.since
+    }
+
     /// Brings the head up to date with slot and epoch, and whether accesses count.
     pub(crate) fn show(&mut self) {
         let is_quiet = self.inside != 0 || self.ignore_accesses != 0;
@@ -243,7 +268,7 @@ impl Ctx {
     pub(crate) fn is_as_usual(&self) -> bool {
         self.head.quiet == 0
             && self.slot != NO_SLOT
-            && self.generation == GENERATION.load(Relaxed)
+            && self.head.generation == GENERATION.load(Relaxed)
             && self.head.cursor.has_room()
     }
 
@@ -319,9 +344,11 @@ impl Ctx {
     /// Puts an access into the history.
     pub(crate) fn remember(&mut self, event: Event) {
         let history = &self.record().history;
-        if self.marked != self.template {
-            self.marked = self.template;
-            slot::touch(self);
+        if self.head.marked != self.template {
+            self.head.marked = self.template;
+            if let Some(touched) = self.head.touched {
+                touched.store(self.epoch(), Relaxed); // published by `slot::detach`
+            }
             self.head.cursor.mark(history, self.template);
         }
         self.head.cursor.access(history, self.template, event);
@@ -348,15 +375,15 @@ impl Ctx {
         for (slot, epoch) in slot::now() {
             self.clock.cover_slot(slot, epoch);
         }
-        self.generation = GENERATION.fetch_add(1, AcqRel).wrapping_add(1);
+        self.head.generation = GENERATION.fetch_add(1, AcqRel).wrapping_add(1);
     }
 
     /// Begins a new epoch if someone took a snapshot of all epochs since the last access.
     #[inline]
     pub(crate) fn follow_generation(&mut self) {
         let now = GENERATION.load(Relaxed);
-        if self.generation != now {
-            self.generation = now;
+        if self.head.generation != now {
+            self.head.generation = now;
             slot::tick(self);
         }
     }

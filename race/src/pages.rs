@@ -13,10 +13,10 @@ use std::sync::atomic::{AtomicU8, Ordering::*};
 
 use crate::shadow::{self, FOLD};
 
-const TABLE: usize = 0x4c10_0000_0000;
+pub(crate) const TABLE: usize = 0x4c10_0000_0000;
 /// End of the table.
 pub(crate) const END: usize = TABLE + (FOLD >> PAGE_BITS) + 1;
-const PAGE_BITS: u32 = 12;
+pub(crate) const PAGE_BITS: u32 = 12;
 const PAGE: usize = 1 << PAGE_BITS;
 /// Cells were set.
 pub(crate) const CELLS: u8 = 1;

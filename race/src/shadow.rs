@@ -42,15 +42,15 @@ use crate::cell::Cell;
 use crate::mem::{KeptErrno, SpinLock, fatal};
 use crate::pages;
 
-const FOLD_BITS: u32 = 44;
+pub(crate) const FOLD_BITS: u32 = 44;
 /// Bits of an address that choose its place in the shadow.
 pub(crate) const FOLD: usize = (1 << FOLD_BITS) - 1;
 pub(crate) const PLANE_A: usize = 0x0400_0000_0000;
 pub(crate) const PLANE_B: usize = 0x2400_0000_0000;
 const META: usize = 0x4400_0000_0000;
-const TABLE: usize = 0x4c00_0000_0000;
+pub(crate) const TABLE: usize = 0x4c00_0000_0000;
 const ADDRESS_BITS: u32 = 47;
-const CHUNK_BITS: u32 = 20;
+pub(crate) const CHUNK_BITS: u32 = 20;
 /// Bytes of application memory that are mapped at a time.
 pub(crate) const CHUNK: usize = 1 << CHUNK_BITS;
 const CHUNKS: usize = (FOLD + 1) >> CHUNK_BITS;
