@@ -21,7 +21,7 @@
 //! look-then-store both could miss. The step on two cells is both: what it replaces is what was looked at.
 //!
 //! *Renewal.* Where cell 0 is the goroutine's own mark, of an earlier epoch mostly, the new one takes its place by plain stores, as ThreadSanitizer's do
-//! everywhere: after each release that is what a goroutine does with all that it works on, and a locked step takes longer than all the rest. The price: an access of
+//! everywhere; so does it in place of any cell of its own where plane B is in use (`in_place`). After each release that is what a goroutine does with all that it works on, and a locked step takes longer than all the rest. The price: an access of
 //! another goroutine that is marked in the nanoseconds between our look and our store is overwritten; if it had not seen ours either, and the older mark was ordered
 //! before it, that race is not seen this time. Memory that changes hands has another's mark in front, or none, and goes by the locked step.
 //!
@@ -145,7 +145,7 @@ fn after_known(from: usize, to: usize, template: u64, flags: u64) -> usize {
 
 /// Marks an atomic access by `c`, which holds the lock of the address's sync object, or nobody releases there.
 ///
-/// The mark takes its place by one step, where it is: no inlined code looks for it, and what it stands for is mostly the marks of other
+/// The mark takes its place where it is, by one step: no inlined code looks for it, and what it stands for is mostly the marks of other
 /// atomic accesses, which race with none of these.
 pub(crate) fn check_atomic(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc: Pc) {
     let granule = addr & !7;
@@ -172,6 +172,10 @@ pub(crate) fn check_atomic(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc
         allocation: false,
         pc,
     });
+    if let Some((i, cell)) = in_place(c, g.cells(), new) {
+        g.cell(i).store(cell.0, Relaxed);
+        return;
+    }
     let (own, displaced) = loop {
         let (i, old) = choose(c, g, new);
         if i >= 2 {
@@ -320,6 +324,10 @@ pub(crate) fn place(c: &mut Ctx, addr: usize, new: Cell) -> Option<Cell> {
             return None;
         }
     }
+    if let Some((i, cell)) = in_place(c, g.cells(), new) {
+        g.cell(i).store(cell.0, Relaxed);
+        return None;
+    }
     let mut whole = new;
     loop {
         let (i, old) = choose(c, g, new);
@@ -403,6 +411,22 @@ pub(crate) fn in_pair(
             (is_later && zero.stands_for(one)).then_some((new, zero))
         }
     }
+}
+
+/// Which cell becomes what where others than 0 and 1 are in use, none races with the access, and it stands for an older one of the goroutine's own.
+///
+/// It stays where it is: such memory is read by several, and each finds its own there.
+#[inline(always)]
+pub(crate) fn in_place(c: &Ctx, cells: [Cell; CELLS], new: Cell) -> Option<(usize, Cell)> {
+    if cells.iter().any(|o| races(c, *o, new)) {
+        return None;
+    }
+    let is_less = |o: Cell| c.is_own(o) && (o.is_same_kind(new) || new.stands_for(o));
+    let i = cells.iter().position(|o| !o.is_empty() && is_less(*o))?;
+    Some(match cells[i].is_same_kind(new) {
+        true => (i, new.with_bytes_of(cells[i])),
+        false => (i, new),
+    })
 }
 
 /// Puts `new` into cell 0, what is there into cell `i`, and gives up `old`, which is there. False: somebody was faster.

@@ -231,6 +231,13 @@ impl Granule {
         (load(0), load(1))
     }
 
+    /// All cells, each as it was at some moment.
+    #[inline(always)]
+    pub(crate) fn cells(self) -> [Cell; CELLS] {
+        let load = |i| Cell(self.cell(i).load(Relaxed));
+        [load(0), load(1), load(2), load(3)]
+    }
+
     /// Replaces cells 0 and 1 in one step, if they are what `from` says. The step is in the single order of SeqCst operations.
     #[inline(always)]
     pub(crate) fn replace_pair(self, from: (Cell, Cell), to: (Cell, Cell)) -> bool {
