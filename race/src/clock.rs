@@ -244,6 +244,26 @@ impl Clock {
         closed
     }
 
+    /// Adds what `other` knows, which becomes a copy of what this one was; returns how many gaps had to be closed for want of room.
+    pub(crate) fn trade(&mut self, other: &mut Clock) -> u32 {
+        let closed = if self.gap_count != 0 || other.gap_count != 0 {
+            let gaps = (self.gaps, self.gap_slots, self.gap_count);
+            let closed = self.join_gaps(other);
+            (other.gaps, other.gap_slots, other.gap_count) = gaps;
+            closed
+        } else {
+            0
+        };
+        let n = self.len.max(other.len) as usize;
+        for (mine, theirs) in self.hi[..n].iter_mut().zip(&mut other.hi[..n]) {
+            let before = *mine;
+            *mine = before.max(*theirs);
+            *theirs = before;
+        }
+        (other.len, self.len) = (self.len, n as u32);
+        closed
+    }
+
     /// Becomes a copy of `other`.
     pub(crate) fn copy_from(&mut self, other: &Clock) {
         let (n, old) = (other.len as usize, self.len as usize);

@@ -21,6 +21,7 @@ use crate::history::{Cursor, Event};
 use crate::mem::{Kind, Node};
 use crate::record::{CREATION_FRAMES, Record};
 use crate::slot::{self, NO_SLOT};
+use crate::sync::Known;
 use crate::{Pc, proc, state};
 
 /// A goroutine's (or foreign thread's) race context.
@@ -126,6 +127,8 @@ pub(crate) struct Ctx {
     pub(crate) acquire_fence: ClockBox,
     /// The clock at the last release fence, released by relaxed stores.
     pub(crate) release_fence: ClockBox,
+    /// What it knows of sync objects.
+    pub(crate) known: Known,
     random: u64,
     /// What the first part of a check has not done.
     pub(crate) left: Left,
@@ -138,9 +141,6 @@ pub(crate) struct Ctx {
 pub(crate) struct ClockBox(Option<NonNull<Clock>>);
 
 impl ClockBox {
-    /// None yet.
-    pub(crate) const NONE: ClockBox = ClockBox(None);
-
     /// The clock, if there is one.
     pub(crate) fn get(&self) -> Option<&Clock> {
         // SAFETY: from `get_or_new`, owned by this box until `release`.
@@ -191,6 +191,7 @@ impl Ctx {
         c.slot = NO_SLOT;
         c.last_slot = NO_SLOT;
         c.released_while_away = false;
+        c.known.clear();
         c.inside = 0;
         c.announced = 0;
         c.ignore_accesses = 0;

@@ -12,9 +12,16 @@
 //!    address's; `use_` and `addr` change under the lock.
 //! 2. `clock` is touched only with the lock held.
 //! 3. A handle is never 0 for an object: 0 ends a chain.
+//! 4. `count` changes with the lock held; it is odd from before the value at the address changes until the clock is the new value's.
+//!
+//! # What is known
+//! A goroutine remembers of a few objects at which count its clock covered theirs ([`Known`]). At that count there is nothing to acquire, and an
+//! atomic load needs no lock ([`glance`]).
 //!
 //! # Memory ordering
 //! `make: compare_exchange Release on the meta word` ⇄ `find: load Acquire, remove: swap Acquire`: the object's fields.
+//! `change: count odd, then the atomic operation (SeqCst)` ⇄ `the atomic load (SeqCst), then Glance::holds: load of count`: who read the
+//! new value sees the odd count, or a later one.
 //!
 //! # Blocking
 //! Each object has a spin lock, held for a clock's copy or join, or for one atomic operation of the program. Making and
@@ -25,8 +32,8 @@ use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 
-use crate::ctx::ClockBox;
-use crate::mem::{BLOCK, Kind, Node, SpinGuard, SpinLock, fatal};
+use crate::ctx::{ClockBox, Ctx};
+use crate::mem::{BLOCK, Kind, SpinGuard, SpinLock, fatal};
 use crate::{Pc, pages, proc, shadow};
 
 const FREE: u32 = 0;
@@ -41,7 +48,8 @@ const DEAD_BLOCK: u32 = 4;
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(crate) struct SyncObject {
-    link: AtomicPtr<Node>,
+    /// The link of the free list; of a block in use, who allocated it.
+    goid: AtomicU64,
     lock: SpinLock,
     handle: AtomicU32,
     next: AtomicU32,
@@ -50,7 +58,8 @@ pub(crate) struct SyncObject {
     clock: UnsafeCell<ClockBox>,
     size: AtomicUsize,
     pc: AtomicU64,
-    goid: AtomicU64,
+    /// How often the clock changed, or its address did, times two; odd while it does. Never begun anew.
+    count: AtomicU64,
 }
 
 /// Objects per mapped block.
@@ -94,10 +103,174 @@ pub(crate) struct Held {
 
 impl Held {
     /// What was released here.
-    pub(crate) fn clock(&mut self) -> &mut ClockBox {
+    fn clock(&mut self) -> &mut ClockBox {
         // SAFETY: invariant 2: the lock is held, by this `Held` alone, which is borrowed mutably.
         unsafe { &mut *self.sync.clock.get() }
     }
+
+    fn count(&self) -> u64 {
+        self.sync.count.load(Relaxed)
+    }
+
+    /// The value at the address, or the clock, is about to change.
+    pub(crate) fn change(&mut self) {
+        self.sync.count.store(self.count() | 1, Relaxed); // read after what follows
+    }
+
+    /// Whether there is nothing here that the goroutine does not know.
+    fn is_known_to(&self, c: &Ctx) -> bool {
+        c.known.knows(self.sync, self.count() & !1) || c.known.knows(self.sync, self.after())
+    }
+
+    /// The count when the change is over.
+    fn after(&self) -> u64 {
+        (self.count() + 1) & !1
+    }
+
+    /// The goroutine knows all that is here, and will when the change is over.
+    fn note_known(&self, c: &mut Ctx) {
+        c.known.note(self.sync, self.after());
+    }
+
+    /// C joins M.
+    pub(crate) fn acquire(&mut self, c: &mut Ctx) {
+        if self.is_known_to(c) {
+            return;
+        }
+        if let Some(clock) = self.clock().get() {
+            c.acquire(clock);
+        }
+        self.note_known(c);
+    }
+
+    /// What a later fence of the goroutine's acquires joins M.
+    pub(crate) fn acquire_by_fence(&mut self, c: &mut Ctx) {
+        if !self.is_known_to(c)
+            && let Some(clock) = self.clock().get()
+        {
+            let closed = c.acquire_fence.get_or_new().join(clock);
+            c.note_closed(closed);
+        }
+    }
+
+    /// M becomes C.
+    pub(crate) fn release(&mut self, c: &mut Ctx) {
+        self.change();
+        self.clock().get_or_new().copy_from(&c.clock);
+        self.note_known(c);
+    }
+
+    /// M joins C.
+    pub(crate) fn release_merge(&mut self, c: &mut Ctx) {
+        if self.is_known_to(c) {
+            return self.release(c);
+        }
+        self.change();
+        let closed = self.clock().get_or_new().join(&c.clock);
+        c.note_closed(closed);
+    }
+
+    /// M becomes C, C joins M as it was.
+    pub(crate) fn release_acquire(&mut self, c: &mut Ctx) {
+        if self.is_known_to(c) {
+            return self.release(c);
+        }
+        self.change();
+        let closed = c.clock.trade(self.clock().get_or_new());
+        c.note_closed(closed);
+        self.note_known(c);
+    }
+
+    /// M becomes what the goroutine knew at its last release fence, which is nothing if there was none; or joins that.
+    pub(crate) fn release_by_fence(&mut self, c: &mut Ctx, merge: bool) {
+        let is_known = !merge || self.is_known_to(c);
+        self.change();
+        match (c.release_fence.get(), merge) {
+            (Some(from), true) => {
+                let closed = self.clock().get_or_new().join(from);
+                c.note_closed(closed);
+            }
+            (Some(from), false) => self.clock().get_or_new().copy_from(from),
+            (None, true) => {}
+            (None, false) => self.clock().release(),
+        }
+        if is_known {
+            self.note_known(c);
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let count = self.count();
+        if count & 1 != 0 {
+            self.sync.count.store(count + 1, Release); // pairs with `glance`
+        }
+    }
+}
+
+/// Objects remembered by a goroutine.
+const KNOWN: usize = 8;
+
+/// Of which sync objects a goroutine knows all that they held, and at which count.
+#[derive(Debug)]
+pub(crate) struct Known([(usize, u64); KNOWN]);
+
+impl Known {
+    /// Forgets all.
+    pub(crate) fn clear(&mut self) {
+        self.0 = [(0, 0); KNOWN];
+    }
+
+    fn place(object: &SyncObject) -> (usize, usize) {
+        let at = std::ptr::from_ref(object).addr();
+        (at, at / size_of::<SyncObject>() % KNOWN)
+    }
+
+    fn knows(&self, object: &SyncObject, count: u64) -> bool {
+        let (at, place) = Known::place(object);
+        self.0[place] == (at, count)
+    }
+
+    fn note(&mut self, object: &SyncObject, count: u64) {
+        let (at, place) = Known::place(object);
+        self.0[place] = (at, count);
+    }
+}
+
+/// A sync object as it was at some moment, not locked.
+#[derive(Debug)]
+pub(crate) struct Glance {
+    sync: &'static SyncObject,
+    addr: usize,
+    count: u64,
+}
+
+impl Glance {
+    /// Whether the object held nothing that the goroutine does not know.
+    pub(crate) fn is_known_to(&self, c: &Ctx) -> bool {
+        c.known.knows(self.sync, self.count)
+    }
+
+    /// The object, locked, if it is still the address's.
+    pub(crate) fn lock(self) -> Option<Held> {
+        lock(self.sync, self.addr)
+    }
+
+    /// Whether the value that was loaded meanwhile is still what it was then, and the clock too.
+    pub(crate) fn holds(&self) -> bool {
+        self.sync.count.load(Acquire) == self.count && self.sync.is(self.addr, SYNC)
+    }
+}
+
+/// A look at the address's sync object, if it has one.
+pub(crate) fn glance(addr: usize) -> Option<Glance> {
+    if !shadow::is_watched(addr) {
+        return None;
+    }
+    let sync = chain(shadow::meta(addr).load(Acquire)).find(|s| s.is(addr, SYNC))?;
+    let count = sync.count.load(Acquire); // pairs with the store in `Held::drop`
+    Some(Glance { sync, addr, count })
 }
 
 impl SyncObject {
@@ -130,14 +303,21 @@ impl SyncObject {
             }
             return;
         }
+        self.forget_count();
         self.use_.store(VACANT, Relaxed);
         self.addr.store(granule, Relaxed);
         // SAFETY: invariant 2.
         unsafe { &mut *self.clock.get() }.release();
     }
 
+    /// What was known of the object is no more, with the lock held.
+    fn forget_count(&self) {
+        self.count.store(self.count.load(Relaxed) + 2, Release);
+    }
+
     fn give(&'static self) {
         let held = self.lock.lock();
+        self.forget_count();
         self.use_.store(FREE, Relaxed);
         // SAFETY: invariant 2.
         unsafe { &mut *self.clock.get() }.release();
@@ -150,18 +330,19 @@ fn chain(first: u32) -> impl Iterator<Item = &'static SyncObject> {
     std::iter::successors(by_handle(first), |s| by_handle(s.next.load(Acquire)))
 }
 
-fn lock_in_chain(first: u32, addr: usize) -> Option<Held> {
-    let sync = chain(first).find(|s| s.is(addr, SYNC))?;
+fn lock(sync: &'static SyncObject, addr: usize) -> Option<Held> {
     let lock = sync.lock.lock();
-    sync.is(addr, SYNC).then_some(Held { sync, _lock: lock })
+    // Lazily: who drops it changes the count.
+    sync.is(addr, SYNC).then(|| Held { sync, _lock: lock })
+}
+
+fn lock_in_chain(first: u32, addr: usize) -> Option<Held> {
+    lock(chain(first).find(|s| s.is(addr, SYNC))?, addr)
 }
 
 /// The address's sync object, if it has one.
 pub(crate) fn find(addr: usize) -> Option<Held> {
-    if !shadow::is_watched(addr) {
-        return None;
-    }
-    lock_in_chain(shadow::meta(addr).load(Acquire), addr)
+    glance(addr).and_then(Glance::lock)
 }
 
 /// The address's sync object; None for an address that cannot be watched.
