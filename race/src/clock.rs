@@ -17,13 +17,13 @@
 //! # Invariants
 //! 1. `hi[s] == 0` for `s >= len`; `len` is a multiple of 8.
 //! 2. Gaps are disjoint, ascending by (slot, epoch), and each ends below its slot's `hi`.
-//! 3. `gap_slots` has the bit of every slot that has a gap (it may have others).
+//! 3. `gap_slots` has the bit of every slot that has a gap, and no bit if there is none.
 //!
 //! # References
 //! LLVM's ThreadSanitizer v3 has the idea of slots (`tsan_rtl.cpp`, SlotAttachAndLock); it lets a new holder cover its
 //! predecessor's epochs, which is what the gaps here repair.
 
-use std::mem::offset_of;
+use std::mem::{MaybeUninit, offset_of};
 
 /// Number of slots: as many as fit a cell's eight bits.
 pub(crate) const SLOTS: usize = 256;
@@ -64,11 +64,13 @@ impl Gap {
 #[derive(Clone, Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Clock {
-    hi: [u64; SLOTS],
-    gaps: [Gap; MAX_GAPS],
-    gap_slots: [u64; SLOTS / 64],
-    gap_count: u32,
+    /// The pool's, while the clock is in none's hands: a small program's clock has the rest of what counts in one cache line.
+    _link: u64,
     len: u32,
+    gap_count: u32,
+    hi: [u64; SLOTS],
+    gap_slots: [u64; SLOTS / 64],
+    gaps: [Gap; MAX_GAPS],
 }
 
 /// For `abi::place`: where a clock has its epochs, and the bits of slots that have gaps.
@@ -80,11 +82,12 @@ impl Clock {
     #[cfg(test)]
     pub(crate) fn new() -> Clock {
         Clock {
-            hi: [0; SLOTS],
-            gaps: [Gap::default(); MAX_GAPS],
-            gap_slots: [0; 4],
-            gap_count: 0,
+            _link: 0,
             len: 0,
+            gap_count: 0,
+            hi: [0; SLOTS],
+            gap_slots: [0; SLOTS / 64],
+            gaps: [Gap::default(); MAX_GAPS],
         }
     }
 
@@ -95,15 +98,11 @@ impl Clock {
         self.clear_gaps();
     }
 
-    /// Empties a clock that comes from a pool: its first word was a link.
-    pub(crate) fn reuse(&mut self) {
-        self.clear();
-        self.hi[0] = 0;
-    }
-
     fn clear_gaps(&mut self) {
-        self.gap_count = 0;
-        self.gap_slots = [0; SLOTS / 64];
+        if self.gap_count != 0 {
+            self.gap_count = 0;
+            self.gap_slots = [0; SLOTS / 64];
+        }
     }
 
     /// Whether the slot's epoch happened before this clock's owner.
@@ -139,7 +138,7 @@ impl Clock {
         if known >= last {
             return 0;
         }
-        let mut all = GapList::default();
+        let mut all = GapList::new();
         let new = Gap {
             from: key(slot, known + 1),
             to: key(slot, last),
@@ -157,7 +156,7 @@ impl Clock {
             self.advance(slot, epoch);
         }
         if self.gap_count != 0 {
-            let mut all = GapList::default();
+            let mut all = GapList::new();
             for g in self
                 .gaps()
                 .iter()
@@ -181,9 +180,7 @@ impl Clock {
             closed = self.join_gaps(other);
         }
         let n = other.len as usize;
-        for (mine, theirs) in self.hi[..n].iter_mut().zip(&other.hi[..n]) {
-            *mine = (*mine).max(*theirs);
-        }
+        join_epochs(&mut self.hi[..n], &other.hi[..n]);
         self.len = self.len.max(other.len);
         closed
     }
@@ -194,7 +191,7 @@ impl Clock {
         if self.gaps() == other.gaps() {
             return 0; // each gap ends below both `hi`s
         }
-        let mut both = GapList::default();
+        let mut both = GapList::new();
         let mut theirs = other.gaps();
         for g in self.gaps() {
             // Both lists ascend: what ends before `g` meets no later gap either.
@@ -226,15 +223,16 @@ impl Clock {
         let mut closed = all.dropped;
         while all.len > MAX_GAPS {
             let behind = |g: &Gap| self.hi[g.slot()].saturating_sub(g.to & EPOCH_MASK);
-            let gaps = &all.gaps[..all.len];
+            let gaps = all.gaps();
             let oldest = (0..gaps.len())
                 .max_by_key(|&i| behind(&gaps[i]))
                 .unwrap_or(0);
+            let last = gaps.len() - 1;
+            gaps.swap(oldest, last);
             all.len -= 1;
-            all.gaps[oldest] = all.gaps[all.len];
             closed += 1;
         }
-        let gaps = &mut all.gaps[..all.len];
+        let gaps = all.gaps();
         gaps.sort_unstable_by_key(|g| g.from);
         self.gaps[..gaps.len()].copy_from_slice(gaps);
         self.gap_count = gaps.len() as u32;
@@ -255,11 +253,7 @@ impl Clock {
             0
         };
         let n = self.len.max(other.len) as usize;
-        for (mine, theirs) in self.hi[..n].iter_mut().zip(&mut other.hi[..n]) {
-            let before = *mine;
-            *mine = before.max(*theirs);
-            *theirs = before;
-        }
+        trade_epochs(&mut self.hi[..n], &mut other.hi[..n]);
         (other.len, self.len) = (self.len, n as u32);
         closed
     }
@@ -272,6 +266,9 @@ impl Clock {
             self.hi[n..old].fill(0);
         }
         self.len = other.len;
+        if other.gap_count == 0 {
+            return self.clear_gaps();
+        }
         let gaps = other.gaps();
         self.gaps[..gaps.len()].copy_from_slice(gaps);
         self.gap_count = other.gap_count;
@@ -279,28 +276,76 @@ impl Clock {
     }
 }
 
-/// Room for the pieces of a join before the list is cut to size.
-struct GapList {
-    gaps: [Gap; 4 * MAX_GAPS],
-    len: usize,
-    dropped: u32,
+/// Defines a function over epochs twice: for any processor, and for those with AVX2, where the maximum of four words takes two instructions (ten for
+/// two without).
+macro_rules! over_epochs {
+    ($(#[$doc:meta])* $name:ident($mine:ident, $theirs:ident: $theirs_type:ty) $body:block) => {
+        $(#[$doc])*
+        fn $name(mine: &mut [u64], theirs: $theirs_type) {
+            #[inline(always)]
+            fn body($mine: &mut [u64], $theirs: $theirs_type) $body
+
+            #[target_feature(enable = "avx2")]
+            fn wide(mine: &mut [u64], theirs: $theirs_type) {
+                body(mine, theirs);
+            }
+
+            if std::arch::is_x86_feature_detected!("avx2") {
+                // SAFETY: the processor has what it wants.
+                unsafe { wide(mine, theirs) }
+            } else {
+                body(mine, theirs);
+            }
+        }
+    };
 }
 
-impl Default for GapList {
-    fn default() -> GapList {
-        GapList {
-            gaps: [Gap::default(); 4 * MAX_GAPS],
-            len: 0,
-            dropped: 0,
+over_epochs! {
+    /// Each becomes the later of the two.
+    join_epochs(mine, theirs: &[u64]) {
+        for (mine, theirs) in mine.iter_mut().zip(theirs) {
+            *mine = (*mine).max(*theirs);
         }
     }
 }
 
+over_epochs! {
+    /// Each of mine becomes the later of the two, theirs what mine was.
+    trade_epochs(mine, theirs: &mut [u64]) {
+        for (mine, theirs) in mine.iter_mut().zip(theirs) {
+            let before = *mine;
+            *mine = before.max(*theirs);
+            *theirs = before;
+        }
+    }
+}
+
+/// Room for the pieces of a join before the list is cut to size.
+struct GapList {
+    gaps: [MaybeUninit<Gap>; 4 * MAX_GAPS],
+    /// How many there are; the rest is never written: clearing it would take longer than most joins.
+    len: usize,
+    dropped: u32,
+}
+
 impl GapList {
+    fn new() -> GapList {
+        GapList {
+            gaps: [const { MaybeUninit::uninit() }; 4 * MAX_GAPS],
+            len: 0,
+            dropped: 0,
+        }
+    }
+
+    fn gaps(&mut self) -> &mut [Gap] {
+        // SAFETY: `push` has written the first `len`.
+        unsafe { self.gaps[..self.len].assume_init_mut() }
+    }
+
     fn push(&mut self, gap: Gap) {
         match self.gaps.get_mut(self.len) {
             Some(place) => {
-                *place = gap;
+                place.write(gap);
                 self.len += 1;
             }
             None => self.dropped += 1,

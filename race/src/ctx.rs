@@ -152,7 +152,7 @@ impl ClockBox {
         let p = self.0.get_or_insert_with(|| {
             let mut p: NonNull<Clock> = proc::take(Kind::Clock).cast();
             // SAFETY: ours alone now; every bit pattern is a valid `Clock`, and `len` survived on the free list.
-            unsafe { p.as_mut() }.reuse();
+            unsafe { p.as_mut() }.clear();
             p
         });
         // SAFETY: as in `get`; the box is borrowed mutably.
@@ -183,7 +183,7 @@ impl Ctx {
         let mut p: NonNull<Ctx> = proc::take(Kind::Ctx).cast();
         // SAFETY: ours alone; pool memory of this kind is zero, or as `destroy` left it, and both are valid (invariant 3).
         let c = unsafe { p.as_mut() };
-        c.clock.reuse();
+        c.clock.clear();
         c.template = 0;
         c.head.marked = 0;
         c.head.since = 0;
