@@ -192,21 +192,29 @@ impl Clock {
             return 0; // each gap ends below both `hi`s
         }
         let mut both = GapList::new();
-        let mut theirs = other.gaps();
-        for g in self.gaps() {
-            // Both lists ascend: what ends before `g` meets no later gap either.
-            while let [h, rest @ ..] = theirs
-                && h.to < g.from
-            {
-                theirs = rest;
+        let (mut mine, mut theirs) = (self.gaps(), other.gaps());
+        // Slot by slot: of each the next gap, or all beyond the last.
+        while let Some(slot) = first_slot(mine).into_iter().chain(first_slot(theirs)).min() {
+            let is_here = |gaps: &[Gap]| first_slot(gaps) == Some(slot);
+            while is_here(mine) || is_here(theirs) {
+                let g = if is_here(mine) {
+                    mine[0]
+                } else {
+                    self.beyond(slot)
+                };
+                let h = if is_here(theirs) {
+                    theirs[0]
+                } else {
+                    other.beyond(slot)
+                };
+                both.extend(g.intersect(h));
+                if g.to <= h.to {
+                    mine = &mine[1..];
+                }
+                if h.to <= g.to {
+                    theirs = &theirs[1..];
+                }
             }
-            for h in theirs.iter().take_while(|h| h.from <= g.to) {
-                both.extend(g.intersect(*h));
-            }
-            both.extend(g.intersect(other.beyond(g.slot())));
-        }
-        for h in other.gaps() {
-            both.extend(h.intersect(self.beyond(h.slot())));
         }
         self.set_gaps(both)
     }
@@ -227,13 +235,14 @@ impl Clock {
             let oldest = (0..gaps.len())
                 .max_by_key(|&i| behind(&gaps[i]))
                 .unwrap_or(0);
-            let last = gaps.len() - 1;
-            gaps.swap(oldest, last);
+            gaps[oldest..].rotate_left(1);
             all.len -= 1;
             closed += 1;
         }
         let gaps = all.gaps();
-        gaps.sort_unstable_by_key(|g| g.from);
+        if !gaps.is_sorted_by_key(|g| g.from) {
+            gaps.sort_unstable_by_key(|g| g.from);
+        }
         self.gaps[..gaps.len()].copy_from_slice(gaps);
         self.gap_count = gaps.len() as u32;
         for g in gaps.iter() {
@@ -318,6 +327,10 @@ over_epochs! {
             *theirs = before;
         }
     }
+}
+
+fn first_slot(gaps: &[Gap]) -> Option<usize> {
+    gaps.first().map(|g| g.slot())
 }
 
 /// Room for the pieces of a join before the list is cut to size.
