@@ -9,7 +9,7 @@
 //! | `0x2400_0000_0000` | `0x4400_0000_0000` | plane B: cells 2 and 3, touched only when A is full | 16 bytes |
 //! | `0x4400_0000_0000` | `0x4c00_0000_0000` | meta: handle of the sync objects at these bytes | 4 bytes |
 //! | `0x4c00_0000_0000` | + 16 MiB | chunk table: the region plus one, 0 when not mapped | 1 byte per MiB |
-//! | `0x4c10_0000_0000` | + 4 GiB | page table (`pages.rs`) | 1 byte per 4 KiB |
+//! | `0x4c10_0000_0000` | + 32 GiB | page table (`pages.rs`) | 1 byte per 512 bytes |
 //!
 //! Linux places programs, heaps and mappings below 4 TiB or above 85 TiB (80 TiB is `0x5000_0000_0000`), with up to 32
 //! bits of randomisation, so this part of the address space is empty by itself and nothing has to be reserved: chunks
