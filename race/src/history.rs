@@ -287,17 +287,30 @@ impl Cursor {
     /// The current half has no room, or there is no ring: goes on elsewhere.
     #[cold]
     pub(crate) fn turn(&self, history: &History, template: u64) {
-        let mut frames = [Pc::NONE; MAX_BASE];
         let ring = history.own_ring();
+        match ring.memory() {
+            Some(base) => self.turn_ring(history, ring, base, template),
+            None => self.begin_ring(history, template),
+        }
+    }
+
+    /// The goroutine gets its first ring.
+    pub(crate) fn begin_ring(&self, history: &History, template: u64) {
+        let mut frames = [Pc::NONE; 1];
+        let count = self.callers(history, &mut frames);
+        let small: NonNull<Word> = proc::take(Kind::SmallRing).cast();
+        history.turns.store(0, Relaxed);
+        history.ring.store(small.as_ptr(), Release);
+        self.go_to(small.as_ptr(), SMALL_HALF);
+        self.begin_half(template, &frames[..count]);
+    }
+
+    /// Apart from [`begin_ring`](Self::begin_ring): most goroutines never come here, and their stacks stay small.
+    #[inline(never)]
+    fn turn_ring(&self, history: &History, ring: Ring, base: NonNull<Word>, template: u64) {
+        let mut frames = [Pc::NONE; MAX_BASE];
         let kept = frames.len().min(ring.half() / 4);
         let count = self.callers(history, &mut frames[..kept]);
-        let Some(base) = ring.memory() else {
-            let small: NonNull<Word> = proc::take(Kind::SmallRing).cast();
-            history.turns.store(0, Relaxed);
-            history.ring.store(small.as_ptr(), Release);
-            self.go_to(small.as_ptr(), SMALL_HALF);
-            return self.begin_half(template, &frames[..count]);
-        };
         for n in 0..self.room() {
             self.word(n as isize).store(0, Relaxed);
         }

@@ -182,6 +182,8 @@ pub(crate) enum Kind {
     Sync,
     /// `clock::Clock`.
     Clock,
+    /// `clock::Far`.
+    FarClock,
     /// A new goroutine's history ring.
     SmallRing,
     /// A busy goroutine's history ring.
@@ -195,7 +197,7 @@ pub(crate) enum Kind {
 }
 
 /// Number of kinds.
-pub(crate) const KINDS: usize = 7;
+pub(crate) const KINDS: usize = 8;
 
 /// All objects of one kind.
 #[derive(Debug, Default)]
