@@ -185,6 +185,8 @@ pub(crate) enum Kind {
     /// `clock::Far`.
     FarClock,
     /// A new goroutine's history ring.
+    FirstRing,
+    /// That of one which did more.
     SmallRing,
     /// A busy goroutine's history ring.
     LargeRing,
@@ -197,7 +199,7 @@ pub(crate) enum Kind {
 }
 
 /// Number of kinds.
-pub(crate) const KINDS: usize = 8;
+pub(crate) const KINDS: usize = 9;
 
 /// All objects of one kind.
 #[derive(Debug, Default)]

@@ -82,6 +82,7 @@ fn size_of_kind(kind: Kind) -> usize {
         Kind::Sync => size_of::<SyncObject>(),
         Kind::Clock => size_of::<Clock>(),
         Kind::FarClock => size_of::<Far>(),
+        Kind::FirstRing => history::FIRST_BYTES,
         Kind::SmallRing => history::SMALL_BYTES,
         Kind::LargeRing => history::large_bytes(),
         Kind::Record => size_of::<Record>(),
@@ -94,7 +95,7 @@ fn size_of_kind(kind: Kind) -> usize {
 fn is_cached(kind: Kind) -> bool {
     matches!(
         kind,
-        Kind::Sync | Kind::Clock | Kind::SmallRing | Kind::Record | Kind::Ctx
+        Kind::Sync | Kind::Clock | Kind::FirstRing | Kind::SmallRing | Kind::Record | Kind::Ctx
     )
 }
 
