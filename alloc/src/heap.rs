@@ -68,36 +68,17 @@ fn is_small(size: usize, align: usize) -> bool {
 unsafe impl GlobalAlloc for Heap {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let size = rounded(layout);
-        if is_small(size, layout.align())
-            && !is_watched()
-            && let Some(thread) = current()
-        {
-            thread.begin();
-            // SAFETY: the thread's own cache, in a busy section.
-            let object = unsafe { thread.cache().pop(Kind::Manual, class::of_size(size)) };
-            thread.end();
-            if let Some(object) = object {
-                return arena::pointer(object);
-            }
+        match pop(layout) {
+            Some(object) => object,
+            None => allocate(layout, Kind::Manual, Pc::NONE, false),
         }
-        allocate(layout, Kind::Manual, Pc::NONE, false)
     }
 
     #[inline]
     unsafe fn dealloc(&self, object: *mut u8, layout: Layout) {
-        let size = rounded(layout);
-        if is_small(size, layout.align())
-            && !is_watched()
-            && let Some(thread) = current()
-        {
-            thread.begin();
-            // SAFETY: the thread's own cache, in a busy section; the caller gives the object up.
-            let done = unsafe { thread.cache().push(class::of_size(size), object.addr()) };
-            thread.end();
-            if done {
-                return;
-            }
+        // SAFETY: the caller's contract.
+        if unsafe { push(object, layout) } {
+            return;
         }
         // SAFETY: the caller's contract.
         unsafe { free_slow(object, layout) };
@@ -167,6 +148,66 @@ fn resize_large(object: *mut u8, size: usize) -> bool {
     })
 }
 
+/// Allocates by the fast path, if that can.
+#[inline(always)]
+fn pop(layout: Layout) -> Option<*mut u8> {
+    let size = rounded(layout);
+    if !is_small(size, layout.align()) || is_watched() {
+        return None;
+    }
+    let thread = current()?;
+    thread.begin();
+    // SAFETY: the thread's own cache, in a busy section.
+    let object = unsafe { thread.cache().pop(Kind::Manual, class::of_size(size)) };
+    thread.end();
+    object.map(arena::pointer)
+}
+
+/// Frees by the fast path. Returns whether that could.
+///
+/// # Safety
+///
+/// As [`GlobalAlloc::dealloc`], if it returns true.
+#[inline(always)]
+unsafe fn push(object: *mut u8, layout: Layout) -> bool {
+    let size = rounded(layout);
+    if !is_small(size, layout.align()) || is_watched() {
+        return false;
+    }
+    let Some(thread) = current() else {
+        return false;
+    };
+    thread.begin();
+    // SAFETY: the thread's own cache, in a busy section; the caller gives the object up.
+    let done = unsafe { thread.cache().push(class::of_size(size), object.addr()) };
+    thread.end();
+    done
+}
+
+/// Memory of the runtime's own, of which the detector is told nothing: the program must never touch it where it is watched, or what was
+/// there before would be reported. A root of the collector, as what [`Heap`] gives. Null: out of memory.
+#[inline]
+pub fn alloc_untold(layout: Layout) -> *mut u8 {
+    match pop(layout) {
+        Some(object) => object,
+        None => allocate_untold(layout, Kind::Manual, false),
+    }
+}
+
+/// Gives memory back.
+///
+/// # Safety
+///
+/// It is from [`alloc_untold`], with this layout, and is not used any more.
+#[inline]
+pub unsafe fn free_untold(object: *mut u8, layout: Layout) {
+    // SAFETY: by the contract.
+    if !unsafe { push(object, layout) } {
+        // SAFETY: by the contract.
+        unsafe { free_slow_untold(object, layout) };
+    }
+}
+
 /// Allocates a collected object by the fast path, if that can. Its contents are as those of [`allocate`].
 #[inline(always)]
 pub(crate) fn allocate_fast(layout: Layout, kind: Kind) -> Option<*mut u8> {
@@ -192,6 +233,15 @@ pub(crate) fn allocate_fast(layout: Layout, kind: Kind) -> Option<*mut u8> {
 /// Allocates, by the slow path. Null: out of memory. The contents are zeros if `zeroed`, else undefined, and for scanned kinds what
 /// lies behind the layout's size is zero.
 pub(crate) fn allocate(layout: Layout, kind: Kind, pc: Pc, zeroed: bool) -> *mut u8 {
+    let object = allocate_untold(layout, kind, zeroed);
+    if raddle_race::enabled() && !object.is_null() {
+        raddle_race::malloc(object.addr(), layout.size(), pc);
+    }
+    object
+}
+
+/// [`allocate`], of which the detector does not hear.
+fn allocate_untold(layout: Layout, kind: Kind, zeroed: bool) -> *mut u8 {
     gc::before_allocation(kind);
     let size = rounded(layout).max(1);
     let (object, slot, is_zero) = if is_small(size, layout.align()) {
@@ -218,9 +268,6 @@ pub(crate) fn allocate(layout: Layout, kind: Kind, pc: Pc, zeroed: bool) -> *mut
         };
         // SAFETY: inside the fresh object.
         unsafe { at.wrapping_add(from).write_bytes(0, slot - from) };
-    }
-    if raddle_race::enabled() {
-        raddle_race::malloc(object, layout.size(), pc);
     }
     at
 }
@@ -301,6 +348,17 @@ unsafe fn free_slow(object: *mut u8, layout: Layout) {
     if raddle_race::enabled() {
         raddle_race::free(object.addr(), layout.size(), Pc::NONE);
     }
+    // SAFETY: by the contract.
+    unsafe { free_slow_untold(object, layout) };
+}
+
+/// [`free_slow`], of which the detector does not hear.
+///
+/// # Safety
+///
+/// As [`GlobalAlloc::dealloc`].
+#[cold]
+unsafe fn free_slow_untold(object: *mut u8, layout: Layout) {
     if gc::poisons() {
         // SAFETY: the object is ours now.
         unsafe { object.write_bytes(gc::POISON, layout.size()) };

@@ -23,7 +23,9 @@ mod thread;
 mod world;
 
 pub use futex::{Lock, Note, wait, wake};
-pub use heap::{Heap, HeapStats, Object, find_object, heap_stats, scavenge, watch};
+pub use heap::{
+    Heap, HeapStats, Object, alloc_untold, find_object, free_untold, heap_stats, scavenge, watch,
+};
 pub use thread::{
     CacheRef, Thread, ThreadSlot, cache_create, cache_destroy, this_thread, thread_slot,
     try_this_thread,

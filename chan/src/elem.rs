@@ -7,12 +7,70 @@
 //! 3. In race mode `stride` is at least 8: each slot's address names a sync object of its own, which the detector
 //!    tells apart by 8-byte words. Outside race mode a zero-sized element takes no memory.
 
-use raddle_race as race;
+use raddle_race::{self as race, carry};
 use std::alloc::Layout;
+use std::mem::{MaybeUninit, needs_drop};
 use std::ptr;
 
 /// The smallest stride that gives every slot its own sync object.
 const SYNC_BYTES: usize = 8;
+
+/// Where a message lies in the frame of a typed shell while the core works on it. Moves into and out of it are not watched: only the
+/// runtime knows the place.
+pub(crate) struct Slot<T>(MaybeUninit<T>);
+
+impl<T> Slot<T> {
+    #[inline(always)]
+    pub(crate) fn empty() -> Self {
+        Self(MaybeUninit::uninit())
+    }
+
+    #[inline(always)]
+    pub(crate) fn fill(&mut self, msg: T) -> *mut u8 {
+        // SAFETY: the place is ours.
+        unsafe { carry::put(self.0.as_mut_ptr(), msg) };
+        self.place()
+    }
+
+    #[inline(always)]
+    pub(crate) fn place(&mut self) -> *mut u8 {
+        self.0.as_mut_ptr().cast()
+    }
+
+    /// Takes the message out.
+    ///
+    /// # Safety
+    ///
+    /// There is one.
+    #[inline(always)]
+    pub(crate) unsafe fn take(&mut self) -> T {
+        // SAFETY: by the contract; the place is ours.
+        unsafe { carry::take(self.0.as_ptr()) }
+    }
+}
+
+/// What the typed shell tells of an element type: a constant, so the shell passes one address.
+#[derive(Debug)]
+pub(crate) struct ElemType {
+    layout: Layout,
+    drop: Option<unsafe fn(*mut u8)>,
+}
+
+impl ElemType {
+    #[inline(always)]
+    pub(crate) fn of<T>() -> &'static Self {
+        const {
+            &Self {
+                layout: Layout::new::<T>(),
+                drop: if needs_drop::<T>() {
+                    Some(drop_erased::<T>)
+                } else {
+                    None
+                },
+            }
+        }
+    }
+}
 
 /// The description of an element type, shared by all the operations of a channel.
 #[derive(Clone, Copy, Debug)]
@@ -38,9 +96,7 @@ impl Elem {
         drop: None,
     };
 
-    /// The description of `T`.
-    pub(crate) fn of<T>() -> Self {
-        let layout = Layout::new::<T>();
+    pub(crate) fn of(&ElemType { layout, drop }: &ElemType) -> Self {
         let (stride, align) = if race::enabled() {
             (
                 layout.size().max(SYNC_BYTES),
@@ -53,7 +109,7 @@ impl Elem {
             size: layout.size(),
             stride: stride.next_multiple_of(align),
             align,
-            drop: std::mem::needs_drop::<T>().then_some(drop_erased::<T> as unsafe fn(*mut u8)),
+            drop,
         }
     }
 

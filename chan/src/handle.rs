@@ -5,12 +5,16 @@
 //! - counts: `fetch_sub AcqRel`: every use of a handle happens before the closing by the last one of its side.
 //! - `orphaned: swap AcqRel` of the first side ⇄ that of the second: the first side's end happens before the freeing.
 
+use crate::clock::Clock;
 use crate::core::{Body, Chan};
-use crate::elem::Elem;
+use crate::elem::{Elem, ElemType};
 use crate::hooks;
+use crate::list::List;
+use crate::ring::Ring;
 use std::panic::Location;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 /// A side of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,19 +26,40 @@ pub(crate) enum Side {
 /// The channel of [`never`](crate::never): one for all, never counted nor freed.
 static NEVER: Chan = Chan::new(Body::Never, Elem::NOTHING);
 
-/// A counted pointer to a channel; the handles wrap it. Whoever holds it drops it by [`RawHandle::release`].
+/// The channel without messages.
+pub(crate) fn never() -> &'static Chan {
+    &NEVER
+}
+
+/// A counted pointer to a channel; the handles wrap it. It is passed by value to what is not inlined: a handle in a variable of the
+/// program's then has no address that leaves it, and its uses are not watched. Whoever holds it drops it by [`RawHandle::release`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RawHandle(NonNull<Chan>);
 
 impl RawHandle {
-    /// A new channel, with one handle on either side.
-    pub(crate) fn new(body: Body, elem: Elem) -> Self {
+    /// A new channel that holds up to `cap` messages, with one handle on either side.
+    #[inline(never)]
+    pub(crate) fn bounded(cap: usize, message: &'static ElemType) -> Self {
+        let elem = Elem::of(message);
+        let body = match cap {
+            0 => Body::Zero,
+            cap => Body::Ring(Ring::new(cap, &elem)),
+        };
+        Self::leak(Box::new(Chan::new(body, elem)))
+    }
+
+    /// As [`bounded`](Self::bounded), for any number of messages.
+    #[inline(never)]
+    pub(crate) fn unbounded(message: &'static ElemType) -> Self {
+        let elem = Elem::of(message);
+        let body = Body::List(List::new(&elem));
         Self::leak(Box::new(Chan::new(body, elem)))
     }
 
     /// A new channel without a sending side, with one receiving handle. It is not closed: its messages have another source.
-    pub(crate) fn receive_only(body: Body, elem: Elem) -> Self {
-        let mut chan = Box::new(Chan::new(body, elem));
+    pub(crate) fn clock(clock: Clock) -> Self {
+        let elem = Elem::of(ElemType::of::<Instant>());
+        let mut chan = Box::new(Chan::new(Body::Clock(clock), elem));
         *chan.senders.get_mut() = 0;
         *chan.orphaned.get_mut() = true;
         Self::leak(chan)
@@ -48,7 +73,7 @@ impl RawHandle {
 
     /// The channel without messages.
     pub(crate) fn never() -> Self {
-        Self(NonNull::from(&NEVER))
+        Self(NonNull::from(never()))
     }
 
     #[inline(always)]
@@ -71,14 +96,15 @@ impl RawHandle {
     /// # Panics
     ///
     /// Aborts the process when there are `isize::MAX` already: they were leaked, and the count must not wrap.
-    pub(crate) fn acquire(&self, side: Side) -> Self {
+    #[inline(never)]
+    pub(crate) fn acquire(self, side: Side) -> Self {
         if let Some(count) = self.count(side)
             // Relaxed: a new handle is made from one that is alive.
             && count.fetch_add(1, Ordering::Relaxed) > isize::MAX as usize
         {
             std::process::abort();
         }
-        *self
+        self
     }
 
     /// One handle less.
@@ -86,7 +112,8 @@ impl RawHandle {
     /// # Safety
     ///
     /// The handle was made by `new` or `acquire` for this side, and is not used afterwards.
-    pub(crate) unsafe fn release(&self, side: Side) {
+    #[inline(never)]
+    pub(crate) unsafe fn release(self, side: Side) {
         let Some(count) = self.count(side) else {
             return;
         };

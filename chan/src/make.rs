@@ -1,19 +1,19 @@
 //! Making channels.
 
 use crate::clock::Clock;
-use crate::core::Body;
-use crate::elem::Elem;
+use crate::elem::ElemType;
 use crate::handle::RawHandle;
 use crate::hooks;
-use crate::list::List;
 use crate::receiver::Receiver;
-use crate::ring::Ring;
 use crate::sender::Sender;
 use std::time::{Duration, Instant};
 
-fn channel<T>(body: Body, elem: Elem) -> (Sender<T>, Receiver<T>) {
-    let raw = RawHandle::new(body, elem);
-    // SAFETY: a new channel has one handle a side; its element type is `T`, by our two callers.
+/// # Safety
+///
+/// `raw` is a new channel of `T`, with one handle a side.
+#[inline]
+unsafe fn handles<T>(raw: RawHandle) -> (Sender<T>, Receiver<T>) {
+    // SAFETY: by the contract.
     let sender = unsafe { Sender::from_raw(raw) };
     // SAFETY: as above.
     let receiver = unsafe { Receiver::from_raw(raw) };
@@ -42,14 +42,11 @@ fn channel<T>(body: Body, elem: Elem) -> (Sender<T>, Receiver<T>) {
 /// assert_eq!(r.recv(), Ok("hi"));
 /// # t.join().unwrap();
 /// ```
+#[inline]
 #[must_use]
 pub fn bounded<T>(cap: usize) -> (Sender<T>, Receiver<T>) {
-    let elem = Elem::of::<T>();
-    let body = match cap {
-        0 => Body::Zero,
-        cap => Body::Ring(Ring::new(cap, &elem)),
-    };
-    channel(body, elem)
+    // SAFETY: made just now.
+    unsafe { handles(RawHandle::bounded(cap, ElemType::of::<T>())) }
 }
 
 /// Makes a channel that holds any number of messages; senders never wait.
@@ -67,10 +64,11 @@ pub fn bounded<T>(cap: usize) -> (Sender<T>, Receiver<T>) {
 /// }
 /// assert_eq!(r.len(), 1000);
 /// ```
+#[inline]
 #[must_use]
 pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
-    let elem = Elem::of::<T>();
-    channel(Body::List(List::new(&elem)), elem)
+    // SAFETY: made just now.
+    unsafe { handles(RawHandle::unbounded(ElemType::of::<T>())) }
 }
 
 /// Makes a channel on which no message ever comes, and which is never closed: a case of a select that is switched off.
@@ -103,7 +101,7 @@ fn clock(clock: Option<Clock>) -> Receiver<Instant> {
         // Beyond the range of the clock, which is centuries.
         return never();
     };
-    let raw = RawHandle::receive_only(Body::Clock(clock), Elem::of::<Instant>());
+    let raw = RawHandle::clock(clock);
     hooks::clock_starts(raw.chan());
     // SAFETY: the one receiving handle; clocks give `Instant`s.
     unsafe { Receiver::from_raw(raw) }

@@ -2,13 +2,13 @@
 
 use crate::clock::{deadline_ns, timeout_ns};
 use crate::core::Op;
+use crate::elem::Slot;
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
 use crate::handle::{RawHandle, Side};
 use crate::iter::{IntoIter, Iter, TryIter};
 use crate::waiter::Outcome;
 use std::fmt;
 use std::marker::PhantomData;
-use std::mem::MaybeUninit;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::time::{Duration, Instant};
 
@@ -90,15 +90,11 @@ impl<T> Receiver<T> {
     #[inline]
     #[track_caller]
     pub fn recv(&self) -> Result<T, RecvError> {
-        let mut msg = MaybeUninit::<T>::uninit();
-        // SAFETY: `msg` has room for one `T`.
-        if unsafe {
-            self.raw
-                .chan()
-                .recv(msg.as_mut_ptr().cast(), Location::caller())
-        } {
+        let mut slot = Slot::<T>::empty();
+        // SAFETY: the slot has room for one `T`.
+        if unsafe { self.raw.chan().recv(slot.place(), Location::caller()) } {
             // SAFETY: filled, by the contract of `recv`.
-            Ok(unsafe { msg.assume_init() })
+            Ok(unsafe { slot.take() })
         } else {
             Err(RecvError)
         }
@@ -136,15 +132,15 @@ impl<T> Receiver<T> {
     #[inline]
     #[track_caller]
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
-        let mut msg = MaybeUninit::<T>::uninit();
-        // SAFETY: `msg` has room for one `T`.
+        let mut slot = Slot::<T>::empty();
+        // SAFETY: the slot has room for one `T`.
         match unsafe {
             self.raw
                 .chan()
-                .try_transfer(Op::Recv, msg.as_mut_ptr().cast(), Location::caller())
+                .try_transfer(Op::Recv, slot.place(), Location::caller())
         } {
             // SAFETY: filled, by the contract of `try_transfer`.
-            Outcome::Done => Ok(unsafe { msg.assume_init() }),
+            Outcome::Done => Ok(unsafe { slot.take() }),
             Outcome::Closed => Err(TryRecvError::Disconnected),
             _ => Err(TryRecvError::Empty),
         }
@@ -216,15 +212,15 @@ impl<T> Receiver<T> {
 
     #[track_caller]
     fn recv_until(&self, deadline_ns: Option<u64>) -> Result<T, RecvTimeoutError> {
-        let mut msg = MaybeUninit::<T>::uninit();
-        // SAFETY: `msg` has room for one `T`.
+        let mut slot = Slot::<T>::empty();
+        // SAFETY: the slot has room for one `T`.
         match unsafe {
             self.raw
                 .chan()
-                .recv_until(msg.as_mut_ptr().cast(), deadline_ns, Location::caller())
+                .recv_until(slot.place(), deadline_ns, Location::caller())
         } {
             // SAFETY: filled, by the contract of `recv_until`.
-            Outcome::Done => Ok(unsafe { msg.assume_init() }),
+            Outcome::Done => Ok(unsafe { slot.take() }),
             Outcome::Closed => Err(RecvTimeoutError::Disconnected),
             _ => Err(RecvTimeoutError::Timeout),
         }
@@ -382,6 +378,7 @@ impl<T> Receiver<T> {
 }
 
 impl<T> Drop for Receiver<T> {
+    #[inline]
     fn drop(&mut self) {
         // SAFETY: this handle's count.
         unsafe { self.raw.release(Side::Recv) }
@@ -389,6 +386,7 @@ impl<T> Drop for Receiver<T> {
 }
 
 impl<T> Clone for Receiver<T> {
+    #[inline]
     fn clone(&self) -> Self {
         Self {
             raw: self.raw.acquire(Side::Recv),

@@ -2,14 +2,13 @@
 
 use crate::clock::{deadline_ns, timeout_ns};
 use crate::core::Op;
+use crate::elem::Slot;
 use crate::error::{SendError, SendTimeoutError, TrySendError};
 use crate::handle::{RawHandle, Side};
 use crate::waiter::Outcome;
 use std::fmt;
 use std::marker::PhantomData;
-use std::mem::ManuallyDrop;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
-use std::ptr;
 use std::time::{Duration, Instant};
 
 /// The sending side of a channel.
@@ -102,16 +101,14 @@ impl<T> Sender<T> {
     #[inline]
     #[track_caller]
     pub fn send(&self, msg: T) -> Result<(), SendError<T>> {
-        let msg = ManuallyDrop::new(msg);
-        // SAFETY: `msg` is ours, and used again only if it was not moved from.
-        if unsafe {
-            self.raw
-                .chan()
-                .send(ptr::from_ref(&msg).cast(), Location::caller())
-        } {
+        let mut slot = Slot::empty();
+        let place = slot.fill(msg);
+        // SAFETY: an owned message.
+        if unsafe { self.raw.chan().send(place, Location::caller()) } {
             Ok(())
         } else {
-            Err(SendError(ManuallyDrop::into_inner(msg)))
+            // SAFETY: it was not moved from.
+            Err(SendError(unsafe { slot.take() }))
         }
     }
 
@@ -145,18 +142,23 @@ impl<T> Sender<T> {
     #[inline]
     #[track_caller]
     pub fn try_send(&self, msg: T) -> Result<(), TrySendError<T>> {
-        let msg = ManuallyDrop::new(msg);
-        let slot = ptr::from_ref(&msg).cast_mut().cast();
-        // SAFETY: `msg` is ours, and used again only if it was not moved from.
-        match unsafe {
+        let mut slot = Slot::empty();
+        let place = slot.fill(msg);
+        // SAFETY: an owned message.
+        let outcome = unsafe {
             self.raw
                 .chan()
-                .try_transfer(Op::Send, slot, Location::caller())
-        } {
-            Outcome::Done => Ok(()),
-            Outcome::Closed => Err(TrySendError::Disconnected(ManuallyDrop::into_inner(msg))),
-            _ => Err(TrySendError::Full(ManuallyDrop::into_inner(msg))),
+                .try_transfer(Op::Send, place, Location::caller())
+        };
+        if outcome == Outcome::Done {
+            return Ok(());
         }
+        // SAFETY: it was not moved from.
+        let msg = unsafe { slot.take() };
+        Err(match outcome {
+            Outcome::Closed => TrySendError::Disconnected(msg),
+            _ => TrySendError::Full(msg),
+        })
     }
 
     /// Sends a message, waiting for at most `timeout`.
@@ -226,19 +228,23 @@ impl<T> Sender<T> {
 
     #[track_caller]
     fn send_until(&self, msg: T, deadline_ns: u64) -> Result<(), SendTimeoutError<T>> {
-        let msg = ManuallyDrop::new(msg);
-        // SAFETY: `msg` is ours, and used again only if it was not moved from.
-        match unsafe {
+        let mut slot = Slot::empty();
+        let place = slot.fill(msg);
+        // SAFETY: an owned message.
+        let outcome = unsafe {
             self.raw
                 .chan()
-                .send_until(ptr::from_ref(&msg).cast(), deadline_ns, Location::caller())
-        } {
-            Outcome::Done => Ok(()),
-            Outcome::Closed => Err(SendTimeoutError::Disconnected(ManuallyDrop::into_inner(
-                msg,
-            ))),
-            _ => Err(SendTimeoutError::Timeout(ManuallyDrop::into_inner(msg))),
+                .send_until(place, deadline_ns, Location::caller())
+        };
+        if outcome == Outcome::Done {
+            return Ok(());
         }
+        // SAFETY: it was not moved from.
+        let msg = unsafe { slot.take() };
+        Err(match outcome {
+            Outcome::Closed => SendTimeoutError::Disconnected(msg),
+            _ => SendTimeoutError::Timeout(msg),
+        })
     }
 
     /// Closes the channel for both sides, as Go's `close`. Returns whether this call closed it: false if it was closed already
@@ -362,6 +368,7 @@ impl<T> Sender<T> {
 }
 
 impl<T> Drop for Sender<T> {
+    #[inline]
     fn drop(&mut self) {
         // SAFETY: this handle's count.
         unsafe { self.raw.release(Side::Send) }
@@ -369,6 +376,7 @@ impl<T> Drop for Sender<T> {
 }
 
 impl<T> Clone for Sender<T> {
+    #[inline]
     fn clone(&self) -> Self {
         Self {
             raw: self.raw.acquire(Side::Send),

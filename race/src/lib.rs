@@ -42,7 +42,7 @@
 //! `cell`, `shadow`, `access`, `heap` (what is remembered of memory); `clock`, `slot`, `ctx`, `current`, `goroutine` (who and
 //! when); `sync`, `edges`, `atomic` (order); `history`, `record`, `report` (what is said), `frames`, `plumbing`, `place` (its
 //! names), `text`, `snippet`, `machine`, `log` (its form); `abi` (what instrumented code calls), `fault` (its first touches), `interpose` (the C
-//! library), `sys`; `mem`, `proc`, `depot` (the detector's own memory).
+//! library), `sys`; `carry` (moves that are no accesses); `mem`, `proc`, `depot` (the detector's own memory).
 //!
 //! # Cost
 //! A goroutine: 2.8 KiB of context, 2 KiB of history once it touches watched memory, a hundred bytes of record. A sync
@@ -56,6 +56,7 @@ compile_error!("raddle-race supports x86-64 Linux only");
 mod abi;
 mod access;
 mod atomic;
+pub mod carry;
 mod cell;
 mod clock;
 mod ctx;

@@ -1,10 +1,13 @@
 //! Starting goroutines, and what a goroutine can ask about itself.
 
-use crate::join::{ExitToken, JoinHandle, PacketPtr, finish, release};
-use raddle_race::GoCtx;
+use crate::join::{ExitToken, JoinHandle, PacketPtr, ResultKind, finish, release};
+use crate::scope::Member;
+use raddle_race::{GoCtx, carry};
 use raddle_sched::{DATA_BYTES, SpawnOptions, StackError, Task, enter};
 use std::alloc::Layout;
-use std::mem::ManuallyDrop;
+use std::convert::Infallible;
+use std::marker::PhantomData;
+use std::mem::{MaybeUninit, offset_of};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::ptr;
 use std::sync::Arc;
@@ -34,17 +37,16 @@ use std::{fmt, io};
 /// let answer = raddle::go(|| 6 * 7);
 /// assert_eq!(answer.join().unwrap(), 42);
 /// ```
+#[inline]
 #[track_caller]
 pub fn go<F, T>(f: F) -> JoinHandle<T>
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
+    let at = Location::caller();
     // SAFETY: everything is 'static.
-    match unsafe { spawn(f, (), None, 0, Location::caller()) } {
-        Ok(handle) => handle,
-        Err(error) => panic!("cannot start a goroutine: {error}"),
-    }
+    unsafe { shell::<0, _, _>(f, |closure| closure.start(None, at)) }
 }
 
 /// How to start a goroutine: with a name, with a stack of another size.
@@ -91,90 +93,210 @@ impl Builder {
     /// # Happens-before
     ///
     /// As [`go`].
+    #[inline]
     #[track_caller]
     pub fn spawn<F, T>(self, f: F) -> io::Result<JoinHandle<T>>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
+        let at = Location::caller();
         // SAFETY: everything is 'static.
-        unsafe { spawn(f, (), self.name, self.stack_size, Location::caller()) }
-            .map_err(io::Error::other)
+        unsafe { try_shell::<0, _, _, _>(f, |closure| closure.start_as(self, at)) }
     }
 }
 
-/// Starts a goroutine that may borrow. `last` has its end when `f` is over and its result is stored.
-///
-/// # Safety
-///
-/// What `f` and `T` borrow lives until `last.end`.
-pub(crate) unsafe fn spawn<F, T, L>(
-    f: F,
-    last: L,
-    name: Option<Arc<str>>,
-    stack_size: usize,
-    at: &'static Location<'static>,
-) -> Result<JoinHandle<T>, StackError>
-where
-    F: FnOnce() -> T + Send,
-    T: Send,
-    L: Last + Send,
-{
-    crate::boot::ensure();
-    let options = SpawnOptions {
-        name,
-        stack_size,
-        at,
-        race: None,
-        system: false,
-    };
-    // SAFETY: the caller's contract.
-    unsafe { spawn_with(f, last, options) }
+/// What is known of a closure whose type is forgotten.
+pub(crate) struct Kind {
+    /// Of a [`Body`], and where the closure lies in it.
+    body: Layout,
+    closure: usize,
+    /// Whether a [`Member`] lies behind the packet.
+    has_member: bool,
+    /// Moves the closure out, calls it, and moves what it returns to the second place.
+    call: unsafe fn(*mut u8, *mut u8),
+    drop: unsafe fn(*mut u8),
+    pub(crate) result: ResultKind,
 }
 
-/// The typed shell around [`Rt::spawn`](raddle_sched::Rt::spawn). A closure too large for a G is boxed.
+/// What moves to the new goroutine.
+#[repr(C)]
+struct Body<F, const MEMBERS: usize> {
+    /// Good until `finish`.
+    packet: MaybeUninit<PacketPtr>,
+    /// Of a scope: one or none. It ends when the result is stored.
+    member: [MaybeUninit<Member>; MEMBERS],
+    closure: F,
+}
+
+/// Where the member lies, if there is one, whatever the closure.
+const MEMBER: usize = offset_of!(Body<(), 1>, member);
+
+/// The kind of a closure that returns a `T`.
+struct Typed<F, T, const MEMBERS: usize>(PhantomData<(F, T)>);
+
+impl<F: FnOnce() -> T, T, const MEMBERS: usize> Typed<F, T, MEMBERS> {
+    const FITS: bool =
+        size_of::<Body<F, MEMBERS>>() <= DATA_BYTES && align_of::<Body<F, MEMBERS>>() <= 16;
+
+    const KIND: &'static Kind = &Kind {
+        body: Layout::new::<Body<F, MEMBERS>>(),
+        closure: offset_of!(Body<F, MEMBERS>, closure),
+        has_member: MEMBERS > 0,
+        call: Self::call,
+        drop: Self::drop,
+        result: ResultKind::of::<T>(),
+    };
+
+    unsafe fn call(closure: *mut u8, place: *mut u8) {
+        // SAFETY: the closure was moved there for this one call. Neither place can be named by the program.
+        let closure = unsafe { carry::take(closure.cast::<F>()) };
+        let value = closure();
+        // SAFETY: the packet's place for the result, which is this goroutine's.
+        unsafe { carry::put(place.cast::<T>(), value) };
+    }
+
+    unsafe fn drop(closure: *mut u8) {
+        // SAFETY: the caller hands the closure over.
+        unsafe { ptr::drop_in_place(closure.cast::<F>()) };
+    }
+}
+
+/// A new goroutine's packet and number: what its handle is made of.
+type Started = (PacketPtr, u64);
+
+/// A closure on its way to a goroutine: a [`Body`] on the starter's stack, which has its closure, and nothing else yet.
+pub(crate) struct Closure {
+    body: *mut u8,
+    kind: &'static Kind,
+}
+
+/// The typed shell of all that starts goroutines. It is compiled in the program's crates, where all that it does is watched: it moves the
+/// closure, and leaves the rest to `start`. A closure too large for a G is boxed.
 ///
 /// # Safety
 ///
-/// As [`spawn`].
-unsafe fn spawn_with<F, T, L>(
+/// What `f` and `T` borrow lives until the goroutine's end. `start` starts the closure that it is given, with as many members as `MEMBERS`
+/// says.
+#[inline]
+pub(crate) unsafe fn shell<const MEMBERS: usize, F, T>(
     f: F,
-    last: L,
-    options: SpawnOptions,
-) -> Result<JoinHandle<T>, StackError>
+    start: impl FnOnce(Closure) -> Started,
+) -> JoinHandle<T>
 where
     F: FnOnce() -> T + Send,
     T: Send,
-    L: Last + Send,
 {
-    if size_of::<Body<F, T, L>>() > DATA_BYTES || align_of::<Body<F, T, L>>() > 16 {
+    let start = |closure| Ok::<_, Infallible>(start(closure));
+    // SAFETY: the caller's contract.
+    let Ok(handle) = unsafe { try_shell::<MEMBERS, _, _, _>(f, start) };
+    handle
+}
+
+/// [`shell`] for a `start` that can fail; it has consumed the closure then.
+///
+/// # Safety
+///
+/// As [`shell`].
+#[inline]
+pub(crate) unsafe fn try_shell<const MEMBERS: usize, F, T, E>(
+    f: F,
+    start: impl FnOnce(Closure) -> Result<Started, E>,
+) -> Result<JoinHandle<T>, E>
+where
+    F: FnOnce() -> T + Send,
+    T: Send,
+{
+    if !Typed::<F, T, MEMBERS>::FITS {
         let f: Box<dyn FnOnce() -> T + Send> = Box::new(f);
         // SAFETY: the caller's contract.
-        return unsafe { spawn_with(f, last, options) };
+        return unsafe { try_shell::<MEMBERS, _, _, _>(f, start) };
     }
-    let packet = PacketPtr::new();
-    let mut body = ManuallyDrop::new(Body { f, packet, last });
-    let task = Task {
-        data: (&raw const body).cast(),
-        layout: Layout::new::<Body<F, T, L>>(),
-        entry: Body::<F, T, L>::run,
-        release: release::<T>,
-        fini: finish::<T>,
-        fini_arg: packet.as_raw(),
-    };
-    // SAFETY: `Body::run` consumes the data and does not unwind; `finish` knows the packet by its type.
-    match unsafe { enter().spawn(&task, &options) } {
-        Ok(id) => Ok(JoinHandle {
-            packet,
-            id,
-            name: options.name,
-        }),
-        Err(error) => {
-            // SAFETY: nothing was moved, nothing will run.
-            unsafe { ManuallyDrop::drop(&mut body) };
-            // SAFETY: as above.
-            unsafe { packet.free() };
-            Err(error)
+    let mut body = MaybeUninit::<Body<F, MEMBERS>>::uninit();
+    let body = body.as_mut_ptr();
+    // SAFETY: inside the body.
+    let place = unsafe { &raw mut (*body).closure };
+    // SAFETY: nobody else knows the place.
+    unsafe { carry::put(place, f) };
+    let started = start(Closure {
+        body: body.cast(),
+        kind: Typed::<F, T, MEMBERS>::KIND,
+    })?;
+    // SAFETY: of this kind, whose result is a `T`.
+    Ok(unsafe { JoinHandle::new(started) })
+}
+
+impl Closure {
+    /// Starts it on a stack of the default size.
+    ///
+    /// # Panics
+    ///
+    /// If no stack can be had.
+    #[inline(never)]
+    pub(crate) fn start(self, member: Option<Member>, at: &'static Location<'static>) -> Started {
+        match self.launch(member, SpawnOptions::new(at)) {
+            Ok(started) => started,
+            Err(error) => panic!("cannot start a goroutine: {error}"),
+        }
+    }
+
+    #[inline(never)]
+    fn start_as(self, how: Builder, at: &'static Location<'static>) -> io::Result<Started> {
+        let options = SpawnOptions {
+            name: how.name,
+            stack_size: how.stack_size,
+            ..SpawnOptions::new(at)
+        };
+        self.start_with(options).map_err(io::Error::other)
+    }
+
+    #[inline(never)]
+    fn start_with(self, options: SpawnOptions) -> Result<Started, StackError> {
+        self.launch(None, options)
+    }
+
+    /// Inlined for [`start`](Self::start), whose options are constants: the others are rare.
+    #[inline(always)]
+    fn launch(self, member: Option<Member>, options: SpawnOptions) -> Result<Started, StackError> {
+        crate::boot::ensure();
+        let Closure { body, kind } = self;
+        let rt = enter();
+        let packet = PacketPtr::new(kind, options.name.clone());
+        // SAFETY: a body begins with it.
+        unsafe { body.cast::<PacketPtr>().write(packet) };
+        if let Some(member) = member {
+            assert!(
+                kind.has_member,
+                "a scope's goroutine has room for its member"
+            );
+            // SAFETY: inside the body.
+            let place = unsafe { body.byte_add(MEMBER) };
+            // SAFETY: it has.
+            unsafe { place.cast::<Member>().write(member) };
+        }
+        let task = Task {
+            data: body,
+            layout: kind.body,
+            entry: run,
+            release,
+            fini: finish,
+            fini_arg: packet.as_raw(),
+        };
+        // SAFETY: `run` consumes the data and does not unwind; `finish` knows the packet.
+        match unsafe { rt.spawn(&task, &options) } {
+            Ok(id) => Ok((packet, id)),
+            Err(error) => {
+                drop(rt);
+                // SAFETY: nothing was moved, nothing will run.
+                unsafe { packet.free() };
+                // SAFETY: as above.
+                drop(unsafe { take_member(body, kind) });
+                // SAFETY: inside the body.
+                let closure = unsafe { body.byte_add(kind.closure) };
+                // SAFETY: as above.
+                unsafe { (kind.drop)(closure) };
+                Err(error)
+            }
         }
     }
 }
@@ -186,7 +308,7 @@ const MAIN_STACK_BYTES: usize = 8 << 20;
 ///
 /// # Safety
 ///
-/// As [`spawn`]: the caller joins it before anything that it borrows ends.
+/// As [`shell`]: the caller joins it before anything that it borrows ends.
 pub(crate) unsafe fn spawn_main<F, T>(
     f: F,
     race: Option<GoCtx>,
@@ -199,12 +321,11 @@ where
     let options = SpawnOptions {
         name: Some("main".into()),
         stack_size: MAIN_STACK_BYTES,
-        at,
         race,
-        system: false,
+        ..SpawnOptions::new(at)
     };
     // SAFETY: the caller's contract.
-    unsafe { spawn_with(f, (), options) }
+    unsafe { try_shell::<0, _, _, _>(f, |closure| closure.start_with(options)) }
 }
 
 /// Starts a goroutine of the runtime's own: it keeps no program alive, and no count or report of the program's goroutines has
@@ -218,63 +339,62 @@ pub(crate) fn spawn_system(name: &str, body: fn()) {
     let options = SpawnOptions {
         name: Some(name.into()),
         stack_size: MAIN_STACK_BYTES,
-        at: Location::caller(),
-        race: None,
         system: true,
+        ..SpawnOptions::new(Location::caller())
     };
     // SAFETY: everything is 'static.
-    if let Err(error) = unsafe { spawn_with(body, (), options) } {
+    let started = unsafe { try_shell::<0, _, _, _>(body, |closure| closure.start_with(options)) };
+    if let Err(error) = started {
         panic!("cannot start the {name} goroutine: {error}");
     }
 }
 
-/// What moves to the new stack.
-struct Body<F, T, L> {
-    f: F,
-    /// Good until `finish`.
-    packet: PacketPtr<T>,
-    last: L,
+/// What a [`Body`] has for a member.
+///
+/// # Safety
+///
+/// `launch` made the body; the member is taken once.
+unsafe fn take_member(body: *mut u8, kind: &Kind) -> Option<Member> {
+    if !kind.has_member {
+        return None;
+    }
+    // SAFETY: inside the body.
+    let place = unsafe { body.byte_add(MEMBER) };
+    // SAFETY: by the contract.
+    Some(unsafe { place.cast::<Member>().read() })
 }
 
-impl<F: FnOnce() -> T, T, L: Last> Body<F, T, L> {
-    /// `Task::entry`.
-    unsafe fn run(data: *mut u8) {
-        // SAFETY: `spawn` moved a `Body` here, for this one call.
-        let Body { f, packet, last } = unsafe { ptr::read(data.cast::<Self>()) };
-        let mut f = Some(f);
-        let mut value = None;
-        let call = || {
-            if let Some(f) = f.take() {
-                value = Some(f());
-            }
-        };
-        let unwound = catch_unwind(AssertUnwindSafe(|| outermost_frame(&mut { call })));
-        let result = match unwound {
-            Ok(()) => Ok(value.expect("the closure ran")),
-            Err(panic) => Err(panic),
-        };
-        let panicked = result.as_ref().is_err_and(|panic| !panic.is::<ExitToken>());
-        packet.store(result);
-        last.end(panicked);
+/// `Task::entry`.
+///
+/// # Safety
+///
+/// `data` is a [`Body`], for this one call. It is not touched once the goroutine has left its stack for the first time: what was a closure
+/// lies on that by then.
+unsafe fn run(data: *mut u8) {
+    // SAFETY: a body begins with it.
+    let packet = unsafe { data.cast::<PacketPtr>().read() };
+    let kind = packet.kind();
+    // SAFETY: taken here alone.
+    let member = unsafe { take_member(data, kind) };
+    // SAFETY: inside the body.
+    let closure = unsafe { data.byte_add(kind.closure) };
+    let place = packet.place();
+    let unwound = catch_unwind(AssertUnwindSafe(|| {
+        outermost_frame(kind.call, closure, place)
+    }));
+    let panicked = packet.store(unwound);
+    if let Some(member) = member {
+        member.end(panicked);
     }
 }
 
 /// Calls the goroutine's closure. The stacks in reports end here: what comes further out is the runtime's own.
 #[inline(never)]
-pub(crate) fn outermost_frame(call: &mut dyn FnMut()) {
-    call();
+pub(crate) fn outermost_frame(call: unsafe fn(*mut u8, *mut u8), closure: *mut u8, place: *mut u8) {
+    // SAFETY: `run` passes what belongs together, once.
+    unsafe { call(closure, place) };
     // Not a tail call: the frame has to be there.
     std::hint::black_box(());
-}
-
-/// What is done on a goroutine when its result is stored.
-pub(crate) trait Last {
-    /// `panicked`: by a panic, not by `exit`.
-    fn end(self, panicked: bool);
-}
-
-impl Last for () {
-    fn end(self, _panicked: bool) {}
 }
 
 /// Ends the calling goroutine: its destructors run, its `join` gives an error that [`is_exit`](crate::JoinError::is_exit).

@@ -1,7 +1,8 @@
 //! The end of a goroutine, as its `JoinHandle` sees it.
 //!
 //! The packet is shared by the goroutine and its handle. It is a type-erased head, which holds the protocol, followed by the
-//! place for the result.
+//! place for the result. All is done on the head, by functions that know no types; the typed handle, which is compiled in the program's
+//! crates, only moves the value out, unwatched (`raddle_race::carry`).
 //!
 //! # States
 //!
@@ -26,12 +27,16 @@
 //! `store`, `finish`: Release ⇄ `wait`, `drop`: Acquire: who takes the result sees it. `wait: compare_exchange Release` ⇄
 //! `finish: swap Acquire`: the goroutine sees the waiter parked.
 
-use raddle_race as race;
+use crate::goroutine::Kind;
+use raddle_alloc::{alloc_untold, free_untold};
+use raddle_race::{self as race, carry};
 use raddle_sched::{GRef, Rt, WaitReason, enter};
+use std::alloc::{Layout, handle_alloc_error};
 use std::any::Any;
-use std::cell::UnsafeCell;
+use std::cell::Cell;
 use std::fmt;
-use std::mem::{ManuallyDrop, MaybeUninit};
+use std::marker::PhantomData;
+use std::mem::{ManuallyDrop, needs_drop, offset_of};
 use std::panic::Location;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
@@ -106,46 +111,93 @@ impl std::error::Error for JoinError {}
 /// What a goroutine leaves unwound by [`exit`](crate::exit): no message, no hook.
 pub(crate) struct ExitToken;
 
-/// The protocol, without the result's type.
+/// What a goroutine came to.
+#[derive(Clone, Copy)]
+enum End {
+    Value,
+    Panic,
+    Exit,
+}
+
+/// What is known of a result whose type is forgotten.
+pub(crate) struct ResultKind {
+    /// Of the packet, and where the result lies in it.
+    layout: Layout,
+    place: usize,
+    drop: Option<unsafe fn(*mut u8)>,
+}
+
+impl ResultKind {
+    pub(crate) const fn of<T>() -> Self {
+        unsafe fn drop_erased<T>(value: *mut u8) {
+            // Not in its place, which the program must not touch.
+            // SAFETY: the caller hands over the `T` that this instance was made for.
+            drop(unsafe { carry::take(value.cast::<T>()) });
+        }
+        Self {
+            layout: Layout::new::<Packet<T>>(),
+            place: offset_of!(Packet<T>, place),
+            drop: if needs_drop::<T>() {
+                Some(drop_erased::<T>)
+            } else {
+                None
+            },
+        }
+    }
+}
+
+/// The protocol, and what is known of the goroutine.
 struct Head {
     state: AtomicUsize,
+    kind: &'static Kind,
+    /// Boxed, since few have one, and a packet is small.
+    name: Option<Box<Arc<str>>>,
+    /// What lies in the place, if the result is stored.
+    end: Cell<End>,
 }
 
-/// The head and the result.
+/// The head and the result, for their layout.
 #[repr(C)]
-pub(crate) struct Packet<T> {
+struct Packet<T> {
     head: Head,
-    result: UnsafeCell<MaybeUninit<Result<T, JoinError>>>,
+    place: Place<T>,
 }
+
+/// Either is there according to `Head::end`.
+#[repr(C)]
+union Place<T> {
+    value: ManuallyDrop<T>,
+    panic: ManuallyDrop<Panic>,
+}
+
+/// What it panicked with. Boxed once more, since it is rare, and a packet is small.
+type Panic = Box<Box<dyn Any + Send>>;
 
 /// A packet, owned as the state says.
-pub(crate) struct PacketPtr<T>(NonNull<Packet<T>>);
+///
+/// Its functions are out of line: the typed shells are compiled in the program's crates, and would be watched there.
+#[derive(Clone, Copy)]
+pub(crate) struct PacketPtr(NonNull<Head>);
 
-impl<T> Clone for PacketPtr<T> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-impl<T> Copy for PacketPtr<T> {}
-
-// SAFETY: the result goes from the goroutine to the handle's owner by the state protocol, so it must be Send.
-unsafe impl<T: Send> Send for PacketPtr<T> {}
-// SAFETY: a shared handle gives access to the state word only.
-unsafe impl<T: Send> Sync for PacketPtr<T> {}
-
-impl<T> PacketPtr<T> {
-    pub(crate) fn new() -> Self {
+impl PacketPtr {
+    /// Its memory is the runtime's own: the detector knows it as a place of order only, and the program does not touch it.
+    pub(crate) fn new(kind: &'static Kind, name: Option<Arc<str>>) -> Self {
+        let memory = alloc_untold(kind.result.layout).cast::<Head>();
+        let Some(packet) = NonNull::new(memory) else {
+            handle_alloc_error(kind.result.layout);
+        };
         let head = Head {
             state: AtomicUsize::new(RUNNING),
+            kind,
+            name: name.map(Box::new),
+            end: Cell::new(End::Value),
         };
-        let packet = Box::new(Packet {
-            head,
-            result: UnsafeCell::new(MaybeUninit::uninit()),
-        });
-        Self(NonNull::from(Box::leak(packet)))
+        // SAFETY: new memory, for a packet.
+        unsafe { packet.write(head) };
+        Self(packet)
     }
 
-    pub(crate) fn from_raw(raw: *mut ()) -> Self {
+    fn from_raw(raw: *mut ()) -> Self {
         Self(NonNull::new(raw.cast()).expect("a packet's address"))
     }
 
@@ -153,9 +205,35 @@ impl<T> PacketPtr<T> {
         self.0.as_ptr().cast()
     }
 
-    fn get(&self) -> &Packet<T> {
+    fn head(&self) -> &Head {
         // SAFETY: the state says that the caller may still use it.
         unsafe { self.0.as_ref() }
+    }
+
+    /// Where the result lies.
+    pub(crate) fn place(self) -> *mut u8 {
+        // SAFETY: inside the packet.
+        unsafe {
+            self.0
+                .as_ptr()
+                .byte_add(self.head().kind.result.place)
+                .cast()
+        }
+    }
+
+    /// What runs on the goroutine.
+    pub(crate) fn kind(self) -> &'static Kind {
+        self.head().kind
+    }
+
+    #[inline(never)]
+    fn name(&self) -> Option<&str> {
+        self.head().name.as_deref().map(|name| &**name)
+    }
+
+    #[inline(never)]
+    fn is_finished(self) -> bool {
+        self.head().state.load(Ordering::Acquire) == DONE
     }
 
     /// Frees the memory. The result is not touched.
@@ -163,56 +241,121 @@ impl<T> PacketPtr<T> {
     /// # Safety
     ///
     /// The caller is the one that the state names.
+    #[inline(never)]
     pub(crate) unsafe fn free(self) {
+        let layout = self.head().kind.result.layout;
+        // SAFETY: nobody uses the head any more, by the contract.
+        unsafe { self.0.drop_in_place() };
         if race::enabled() {
-            // The next packet in this memory is of another goroutine; a global allocator that is not Raddle's says nothing.
-            race::clear_shadow(self.0.as_ptr() as usize, size_of::<Packet<T>>());
+            // What is next in this memory has nothing to do with this goroutine's end.
+            race::clear_shadow(self.0.as_ptr() as usize, layout.size());
         }
-        // SAFETY: from `Box::leak`, freed once by the contract.
-        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+        // SAFETY: allocated by `new`, freed once by the contract.
+        unsafe { free_untold(self.0.as_ptr().cast(), layout) };
     }
 
-    /// On the goroutine, at its end: leaves the result, or drops it if nobody will ask.
-    pub(crate) fn store(&self, result: Result<T, Box<dyn Any + Send>>) {
-        let result = result.map_err(|panic| JoinError {
-            panic: (!panic.is::<ExitToken>()).then_some(panic),
-        });
-        let ok = result.is_ok();
-        let Packet {
-            head,
-            result: place,
-        } = self.get();
-        // SAFETY: the place is the goroutine's until STORED.
-        unsafe { (*place.get()).write(result) };
+    /// On the goroutine, at its end: the result is in its place, unless the goroutine unwound. Drops it if nobody will ask.
+    /// Returns whether it was a panic, and not `exit`.
+    pub(crate) fn store(self, unwound: Result<(), Box<dyn Any + Send>>) -> bool {
+        let head = self.head();
+        let end = match unwound {
+            Ok(()) => End::Value,
+            Err(panic) if panic.is::<ExitToken>() => End::Exit,
+            Err(panic) => {
+                // SAFETY: the place is the goroutine's until STORED, and has room for a panic.
+                unsafe { self.place().cast::<Panic>().write(Box::new(panic)) };
+                End::Panic
+            }
+        };
+        head.end.set(end);
         if race::enabled() {
             // For a handle that is dropped from now on, and takes the result with it.
             race::release_merge(head.key());
         }
-        if !std::mem::needs_drop::<T>() && ok {
+        let panicked = matches!(end, End::Panic);
+        if head.kind.result.drop.is_none() && !panicked {
             // Who drops it does not matter: `finish` says that it is there.
-            return;
+            return false;
         }
         let found =
             head.state
                 .compare_exchange(RUNNING, STORED, Ordering::Release, Ordering::Acquire);
         if found == Err(DETACHED) {
-            // SAFETY: DETACHED: the result is still the goroutine's, and was just written.
-            let place = unsafe { &mut *place.get() };
-            // SAFETY: as above.
-            unsafe { place.assume_init_drop() };
+            // SAFETY: DETACHED: the result is still the goroutine's, and was just stored.
+            unsafe { self.drop_result() };
         }
+        panicked
     }
 
-    /// Takes the result out.
+    /// Drops the result in its place.
     ///
     /// # Safety
     ///
-    /// The handle's owner calls it once, when the result is the handle's.
-    unsafe fn take(&self) -> Result<T, JoinError> {
-        // SAFETY: by the contract.
-        let result = unsafe { &*self.get().result.get() };
-        // SAFETY: as above.
-        unsafe { result.assume_init_read() }
+    /// It is there, and the caller's.
+    unsafe fn drop_result(self) {
+        let head = self.head();
+        match (head.end.get(), head.kind.result.drop) {
+            // SAFETY: by the contract; the function is of the result's type.
+            (End::Value, Some(drop)) => unsafe { drop(self.place()) },
+            // SAFETY: by the contract.
+            (End::Panic, _) => unsafe {
+                ptr::drop_in_place(self.place().cast::<Panic>());
+            },
+            (End::Value, None) | (End::Exit, _) => {}
+        }
+    }
+
+    /// Waits for the end. Returns where the value lies; null: there is none, but an [`error`](Self::error).
+    #[inline(never)]
+    fn wait(self, at: &'static Location<'static>) -> *mut u8 {
+        let head = self.head();
+        head.wait(at);
+        match head.end.get() {
+            End::Value => self.place(),
+            End::Panic | End::Exit => ptr::null_mut(),
+        }
+    }
+
+    /// Takes out why there is no value.
+    ///
+    /// # Safety
+    ///
+    /// The handle's owner calls it once, after [`wait`](Self::wait) returned null.
+    #[cold]
+    #[inline(never)]
+    unsafe fn error(self) -> JoinError {
+        let panic = match self.head().end.get() {
+            // SAFETY: there, and the handle's.
+            End::Panic => Some(*unsafe { self.place().cast::<Panic>().read() }),
+            End::Value | End::Exit => None,
+        };
+        JoinError { panic }
+    }
+
+    /// The handle is dropped.
+    #[inline(never)]
+    fn detach(self) {
+        let head = self.head();
+        let Err(found) =
+            head.state
+                .compare_exchange(RUNNING, DETACHED, Ordering::AcqRel, Ordering::Acquire)
+        else {
+            return;
+        };
+        if race::enabled() {
+            race::acquire(head.key());
+        }
+        // SAFETY: STORED or DONE: the result is the handle's, and it ends here.
+        unsafe { self.drop_result() };
+        let late = found == STORED
+            && head
+                .state
+                .compare_exchange(STORED, DETACHED, Ordering::AcqRel, Ordering::Acquire)
+                .is_ok();
+        if !late {
+            // SAFETY: DONE: the packet is the handle's.
+            unsafe { self.free() };
+        }
     }
 }
 
@@ -268,19 +411,18 @@ impl Wait<'_> {
 /// # Safety
 ///
 /// As [`finish`], which comes after it.
-pub(crate) unsafe fn release<T>(packet: *mut ()) {
-    let packet = PacketPtr::<T>::from_raw(packet);
-    race::release_merge(packet.get().head.key());
+pub(crate) unsafe fn release(packet: *mut ()) {
+    race::release_merge(PacketPtr::from_raw(packet).head().key());
 }
 
 /// The scheduler's side of a packet: `Task::fini`.
 ///
 /// # Safety
 ///
-/// `packet` is from [`PacketPtr::as_raw`] of a `PacketPtr<T>`; called once, when the goroutine is over.
-pub(crate) unsafe fn finish<T>(rt: &Rt, packet: *mut ()) {
-    let packet = PacketPtr::<T>::from_raw(packet);
-    match packet.get().head.state.swap(DONE, Ordering::AcqRel) {
+/// `packet` is from [`PacketPtr::as_raw`]; called once, when the goroutine is over.
+pub(crate) unsafe fn finish(rt: &Rt, packet: *mut ()) {
+    let packet = PacketPtr::from_raw(packet);
+    match packet.head().state.swap(DONE, Ordering::AcqRel) {
         // SAFETY: the handle is gone: the packet is ours (invariant 2).
         DETACHED => unsafe { packet.free() },
         RUNNING | STORED => {}
@@ -295,16 +437,22 @@ pub(crate) unsafe fn finish<T>(rt: &Rt, packet: *mut ()) {
 
 /// The right to wait for a goroutine and take its result. Dropping it detaches the goroutine, which runs on.
 pub struct JoinHandle<T> {
-    pub(crate) packet: PacketPtr<T>,
-    pub(crate) id: u64,
-    pub(crate) name: Option<Arc<str>>,
+    packet: PacketPtr,
+    id: u64,
+    /// Covariant: it gives a `T` out.
+    _result: PhantomData<T>,
 }
+
+// SAFETY: the result goes from the goroutine to the handle's owner by the state protocol, so it must be Send.
+unsafe impl<T: Send> Send for JoinHandle<T> {}
+// SAFETY: a shared handle gives access to the state word, and to what is never changed.
+unsafe impl<T: Send> Sync for JoinHandle<T> {}
 
 impl<T> fmt::Debug for JoinHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JoinHandle")
-            .field("id", &self.id)
-            .field("name", &self.name)
+            .field("id", &self.id())
+            .field("name", &self.name())
             .finish_non_exhaustive()
     }
 }
@@ -330,21 +478,26 @@ impl<T> JoinHandle<T> {
     /// let sum = raddle::go(|| (1..=10).sum::<u32>());
     /// assert_eq!(sum.join().unwrap(), 55);
     /// ```
+    #[inline]
     #[track_caller]
     pub fn join(self) -> Result<T, JoinError> {
         self.join_at(Location::caller())
     }
 
     /// As [`join`](Self::join), for a caller that `at` names.
+    #[inline]
     pub(crate) fn join_at(self, at: &'static Location<'static>) -> Result<T, JoinError> {
-        let this = ManuallyDrop::new(self);
-        // SAFETY: the handle is not dropped after this.
-        drop(unsafe { ptr::read(&raw const this.name) });
-        this.packet.get().head.wait(at);
-        // SAFETY: DONE: the result is the handle's, which ends here.
-        let result = unsafe { this.packet.take() };
+        let packet = ManuallyDrop::new(self).packet;
+        let place = packet.wait(at).cast::<T>();
+        let result = if place.is_null() {
+            // SAFETY: DONE: what is there is the handle's, which ends here.
+            Err(unsafe { packet.error() })
+        } else {
+            // SAFETY: as above. Unwatched: the value lies in the packet, which the program cannot name.
+            Ok(unsafe { carry::take(place) })
+        };
         // SAFETY: DONE: the packet is the handle's.
-        unsafe { this.packet.free() };
+        unsafe { packet.free() };
         result
     }
 
@@ -357,38 +510,33 @@ impl<T> JoinHandle<T> {
     /// The goroutine's name.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
-        self.name.as_deref()
+        self.packet.name()
     }
 
     /// Whether the goroutine is over. True does not order its effects before the caller's next step: [`join`](Self::join) does.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.packet.get().head.state.load(Ordering::Acquire) == DONE
+        self.packet.is_finished()
+    }
+}
+
+impl<T> JoinHandle<T> {
+    /// # Safety
+    ///
+    /// The packet is a new one, of a goroutine whose result is a `T`; no other handle is made of it.
+    #[inline]
+    pub(crate) unsafe fn new((packet, id): (PacketPtr, u64)) -> Self {
+        Self {
+            packet,
+            id,
+            _result: PhantomData,
+        }
     }
 }
 
 impl<T> Drop for JoinHandle<T> {
+    #[inline]
     fn drop(&mut self) {
-        let head = &self.packet.get().head;
-        let Err(found) =
-            head.state
-                .compare_exchange(RUNNING, DETACHED, Ordering::AcqRel, Ordering::Acquire)
-        else {
-            return;
-        };
-        if race::enabled() {
-            race::acquire(head.key());
-        }
-        // SAFETY: STORED or DONE: the result is the handle's, and it ends here.
-        drop(unsafe { self.packet.take() });
-        let late = found == STORED
-            && head
-                .state
-                .compare_exchange(STORED, DETACHED, Ordering::AcqRel, Ordering::Acquire)
-                .is_ok();
-        if !late {
-            // SAFETY: DONE: the packet is the handle's.
-            unsafe { self.packet.free() };
-        }
+        self.packet.detach();
     }
 }

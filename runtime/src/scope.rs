@@ -5,7 +5,7 @@
 //! 1. `scope` does not return or unwind before every goroutine of the scope is over.
 //! 2. `data.running` counts those; the last one to end makes the scope's owner ready.
 
-use crate::goroutine::{Last, spawn};
+use crate::goroutine::shell;
 use crate::join::{JoinError, JoinHandle};
 use raddle_race as race;
 use raddle_sched::{GRef, Lock, WaitReason, enter};
@@ -47,10 +47,17 @@ unsafe impl Sync for Data {}
 unsafe impl Send for Data {}
 
 /// Counts a goroutine of the scope; its end is the end of all that the goroutine borrows.
-struct Member(Arc<Data>);
+pub(crate) struct Member(Arc<Data>);
 
-impl Last for Member {
-    fn end(self, panicked: bool) {
+impl Member {
+    #[inline(never)]
+    fn new(data: &Arc<Data>) -> Self {
+        data.running.fetch_add(1, Ordering::Relaxed);
+        Self(data.clone())
+    }
+
+    /// `panicked`: by a panic, not by `exit`.
+    pub(crate) fn end(self, panicked: bool) {
         if panicked {
             self.0.panics.fetch_add(1, Ordering::Relaxed);
         }
@@ -191,14 +198,12 @@ impl<'scope> Scope<'scope, '_> {
         F: FnOnce() -> T + Send + 'scope,
         T: Send + 'scope,
     {
-        self.data.running.fetch_add(1, Ordering::Relaxed);
+        let (member, at) = (Member::new(&self.data), Location::caller());
         // SAFETY: `scope` does not return before the member's end (invariant 1).
-        match unsafe { spawn(f, Member(self.data.clone()), None, 0, Location::caller()) } {
-            Ok(handle) => ScopedJoinHandle {
-                handle,
-                data: &self.data,
-            },
-            Err(error) => panic!("cannot start a goroutine: {error}"),
+        let handle = unsafe { shell::<1, _, _>(f, |closure| closure.start(Some(member), at)) };
+        ScopedJoinHandle {
+            handle,
+            data: &self.data,
         }
     }
 }

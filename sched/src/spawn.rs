@@ -48,6 +48,20 @@ pub struct SpawnOptions {
     pub system: bool,
 }
 
+impl SpawnOptions {
+    /// A goroutine without a name, on a stack of the default size.
+    #[must_use]
+    pub fn new(at: &'static Location<'static>) -> Self {
+        Self {
+            name: None,
+            stack_size: 0,
+            at,
+            race: None,
+            system: false,
+        }
+    }
+}
+
 /// What a goroutine runs: the thin form that `go` and its kin make of a closure.
 ///
 /// The `layout` bytes at `data` are moved to a place that lives until `entry`, called with it on the new stack, has read them.

@@ -138,12 +138,12 @@ impl Chan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::elem::Elem;
+    use crate::elem::{Elem, ElemType};
     use std::mem::MaybeUninit;
 
     #[test]
     fn waiters_are_woken_with_the_lock_free() {
-        let chan = Chan::new(Body::Zero, Elem::of::<u8>());
+        let chan = Chan::new(Body::Zero, Elem::of(ElemType::of::<u8>()));
         std::thread::scope(|scope| {
             let parts = [(); 3].map(|()| {
                 scope.spawn(|| {

@@ -203,6 +203,7 @@ impl Chan {
 
     // What can be told without the lock.
 
+    #[inline(never)]
     pub(crate) fn len(&self) -> usize {
         match &self.body {
             Body::Clock(clock) => usize::from(clock.is_due()),
@@ -210,6 +211,7 @@ impl Chan {
         }
     }
 
+    #[inline(never)]
     pub(crate) fn capacity(&self) -> Option<usize> {
         match &self.body {
             Body::Ring(ring) => Some(ring.cap()),
@@ -219,6 +221,7 @@ impl Chan {
         }
     }
 
+    #[inline(never)]
     pub(crate) fn is_full(&self) -> bool {
         match &self.body {
             Body::Ring(ring) => {

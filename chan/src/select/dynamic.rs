@@ -113,6 +113,7 @@ impl<'a> Select<'a> {
         self.add(receiver.raw().chan(), Op::Recv)
     }
 
+    #[inline(never)]
     fn add(&mut self, chan: &'a Chan, op: Op) -> usize {
         let index = self.next_index;
         self.next_index += 1;

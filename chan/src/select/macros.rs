@@ -2,7 +2,7 @@
 //!
 //! The expansion has three stages: `@parse` brings every case into one form (`kind(args) -> pattern => {body},`), `@sort` checks the
 //! arguments and sets the default case apart, `@bind` evaluates the handles, one nested `match` each so that temporaries live as
-//! long as the whole. Then the cases go into an array on the stack, the non-generic selection chooses one, and a chain of comparisons
+//! long as the whole. Then the non-generic selection, given a frame on the stack to work in, chooses a case, and a chain of comparisons
 //! finds the arm, which completes the operation.
 //!
 //! A block with a single receive, or a single send and no default, becomes the plain operation.
@@ -258,25 +258,30 @@ macro_rules! __raddle_select {
         }
     };
     (@bind $biased:tt ($([$kind:ident $handle:ident $m:tt $res:pat => $body:tt])*) () ()) => {{
-        let oper = $crate::internal::select(&mut [$($crate::internal::$kind($handle)),*], $biased);
+        let mut frame = $crate::internal::Frame::new();
+        let oper = $crate::internal::select(&mut frame, [$($crate::internal::$kind($handle)),*], $biased);
         $crate::__raddle_select!(@complete oper (0) $([$kind $handle $m $res => $body])*)
     }};
-    (@bind $biased:tt ($([$kind:ident $handle:ident $m:tt $res:pat => $body:tt])*) () (default() => $default:tt)) => {
-        match $crate::internal::try_select(&mut [$($crate::internal::$kind($handle)),*], $biased) {
+    (@bind $biased:tt ($([$kind:ident $handle:ident $m:tt $res:pat => $body:tt])*) () (default() => $default:tt)) => {{
+        let mut frame = $crate::internal::Frame::new();
+        let oper = $crate::internal::try_select(&mut frame, [$($crate::internal::$kind($handle)),*], $biased);
+        match oper {
             ::core::option::Option::None => $default,
             ::core::option::Option::Some(oper) => {
                 $crate::__raddle_select!(@complete oper (0) $([$kind $handle $m $res => $body])*)
             }
         }
-    };
-    (@bind $biased:tt ($([$kind:ident $handle:ident $m:tt $res:pat => $body:tt])*) () (default($timeout:expr) => $default:tt)) => {
-        match $crate::internal::select_timeout(&mut [$($crate::internal::$kind($handle)),*], $timeout, $biased) {
+    }};
+    (@bind $biased:tt ($([$kind:ident $handle:ident $m:tt $res:pat => $body:tt])*) () (default($timeout:expr) => $default:tt)) => {{
+        let mut frame = $crate::internal::Frame::new();
+        let oper = $crate::internal::select_timeout(&mut frame, [$($crate::internal::$kind($handle)),*], $timeout, $biased);
+        match oper {
             ::core::option::Option::None => $default,
             ::core::option::Option::Some(oper) => {
                 $crate::__raddle_select!(@complete oper (0) $([$kind $handle $m $res => $body])*)
             }
         }
-    };
+    }};
 
     // Find the chosen arm and complete its operation.
     (@complete $oper:ident ($i:expr) [recv $handle:ident () $res:pat => $body:tt] $($tail:tt)*) => {

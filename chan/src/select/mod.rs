@@ -46,11 +46,11 @@ use stash::Stash;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::panic::Location;
-use std::ptr;
+use std::{ptr, slice};
 
 /// One operation among those of a select.
 #[derive(Debug)]
-pub struct Case<'a> {
+pub(crate) struct Case<'a> {
     chan: *const Chan,
     op: Op,
     waiter: MaybeUninit<Waiter>,
@@ -502,73 +502,231 @@ unsafe fn unlock_all(locked: *mut ()) {
 }
 
 /// What the macros expand to. Not for direct use.
+///
+/// All this is compiled in the program's crates, where each store to memory that leaves the function is watched. So a select works in a
+/// [`Frame`](internal::Frame) that the expansion makes room for and never touches: what goes in and out are values in registers.
 #[doc(hidden)]
 pub mod internal {
     use super::*;
     use crate::clock::timeout_ns;
+    use crate::error::{RecvError, SendError};
+    use raddle_race::carry;
     use std::time::Duration;
 
-    pub use super::Case;
-
+    /// A case: its channel, and in the lowest bit of the address whether it is a send.
     #[doc(hidden)]
-    #[inline]
-    pub fn recv<T>(receiver: &Receiver<T>) -> Case<'_> {
-        Case::new(receiver.raw().chan(), Op::Recv)
+    #[derive(Clone, Copy, Debug)]
+    pub struct Pick<'a>(*const Chan, PhantomData<&'a ()>);
+
+    const SEND: usize = 1;
+    const _: () = assert!(align_of::<Chan>() > SEND);
+
+    impl<'a> Pick<'a> {
+        fn case(self) -> Case<'a> {
+            let op = match self.0.addr() & SEND {
+                0 => Op::Recv,
+                _ => Op::Send,
+            };
+            let chan = self.0.map_addr(|addr| addr & !SEND);
+            // SAFETY: the handle that the case was made of is borrowed for `'a`.
+            Case::new(unsafe { &*chan }, op)
+        }
     }
 
     #[doc(hidden)]
-    #[inline]
-    pub fn send<T>(sender: &Sender<T>) -> Case<'_> {
-        Case::new(sender.raw().chan(), Op::Send)
+    #[inline(always)]
+    pub fn recv<T>(receiver: &Receiver<T>) -> Pick<'_> {
+        Pick(receiver.raw().chan(), PhantomData)
     }
 
-    #[inline]
-    fn choose_array<'a, const N: usize>(
-        cases: &mut [Case<'a>; N],
+    #[doc(hidden)]
+    #[inline(always)]
+    pub fn send<T>(sender: &Sender<T>) -> Pick<'_> {
+        let chan = ptr::from_ref(sender.raw().chan());
+        Pick(chan.map_addr(|addr| addr | SEND), PhantomData)
+    }
+
+    /// Room for a select of `N` cases.
+    #[doc(hidden)]
+    #[derive(Debug)]
+    pub struct Frame<'a, const N: usize> {
+        picks: MaybeUninit<[Pick<'a>; N]>,
+        cases: [MaybeUninit<Case<'a>>; N],
+        orders: [[MaybeUninit<u32>; N]; 2],
+        chosen: MaybeUninit<SelectedOperation<'a>>,
+    }
+
+    impl<const N: usize> Frame<'_, N> {
+        #[doc(hidden)]
+        #[inline(always)]
+        pub fn new() -> Self {
+            Self {
+                picks: MaybeUninit::uninit(),
+                cases: [const { MaybeUninit::uninit() }; N],
+                orders: [const { [const { MaybeUninit::uninit() }; N] }; 2],
+                chosen: MaybeUninit::uninit(),
+            }
+        }
+    }
+
+    /// A chosen operation, in its frame.
+    #[doc(hidden)]
+    #[derive(Debug)]
+    pub struct Oper<'f, 'a> {
+        index: usize,
+        chosen: &'f mut SelectedOperation<'a>,
+    }
+
+    impl Oper<'_, '_> {
+        #[doc(hidden)]
+        #[inline(always)]
+        pub fn index(&self) -> usize {
+            self.index
+        }
+
+        #[doc(hidden)]
+        #[inline(always)]
+        #[track_caller]
+        pub fn send<T>(self, sender: &Sender<T>, msg: T) -> Result<(), SendError<T>> {
+            self.chosen.complete_send(sender, msg)
+        }
+
+        #[doc(hidden)]
+        #[inline(always)]
+        #[track_caller]
+        pub fn recv<T>(self, receiver: &Receiver<T>) -> Result<T, RecvError> {
+            self.chosen.complete_recv(receiver)
+        }
+    }
+
+    impl Drop for Oper<'_, '_> {
+        #[inline(always)]
+        fn drop(&mut self) {
+            // SAFETY: `run` made it; nobody touches it after us.
+            unsafe { end(self.chosen) };
+        }
+    }
+
+    #[inline(never)]
+    unsafe fn end(chosen: *mut SelectedOperation<'_>) {
+        // SAFETY: by the contract.
+        unsafe { ptr::drop_in_place(chosen) };
+    }
+
+    /// Runs a selection over the `n` picks. Returns the index of the case that was chosen, with the operation in `chosen`; `n` if
+    /// none was, with nothing there.
+    ///
+    /// # Safety
+    ///
+    /// There are `n` picks, and room for `n` cases, twice `n` numbers and an operation.
+    #[inline(never)]
+    #[expect(clippy::too_many_arguments, reason = "in registers: see the module")]
+    unsafe fn run<'a>(
+        picks: *const Pick<'a>,
+        cases: *mut Case<'a>,
+        orders: *mut u32,
+        chosen: *mut SelectedOperation<'a>,
+        n: usize,
         biased: bool,
         limit: Limit,
         at: &'static Location<'static>,
-    ) -> Option<SelectedOperation<'a>> {
-        let mut stash = Stash::new();
-        let (index, token) = choose(
-            cases,
-            [&mut [0; N], &mut [0; N]],
-            &mut stash,
-            (biased, false),
-            limit,
-            at,
-        )?;
-        // SAFETY: chosen just now, from the case of this index.
-        Some(unsafe { SelectedOperation::new(cases[index].chan(), index, token, stash, at) })
+    ) -> usize {
+        // SAFETY: there are `n`.
+        let picks = unsafe { slice::from_raw_parts(picks, n) };
+        // SAFETY: room for `n`.
+        let room = unsafe { slice::from_raw_parts_mut(cases.cast::<MaybeUninit<Case<'a>>>(), n) };
+        for (case, pick) in room.iter_mut().zip(picks) {
+            case.write(pick.case());
+        }
+        // SAFETY: room for twice `n`.
+        unsafe { orders.write_bytes(0, 2 * n) };
+        // SAFETY: written above.
+        let cases = unsafe { slice::from_raw_parts_mut(cases, n) };
+        // SAFETY: as above.
+        let (tries, locks) = unsafe { slice::from_raw_parts_mut(orders, 2 * n) }.split_at_mut(n);
+        // SAFETY: room for one.
+        unsafe { chosen.write(SelectedOperation::none(at)) };
+        // SAFETY: written above.
+        let oper = unsafe { &mut *chosen };
+        let stash = oper.stash();
+        match choose(cases, [tries, locks], stash, (biased, false), limit, at) {
+            Some((index, token)) => {
+                // SAFETY: chosen just now, from the case of this index, with this stash.
+                unsafe { oper.become_chosen(cases[index].chan(), index, token) };
+                index
+            }
+            None => {
+                // SAFETY: written above.
+                unsafe { ptr::drop_in_place(chosen) };
+                n
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn select_in<'f, 'a, const N: usize>(
+        frame: &'f mut Frame<'a, N>,
+        picks: [Pick<'a>; N],
+        biased: bool,
+        limit: Limit,
+        at: &'static Location<'static>,
+    ) -> Option<Oper<'f, 'a>> {
+        // SAFETY: the frame's own place. Unwatched: only the selection knows it.
+        unsafe { carry::put(frame.picks.as_mut_ptr(), picks) };
+        let chosen = frame.chosen.as_mut_ptr();
+        // SAFETY: a frame has room for `N` of each.
+        let index = unsafe {
+            run(
+                frame.picks.as_ptr().cast(),
+                frame.cases.as_mut_ptr().cast(),
+                frame.orders.as_mut_ptr().cast(),
+                chosen,
+                N,
+                biased,
+                limit,
+                at,
+            )
+        };
+        (index < N).then(|| Oper {
+            index,
+            // SAFETY: a case was chosen, so the operation is there.
+            chosen: unsafe { &mut *chosen },
+        })
     }
 
     #[doc(hidden)]
+    #[inline(always)]
     #[track_caller]
-    pub fn select<'a, const N: usize>(
-        cases: &mut [Case<'a>; N],
+    pub fn select<'f, 'a, const N: usize>(
+        frame: &'f mut Frame<'a, N>,
+        picks: [Pick<'a>; N],
         biased: bool,
-    ) -> SelectedOperation<'a> {
-        choose_array(cases, biased, Limit::Never, Location::caller())
+    ) -> Oper<'f, 'a> {
+        select_in(frame, picks, biased, Limit::Never, Location::caller())
             .expect("a selection without a limit ends with a case")
     }
 
     #[doc(hidden)]
+    #[inline(always)]
     #[track_caller]
-    pub fn try_select<'a, const N: usize>(
-        cases: &mut [Case<'a>; N],
+    pub fn try_select<'f, 'a, const N: usize>(
+        frame: &'f mut Frame<'a, N>,
+        picks: [Pick<'a>; N],
         biased: bool,
-    ) -> Option<SelectedOperation<'a>> {
-        choose_array(cases, biased, Limit::Now, Location::caller())
+    ) -> Option<Oper<'f, 'a>> {
+        select_in(frame, picks, biased, Limit::Now, Location::caller())
     }
 
     #[doc(hidden)]
+    #[inline(always)]
     #[track_caller]
-    pub fn select_timeout<'a, const N: usize>(
-        cases: &mut [Case<'a>; N],
+    pub fn select_timeout<'f, 'a, const N: usize>(
+        frame: &'f mut Frame<'a, N>,
+        picks: [Pick<'a>; N],
         timeout: Duration,
         biased: bool,
-    ) -> Option<SelectedOperation<'a>> {
+    ) -> Option<Oper<'f, 'a>> {
         let limit = timeout_ns(timeout).map_or(Limit::Never, Limit::At);
-        choose_array(cases, biased, limit, Location::caller())
+        select_in(frame, picks, biased, limit, Location::caller())
     }
 }

@@ -3,13 +3,16 @@
 use super::Token;
 use super::stash::Stash;
 use crate::core::{Chan, Grant};
+use crate::elem::Slot;
 use crate::error::{RecvError, SendError};
+use crate::handle;
 use crate::hooks;
 use crate::receiver::Receiver;
 use crate::sender::Sender;
+use raddle_race::carry;
 use std::fmt;
 use std::marker::PhantomData;
-use std::mem::{self, ManuallyDrop};
+use std::mem;
 use std::panic::Location;
 use std::ptr;
 
@@ -56,6 +59,23 @@ impl<'a> SelectedOperation<'a> {
             at,
             _handle: PhantomData,
         }
+    }
+
+    /// No operation, with an empty stash: to be dropped, or to [become](Self::become_chosen) one.
+    pub(crate) fn none(at: &'static Location<'static>) -> Self {
+        // SAFETY: nothing was chosen, nothing is to be completed.
+        unsafe { Self::new(handle::never(), 0, Token::Complete, Stash::new(), at) }
+    }
+
+    pub(crate) fn stash(&mut self) -> &mut Stash {
+        &mut self.stash
+    }
+
+    /// # Safety
+    ///
+    /// As for [`new`](Self::new), with the stash of [`stash`](Self::stash).
+    pub(crate) unsafe fn become_chosen(&mut self, chan: &'a Chan, index: usize, token: Token) {
+        (self.chan, self.index, self.token) = (chan, index, token);
     }
 
     /// Returns the index of the operation, as [`Select::send`](crate::Select::send) or [`Select::recv`](crate::Select::recv)
@@ -114,21 +134,31 @@ impl<'a> SelectedOperation<'a> {
     #[inline]
     #[track_caller]
     pub fn send<T>(mut self, sender: &Sender<T>, msg: T) -> Result<(), SendError<T>> {
-        let at = Location::caller();
-        let grant = self.take_grant(sender.raw().chan(), at);
-        let msg = ManuallyDrop::new(msg);
-        // SAFETY: the grant is used up; `msg` is ours, and used again only if it was not moved from.
-        if unsafe {
-            self.chan
-                .complete_send(grant, ptr::from_ref(&msg).cast(), at)
-        } {
+        self.complete_send(sender, msg)
+    }
+
+    #[inline(always)]
+    #[track_caller]
+    pub(super) fn complete_send<T>(
+        &mut self,
+        sender: &Sender<T>,
+        msg: T,
+    ) -> Result<(), SendError<T>> {
+        let (chan, at) = (sender.raw().chan(), Location::caller());
+        let grant = self.take_grant(chan, at);
+        let mut slot = Slot::empty();
+        let place = slot.fill(msg);
+        // SAFETY: the grant is used up, on its channel; an owned message.
+        if unsafe { chan.complete_send(grant, place, at) } {
             Ok(())
         } else {
-            Err(SendError(ManuallyDrop::into_inner(msg)))
+            // SAFETY: it was not moved from.
+            Err(SendError(unsafe { slot.take() }))
         }
     }
 
     /// Takes the grant of a send on `chan`.
+    #[inline(never)]
     fn take_grant(&mut self, chan: &Chan, at: &'static Location<'static>) -> Grant {
         match self.token {
             Token::Granted(grant) if ptr::eq(chan, self.chan) => {
@@ -171,15 +201,23 @@ impl<'a> SelectedOperation<'a> {
     #[inline]
     #[track_caller]
     pub fn recv<T>(mut self, receiver: &Receiver<T>) -> Result<T, RecvError> {
+        self.complete_recv(receiver)
+    }
+
+    #[inline(always)]
+    #[track_caller]
+    pub(super) fn complete_recv<T>(&mut self, receiver: &Receiver<T>) -> Result<T, RecvError> {
         let src = self.finish_recv(receiver.raw().chan(), Location::caller());
         if src.is_null() {
             return Err(RecvError);
         }
-        // SAFETY: a `T`, since `receiver` is of the operation's channel; it is ours, and the stash forgets it.
-        Ok(unsafe { src.cast::<T>().read() })
+        // SAFETY: a `T`, since `receiver` is of the operation's channel; it is ours, and the stash, which alone knows the place,
+        // forgets it.
+        Ok(unsafe { carry::take(src.cast::<T>()) })
     }
 
     /// Where the received element is, which is the caller's now; null: the channel is closed.
+    #[inline(never)]
     fn finish_recv(&mut self, chan: &Chan, at: &'static Location<'static>) -> *mut u8 {
         match self.token {
             Token::Received if ptr::eq(chan, self.chan) => {
