@@ -21,7 +21,7 @@ use crate::history::{Cursor, Event};
 use crate::mem::{Kind, Node};
 use crate::record::{CREATION_FRAMES, Record};
 use crate::slot::{self, NO_SLOT};
-use crate::{Pc, proc, state};
+use crate::{Pc, depot, proc, state};
 
 /// A goroutine's (or foreign thread's) race context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +119,10 @@ pub(crate) struct Ctx {
     /// The clock at the last release fence, released by relaxed stores.
     pub(crate) release_fence: ClockBox,
     random: u64,
+    /// The stack at the cursor's landmark, of an allocation's announced callers, ...
+    made_at: Pc,
+    /// ... and how many frames on top are none of them.
+    made_above: usize,
     /// What the first part of a check has not done.
     pub(crate) left: Left,
     pub(crate) clock: Clock,
@@ -295,6 +299,46 @@ impl Ctx {
             return 0;
         }
         self.head.cursor.near_callers(&self.record().history, to)
+    }
+
+    /// The stack of an allocation at `pc` (or none) and the callers that were announced, as far as they are found quickly. None: no
+    /// callers were.
+    pub(crate) fn stack_here(&mut self, pc: Pc) -> Option<Pc> {
+        if self.announced == 0 && !crate::is_instrumented() {
+            return None;
+        }
+        let own = usize::from(!pc.is_none());
+        let mut frames = [pc; depot::FRAMES];
+        let since = self.head.cursor.callers_since_landmark(&mut frames[own..]);
+        let mut count = match since {
+            Some((0, 0)) if own == 0 && self.made_above == 0 => return Some(self.made_at),
+            Some((new, gone)) => {
+                let (old, old_count) = depot::frames_of(self.made_at);
+                let still = old_count.min(self.made_above + gone)..old_count;
+                let more = still.len().min(frames.len() - own - new);
+                frames[own + new..][..more].copy_from_slice(&old[still][..more]);
+                let count = own + new + more;
+                // Where the old stack was cut, there may be more callers.
+                if old_count < old.len() || count == frames.len() {
+                    count
+                } else {
+                    own
+                }
+            }
+            None => own,
+        };
+        if count == own {
+            let history = &self.record().history;
+            count += self.head.cursor.near_callers(history, &mut frames[own..]);
+        }
+        (count > own).then(|| depot::intern(&frames[..count]))
+    }
+
+    /// The allocation at `pc` (or none) has just been put into the history, with a stack from [`Self::stack_here`].
+    pub(crate) fn keep_stack(&mut self, pc: Pc, stack: Pc) {
+        self.made_at = stack;
+        self.made_above = usize::from(!pc.is_none());
+        self.head.cursor.set_landmark();
     }
 
     /// A call at `pc`.

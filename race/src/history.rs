@@ -131,6 +131,8 @@ pub(crate) struct Cursor {
     end: AtomicPtr<Word>,
     /// Stands for a ring until there is one; the first word ends every look backwards.
     stub: [Word; 2],
+    /// A place after an access in this half, whose callers somebody remembers; null: none.
+    landmark: AtomicPtr<Word>,
 }
 
 impl Cursor {
@@ -140,6 +142,7 @@ impl Cursor {
             pos: AtomicPtr::new(ptr::null_mut()),
             end: AtomicPtr::new(ptr::null_mut()),
             stub: [const { Word::new(0) }; 2],
+            landmark: AtomicPtr::new(ptr::null_mut()),
         }
     }
 
@@ -158,8 +161,30 @@ impl Cursor {
     }
 
     fn go_to(&self, pos: *const Word, room: usize) {
+        self.landmark.store(ptr::null_mut(), Relaxed);
         self.end.store(pos.wrapping_add(room).cast_mut(), Relaxed);
         self.pos.store(pos.cast_mut(), Release);
+    }
+
+    /// An access has just been recorded, whose callers the caller remembers.
+    #[inline]
+    pub(crate) fn set_landmark(&self) {
+        self.landmark.store(self.pos.load(Relaxed), Relaxed);
+    }
+
+    /// What has become of the landmark's callers: new ones, innermost first, and how many of the old have returned. The number of new
+    /// ones and of those that are gone; None where there is no landmark, or it is too far away. What comes before it has not changed
+    /// (invariant 4).
+    #[inline]
+    pub(crate) fn callers_since_landmark(&self, to: &mut [Pc]) -> Option<(usize, usize)> {
+        let mark = self.landmark.load(Relaxed);
+        let words = (self.pos.load(Relaxed).addr()).wrapping_sub(mark.addr()) / size_of::<Word>();
+        if mark.is_null() || words > NEAR {
+            return None;
+        }
+        let start = -(words as isize);
+        let word = |i: usize| self.word(start + i as isize).load(Relaxed);
+        Some(callers_before(words, word, to))
     }
 
     /// The `n`th word from here.
@@ -270,18 +295,17 @@ impl Cursor {
             return 0;
         }
         let half = self.half(history);
-        callers_before(half.len(), |i| half[i].load(Relaxed), to)
+        callers_before(half.len(), |i| half[i].load(Relaxed), to).0
     }
 
     /// The callers that a look at the newest few words finds, for who asks often.
     pub(crate) fn near_callers(&self, history: &History, to: &mut [Pc]) -> usize {
-        const NEAR: usize = 192;
         if self.pos.load(Relaxed).is_null() {
             return 0;
         }
         let half = self.half(history);
         let near = &half[half.len().saturating_sub(NEAR)..];
-        callers_before(near.len(), |i| near[i].load(Relaxed), to)
+        callers_before(near.len(), |i| near[i].load(Relaxed), to).0
     }
 
     /// The current half has no room, or there is no ring: goes on elsewhere.
@@ -346,6 +370,9 @@ impl Cursor {
         true
     }
 }
+
+/// Words that are looked at for who asks often.
+const NEAR: usize = 192;
 
 /// Frames that a base keeps, at most.
 const MAX_BASE: usize = 256;
@@ -477,8 +504,10 @@ impl History {
     }
 }
 
-/// The callers at the `end`th of some words that begin with a base: innermost first, as many as there is room for; returns how many.
-fn callers_before(end: usize, word: impl Fn(usize) -> u64, to: &mut [Pc]) -> usize {
+/// The callers at the `end`th of some words: innermost first, as many as there is room for, and up to a base. Returns how many, and
+/// how many returns there are for whose calls the words do not go back far enough.
+#[inline]
+fn callers_before(end: usize, word: impl Fn(usize) -> u64, to: &mut [Pc]) -> (usize, usize) {
     let (mut count, mut left) = (0, 0usize);
     for i in (0..end).rev() {
         let word = word(i);
@@ -496,7 +525,7 @@ fn callers_before(end: usize, word: impl Fn(usize) -> u64, to: &mut [Pc]) -> usi
             _ => {}
         }
     }
-    count
+    (count, left)
 }
 
 /// Looks through one half, backwards: the newest match in the right epoch.
@@ -519,7 +548,7 @@ fn search(words: &[u64], want: Want) -> Option<Found> {
                 {
                     let mut frames = [Pc::NONE; FRAMES];
                     frames[0] = Pc::from_bits(words[i]);
-                    let count = 1 + callers_before(i, |n| words[n], &mut frames[1..]);
+                    let count = 1 + callers_before(i, |n| words[n], &mut frames[1..]).0;
                     let allocation = words[i] & ALLOCATION != 0;
                     return Some(Found {
                         frames,

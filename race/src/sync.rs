@@ -1,10 +1,15 @@
 //! Sync objects: the clocks that addresses carry, found through the meta shadow.
 //!
 //! # States
-//! An object is free, or of use `SYNC` (a clock for one exact address) or `BLOCK` (who allocated the heap block that
-//! begins here), `DEAD_BLOCK` (who allocated the one that was freed here), or `VACANT`. A granule's meta word is the handle of the first object of a chain; objects are added in
-//! front by compare-exchange and leave it only all together, when `remove` takes the whole granule. One that goes alone
-//! (its neighbour in the granule lives on) leaves its place vacant, which the granule's next object takes.
+//! An object is free, or of use `SYNC` (a clock for one exact address), `HEAP_BLOCK` (who allocated the heap block that
+//! begins here, or began here and was freed), or `VACANT`. A granule's meta word is the handle of the first object of a chain; objects
+//! are added in front by compare-exchange and leave it only all together, when `remove` takes the whole granule. One that
+//! goes alone (its neighbour in the granule lives on) leaves its place vacant, which the granule's next object takes.
+//!
+//! A block's record stays when the block is freed, until the memory is part of another block. One that begins at the same
+//! address takes the record over in place: programs free and allocate the same few places over and over. The meta word
+//! itself says ([`ALONE`]) that a granule has nothing but the record of the block that begins with it, so that a free,
+//! and an allocation until it writes the record, touch no object.
 //!
 //! # Invariants
 //! 1. Objects stay mapped for ever and their shared fields are atomic: a walk over a chain that is being recycled reads
@@ -12,9 +17,13 @@
 //!    address's; `use_` and `addr` change under the lock.
 //! 2. `clock` is touched only with the lock held.
 //! 3. A handle is never 0 for an object: 0 ends a chain.
+//! 4. A record's fields (`size`, `pc`, `goid`) are written by who owns the block's memory, without the lock. Nothing but reports
+//!    depends on them: a program that gives one block out twice spoils a record, and no clock.
 //!
 //! # Memory ordering
 //! `make: compare_exchange Release on the meta word` ⇄ `find: load Acquire, remove: swap Acquire`: the object's fields.
+//! A record is a sequence lock by its word `size`: `describe: size with CHANGING, fence Release, pc and goid, size store
+//! Release` ⇄ `record: size load Acquire, pc and goid, fence Acquire, the same size`.
 //!
 //! # Blocking
 //! Each object has a spin lock, held for a clock's copy or join, or for one atomic operation of the program. Making and
@@ -23,7 +32,7 @@
 use std::cell::UnsafeCell;
 use std::ops::Range;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::*, fence};
 
 use crate::ctx::ClockBox;
 use crate::mem::{BLOCK, Kind, Node, SpinGuard, SpinLock, fatal};
@@ -34,8 +43,14 @@ const FREE: u32 = 0;
 const VACANT: u32 = 3;
 const SYNC: u32 = 1;
 const HEAP_BLOCK: u32 = 2;
-/// The block was freed; who allocated it is kept until its memory is used again.
-const DEAD_BLOCK: u32 = 4;
+
+/// In a meta word: its chain is one object, the record of a block that begins with the granule.
+const ALONE: u32 = 1 << 31;
+
+/// The part of a record's word `size` that is the size. Above it: how often the record was written,
+const SIZE: usize = (1 << 48) - 1;
+/// with this bit set while it is.
+const CHANGING: usize = SIZE + 1;
 
 /// See the header.
 #[derive(Debug)]
@@ -77,8 +92,9 @@ pub(crate) fn number(object: NonNull<u8>, carved: usize) {
         .store(carved as u32 + 1, Relaxed);
 }
 
+/// The object of a handle, or of a meta word.
 fn by_handle(handle: u32) -> Option<&'static SyncObject> {
-    let carved = handle.checked_sub(1)? as usize;
+    let carved = (handle & !ALONE).checked_sub(1)? as usize;
     let block = DIRECTORY[carved / PER_BLOCK].load(Acquire);
     let at = block.wrapping_add(carved % PER_BLOCK);
     // SAFETY: a handle comes from `number`: its block is in the directory and mapped for ever.
@@ -116,24 +132,46 @@ impl SyncObject {
         s
     }
 
-    /// Leaves the object's place vacant if its address is in the range, unless it is kept.
-    fn vacate(&self, granule: usize, range: Range<usize>, keep: Keep) {
-        let _held = self.lock.lock();
+    /// Whether it goes with the range, unless it is kept.
+    fn goes_with(&self, granule: usize, range: &Range<usize>, keep: Keep) -> bool {
         let addr = self.addr.load(Relaxed);
-        let in_use = matches!(self.use_.load(Relaxed), SYNC | HEAP_BLOCK | DEAD_BLOCK);
-        if !in_use || addr & !7 != granule || !range.contains(&addr) {
-            return;
+        let in_use = matches!(self.use_.load(Relaxed), SYNC | HEAP_BLOCK);
+        in_use && addr & !7 == granule && range.contains(&addr) && !keep.keeps(self)
+    }
+
+    /// Leaves the object's place vacant if it goes with the range.
+    fn vacate(&self, granule: usize, range: &Range<usize>, keep: Keep) {
+        let _held = self.lock.lock();
+        if self.goes_with(granule, range, keep) {
+            self.use_.store(VACANT, Relaxed);
+            self.addr.store(granule, Relaxed);
+            // SAFETY: invariant 2.
+            unsafe { &mut *self.clock.get() }.release();
         }
-        if keep.keeps(self) {
-            if matches!(keep, Keep::Dead(_)) {
-                self.use_.store(DEAD_BLOCK, Relaxed);
-            }
-            return;
-        }
-        self.use_.store(VACANT, Relaxed);
-        self.addr.store(granule, Relaxed);
-        // SAFETY: invariant 2.
-        unsafe { &mut *self.clock.get() }.release();
+    }
+
+    /// Writes the record of a block.
+    fn describe(&self, record: BlockRecord) {
+        let written = self.size.load(Relaxed) & !SIZE;
+        self.size.store(written | CHANGING, Relaxed);
+        fence(Release); // pairs with the one in `record`
+        self.pc.store(record.made_at.bits(), Relaxed);
+        self.goid.store(record.goid, Relaxed);
+        let written = (written | CHANGING).wrapping_add(CHANGING);
+        self.size.store(written | record.size & SIZE, Release);
+    }
+
+    /// The record of a block; None while it is being written.
+    fn record(&self) -> Option<BlockRecord> {
+        let size = self.size.load(Acquire);
+        let record = BlockRecord {
+            size: size & SIZE,
+            made_at: Pc::from_bits(self.pc.load(Relaxed)),
+            goid: self.goid.load(Relaxed),
+        };
+        fence(Acquire); // pairs with the one in `describe`
+        let is_whole = size & CHANGING == 0 && self.size.load(Relaxed) == size;
+        is_whole.then_some(record)
     }
 
     fn give(&'static self) {
@@ -176,7 +214,7 @@ pub(crate) fn find_or_make(addr: usize) -> Option<Held> {
         }
         let _making = making(addr).lock();
         if !chain(meta.load(Acquire)).any(|s| s.is(addr, SYNC)) {
-            make(addr, SYNC, |_| ());
+            make(addr, SYNC, None);
         }
     }
 }
@@ -194,23 +232,24 @@ fn making(addr: usize) -> &'static SpinLock {
     &STRIPES[(hash >> 58) as usize].0
 }
 
-/// Makes an object for the address, under the lock of `making`.
-fn make(addr: usize, use_: u32, describe: impl Fn(&SyncObject)) {
+/// Makes an object for the address, under the lock of `making`; with `record`, that of a block.
+fn make(addr: usize, use_: u32, record: Option<BlockRecord>) {
     let meta = shadow::meta(addr);
     if let Some(s) = chain(meta.load(Acquire)).find(|s| s.is(addr & !7, VACANT)) {
         let _held = s.lock.lock();
-        describe(s);
+        record.inspect(|record| s.describe(*record));
         s.addr.store(addr, Relaxed);
         s.use_.store(use_, Relaxed);
         return;
     }
     let new = SyncObject::new(addr, use_);
-    describe(new);
+    record.inspect(|record| new.describe(*record));
     pages::note(addr, pages::SYNC);
     loop {
         let first = meta.load(Acquire);
-        new.next.store(first, Release);
-        let handle = new.handle.load(Relaxed);
+        new.next.store(first & !ALONE, Release);
+        let is_alone = first == 0 && use_ == HEAP_BLOCK && addr & 7 == 0;
+        let handle = new.handle.load(Relaxed) | if is_alone { ALONE } else { 0 };
         if meta
             .compare_exchange(first, handle, Release, Relaxed)
             .is_ok()
@@ -220,14 +259,25 @@ fn make(addr: usize, use_: u32, describe: impl Fn(&SyncObject)) {
     }
 }
 
-/// Remembers who allocated the heap block.
-pub(crate) fn record_block(addr: usize, size: usize, pc: Pc, goid: u64) {
+/// Remembers who allocated the heap block that begins at `addr`, in place of the one before.
+#[inline]
+pub(crate) fn record_block(addr: usize, record: BlockRecord) {
+    let first = shadow::meta(addr).load(Acquire);
+    match by_handle(first) {
+        Some(block) if first & ALONE != 0 && addr & 7 == 0 => block.describe(record),
+        _ => record_among_others(addr, record),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn record_among_others(addr: usize, record: BlockRecord) {
     let _making = making(addr).lock();
-    make(addr, HEAP_BLOCK, |block| {
-        block.size.store(size, Relaxed);
-        block.pc.store(pc.bits(), Relaxed);
-        block.goid.store(goid, Relaxed);
-    });
+    let first = shadow::meta(addr).load(Acquire);
+    match chain(first).find(|s| s.is(addr, HEAP_BLOCK)) {
+        Some(block) => block.describe(record),
+        None => make(addr, HEAP_BLOCK, Some(record)),
+    }
 }
 
 /// What is known of a heap block.
@@ -245,13 +295,8 @@ pub(crate) fn block_at(addr: usize) -> Option<BlockRecord> {
     if !shadow::is_mapped(addr) {
         return None;
     }
-    let is_block = |s: &&SyncObject| s.is(addr, HEAP_BLOCK) || s.is(addr, DEAD_BLOCK);
-    let block = chain(shadow::meta(addr).load(Acquire)).find(is_block)?;
-    Some(BlockRecord {
-        size: block.size.load(Relaxed),
-        made_at: Pc::from_bits(block.pc.load(Relaxed)),
-        goid: block.goid.load(Relaxed),
-    })
+    let first = shadow::meta(addr).load(Acquire);
+    chain(first).find(|s| s.is(addr, HEAP_BLOCK))?.record()
 }
 
 /// Which records outlive the sync objects around them.
@@ -261,17 +306,16 @@ pub(crate) enum Keep {
     Nothing,
     /// Those of blocks: what goes lies in one.
     Blocks,
-    /// That of the block that begins there, as a dead one's.
-    Dead(usize),
+    /// That of the block that begins there.
+    Block(usize),
 }
 
 impl Keep {
     fn keeps(self, object: &SyncObject) -> bool {
-        let is_block = matches!(object.use_.load(Relaxed), HEAP_BLOCK | DEAD_BLOCK);
         match self {
             Keep::Nothing => false,
-            Keep::Blocks => is_block,
-            Keep::Dead(addr) => object.is(addr, HEAP_BLOCK),
+            Keep::Blocks => object.use_.load(Relaxed) == HEAP_BLOCK,
+            Keep::Block(addr) => object.is(addr, HEAP_BLOCK),
         }
     }
 }
@@ -280,42 +324,49 @@ impl Keep {
 /// what shares it may be in use at this moment, so the chain stays, with their places vacant. So it does beside a record
 /// that is kept.
 pub(crate) fn remove(addr: usize, size: usize, keep: Keep) {
-    let end = addr.saturating_add(size);
+    let range = addr..addr.saturating_add(size);
     pages::each_marked(addr, size, pages::SYNC, |part| {
-        let mut granule = part.start;
-        loop {
-            // Most of a large block has none.
-            granule = shadow::skip_syncless(granule, part.end);
-            if granule == part.end {
-                return;
-            }
-            let step = part.end.min(granule + 8 * shadow::STEP);
+        let mut is_empty = true;
+        // The record of the block comes first; most blocks have nothing else.
+        let (mut granule, mut step) = (part.start, part.start + 8);
+        while granule < part.end {
             for granule in (granule..step).step_by(8) {
-                remove_of(granule, addr..end, keep);
+                is_empty &= remove_of(granule, &range, keep);
             }
-            granule = step;
+            granule = shadow::skip_syncless(step, part.end);
+            step = part.end.min(granule + 8 * shadow::STEP);
         }
+        is_empty
     });
 }
 
-/// The objects of a granule go, if their addresses are in the range.
-fn remove_of(granule: usize, range: Range<usize>, keep: Keep) {
+/// The objects of a granule go, if their addresses are in the range. Returns whether none is left.
+#[inline]
+fn remove_of(granule: usize, range: &Range<usize>, keep: Keep) -> bool {
+    let first = shadow::meta(granule).load(Acquire);
+    if first == 0 {
+        return true;
+    }
+    let is_kept = first & ALONE != 0 && keep == Keep::Block(granule);
+    !is_kept && remove_some(granule, range, keep)
+}
+
+#[inline(never)]
+fn remove_some(granule: usize, range: &Range<usize>, keep: Keep) -> bool {
     let meta = shadow::meta(granule);
     let first = meta.load(Acquire);
-    if first == 0 {
-        return;
-    }
     let is_cut = granule < range.start || range.end < granule + 8;
     if is_cut || keep != Keep::Nothing && chain(first).any(|object| keep.keeps(object)) {
-        let _making = making(granule).lock();
-        for object in chain(meta.load(Acquire)) {
-            object.vacate(granule, range.clone(), keep);
+        if chain(first).any(|object| object.goes_with(granule, range, keep)) {
+            let _making = making(granule).lock();
+            chain(meta.load(Acquire)).for_each(|object| object.vacate(granule, range, keep));
         }
-        return;
+        return false;
     }
     let mut handle = meta.swap(0, Acquire); // pairs with `make`
     while let Some(object) = by_handle(handle) {
         handle = object.next.load(Acquire);
         object.give();
     }
+    true
 }
