@@ -112,27 +112,37 @@ pub(crate) fn check(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc: Pc) {
 /// Whether all of a read or write is known by cell 0 of its bytes: what most copies are.
 #[inline(always)]
 pub(crate) fn is_known_range(c: &Ctx, addr: usize, size: usize, flags: u64) -> bool {
-    let end = addr.saturating_add(size);
-    let is_in_chunk = (addr ^ end.wrapping_sub(1)) & !(shadow::CHUNK - 1) == 0;
-    let is_watched = c.watches_accesses() && is_in_chunk && shadow::is_mapped(addr);
-    match c.template() {
-        Some(template) if is_watched => after_known(addr & !7, end, template, flags) >= end,
-        _ => size == 0,
+    let last = addr.wrapping_add(size).wrapping_sub(1);
+    let is_in_chunk = (addr ^ last) & !(shadow::CHUNK - 1) == 0;
+    if size == 0 || !is_in_chunk || !shadow::is_mapped(addr) {
+        return size == 0;
     }
+    let all = c.known() | flags;
+    let bits = bits_of(flags);
+    // Of the granules at the ends only the bytes that are the range's count.
+    let from_first = 0xff << (addr & 7);
+    let to_last = 0xff >> (7 - (last & 7));
+    let differs = |granule: usize| (Granule::of(granule).cell(0).load(Relaxed) ^ all) & bits;
+    if (addr ^ last) & !7 == 0 {
+        return differs(addr) & (!0xff | from_first & to_last) == 0;
+    }
+    let (inner, end) = ((addr | 7) + 1, last & !7);
+    differs(addr) & (!0xff | from_first & 0xff) | differs(last) & (!0xff | to_last) == 0
+        && shadow::skip_alike(inner, end, all, bits) == end
+}
+
+/// The bits of a cell that must be alike where it stands for an access: all, but a write stands for a read.
+#[inline(always)]
+fn bits_of(flags: u64) -> u64 {
+    if flags == READ { !READ } else { !0 }
 }
 
 /// The first granule of `[from, to)`, which lie in one chunk, that cell 0 alone does not show as known in all its bytes; at least `to` if there is
 /// none.
 #[inline(always)]
 fn after_known(from: usize, to: usize, template: u64, flags: u64) -> usize {
-    let all = template | flags | 0xff;
-    // A write stands for a read.
-    let kind = if flags == READ { !READ } else { !0 };
-    let mut granule = from;
-    while granule < to && (Granule::of(granule).cell(0).load(Relaxed) ^ all) & kind == 0 {
-        granule += 8;
-    }
-    granule
+    let end = to.next_multiple_of(8);
+    shadow::skip_alike(from, end, template | flags | 0xff, bits_of(flags))
 }
 
 /// What `check_quickly` leaves to be done.

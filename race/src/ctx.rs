@@ -227,6 +227,12 @@ impl Ctx {
         (self.slot != NO_SLOT).then_some(self.template)
     }
 
+    /// What cell 0 of an access has that was made before in this epoch, with all bytes; what no cell has where none is known.
+    #[inline]
+    pub(crate) fn known(&self) -> u64 {
+        self.head.fast
+    }
+
     pub(crate) fn set_template(&mut self, slot: u32, epoch: u64) {
         self.template = Cell::template(slot, epoch);
         self.show();

@@ -325,6 +325,85 @@ pub(crate) fn fill(from: usize, to: usize, cell: Cell) {
     }
 }
 
+/// The first granule of `[from, to)`, which lie in one chunk and are watched, whose cell 0 is not `word` in all of `bits`; or `to`.
+#[inline(always)]
+pub(crate) fn skip_alike(from: usize, to: usize, word: u64, bits: u64) -> usize {
+    const STEP: usize = 8 * ALIKE;
+    let mut granule = from;
+    if to - from >= STEP {
+        granule = skip_many_alike(from, to, word, bits);
+        // What is left, together with some that are known to be alike.
+        if to - granule < STEP && skip_many_alike(to - STEP, to, word, bits) == to {
+            return to;
+        }
+    }
+    while granule < to && (Granule::of(granule).cell(0).load(Relaxed) ^ word) & bits == 0 {
+        granule += 8;
+    }
+    granule
+}
+
+/// Granules that [`skip_many_alike`] looks at in one step.
+const ALIKE: usize = 8;
+
+/// [`skip_alike`], in steps of [`ALIKE`] granules, of which there is one at least. Returns where the first step begins that is not
+/// alike, or is not whole.
+#[inline]
+fn skip_many_alike(from: usize, to: usize, word: u64, bits: u64) -> usize {
+    let steps = (to - from) / (8 * ALIKE);
+    let first = PLANE_A + (from & FOLD) * 2;
+    let mut at = first;
+    // SAFETY: reads cells 0 of `steps` times `ALIKE` granules, which are mapped (invariant 1), as relaxed loads of each would: eight
+    // aligned bytes at a time. Writes nothing.
+    unsafe {
+        std::arch::asm!(
+            "movq {word}, {word_in}",
+            "punpcklqdq {word}, {word}",
+            "movq {bits}, {bits_in}",
+            "punpcklqdq {bits}, {bits}",
+            "pxor {zero}, {zero}",
+            "2:",
+            "movq {a}, qword ptr [{at}]",
+            "movhps {a}, qword ptr [{at} + 16]",
+            "movq {b}, qword ptr [{at} + 32]",
+            "movhps {b}, qword ptr [{at} + 48]",
+            "pxor {a}, {word}",
+            "pxor {b}, {word}",
+            "por {a}, {b}",
+            "movq {b}, qword ptr [{at} + 64]",
+            "movhps {b}, qword ptr [{at} + 80]",
+            "movq {c}, qword ptr [{at} + 96]",
+            "movhps {c}, qword ptr [{at} + 112]",
+            "pxor {b}, {word}",
+            "pxor {c}, {word}",
+            "por {a}, {b}",
+            "por {a}, {c}",
+            "pand {a}, {bits}",
+            "pcmpeqb {a}, {zero}",
+            "pmovmskb {mask:e}, {a}",
+            "cmp {mask:e}, 0xffff",
+            "jne 3f",
+            "sub {at}, -128",
+            "cmp {at}, {end}",
+            "jb 2b",
+            "3:",
+            at = inout(reg) at,
+            end = in(reg) first + steps * ALIKE * 16,
+            word_in = in(reg) word,
+            bits_in = in(reg) bits,
+            mask = out(reg) _,
+            word = out(xmm_reg) _,
+            bits = out(xmm_reg) _,
+            zero = out(xmm_reg) _,
+            a = out(xmm_reg) _,
+            b = out(xmm_reg) _,
+            c = out(xmm_reg) _,
+            options(nostack, readonly),
+        );
+    }
+    from + (at - first) / 2
+}
+
 /// Granules that [`skip_syncless`] looks at in one step.
 pub(crate) const STEP: usize = 16;
 
