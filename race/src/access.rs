@@ -461,3 +461,58 @@ pub fn read_range_pc(addr: usize, size: usize, caller_pc: Pc, pc: Pc) {
 pub fn write_range_pc(addr: usize, size: usize, caller_pc: Pc, pc: Pc) {
     event_within(caller_pc, addr, size, 0, pc);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{detector, fresh_memory, fresh_pc, on};
+
+    #[test]
+    fn a_range_is_known_when_each_of_its_granules_is() {
+        let _d = detector();
+        let me = crate::goroutine::go_start(None, 1, fresh_pc());
+        let memory = fresh_memory(4096);
+        on(me, || {
+            let c = me.get();
+            let mut known = 0;
+            for round in 0..2000 {
+                crate::clear_shadow(memory, 256);
+                let count = 1 + c.random() % 6;
+                for _ in 0..count {
+                    let at = memory + c.random() as usize % 128;
+                    let flags = if c.random().is_multiple_of(2) {
+                        READ
+                    } else {
+                        0
+                    };
+                    let size = 1 + c.random() as usize % 120;
+                    check(c, at, size, flags, fresh_pc());
+                }
+                for _ in 0..100 {
+                    let at = memory + c.random() as usize % 128;
+                    let size = c.random() as usize % 100;
+                    let flags = if c.random().is_multiple_of(2) {
+                        READ
+                    } else {
+                        0
+                    };
+                    let template = c.template().expect("a slot");
+                    let mut granules = (at & !7..at + size).step_by(8);
+                    let expected = size == 0
+                        || granules.all(|granule| {
+                            let bytes = bytes_in(granule, at, at + size);
+                            let new = Cell(template | flags | u64::from(bytes));
+                            let old = Cell(Granule::of(granule).cell(0).load(Relaxed));
+                            old.is_same_time(new) && old.stands_for(new)
+                        });
+                    known += usize::from(expected);
+                    let found = is_known_range(c, at, size, flags);
+                    assert_eq!(found, expected, "round {round}: {at:x} {size}");
+                }
+            }
+            assert!(known > 10_000, "{known}");
+        });
+        crate::clear_shadow(memory, 256);
+        crate::goroutine::go_end(me);
+    }
+}

@@ -121,8 +121,10 @@ pub(crate) struct Ctx {
     random: u64,
     /// The stack at the cursor's landmark, of an allocation's announced callers, ...
     made_at: Pc,
-    /// ... and how many frames on top are none of them.
+    /// ... how many frames on top are none of them, ...
     made_above: usize,
+    /// ... and the end of the half of the history where they were looked for.
+    made_in: usize,
     /// What the first part of a check has not done.
     pub(crate) left: Left,
     pub(crate) clock: Clock,
@@ -315,6 +317,7 @@ impl Ctx {
         }
         let own = usize::from(!pc.is_none());
         let mut frames = [pc; depot::FRAMES];
+        self.made_in = self.head.cursor.end_of_half();
         let since = self.head.cursor.callers_since_landmark(&mut frames[own..]);
         let mut count = match since {
             Some((0, 0)) if own == 0 && self.made_above == 0 => return Some(self.made_at),
@@ -344,7 +347,10 @@ impl Ctx {
     pub(crate) fn keep_stack(&mut self, pc: Pc, stack: Pc) {
         self.made_at = stack;
         self.made_above = usize::from(!pc.is_none());
-        self.head.cursor.set_landmark();
+        // In a new half its base knows more.
+        if self.made_in == self.head.cursor.end_of_half() {
+            self.head.cursor.set_landmark();
+        }
     }
 
     /// A call at `pc`.

@@ -72,9 +72,12 @@ fn overwrite(addr: usize, size: usize, c: &mut Ctx, access: u64) {
     let ends = (addr, addr.saturating_add(size));
     pages::each_watched(addr, size, |part| {
         let cut = |granule, bytes| {
-            Granule::of(granule).clear_bytes(bytes);
-            // Nothing is left there to race with.
-            place(c, granule, Cell(access | u64::from(bytes)));
+            let (g, cell) = (Granule::of(granule), Cell(access | u64::from(bytes)));
+            if !g.overwrite_bytes(cell) {
+                g.clear_bytes(bytes);
+                // Nothing is left there to race with.
+                place(c, granule, cell);
+            }
         };
         let cell = Cell(access | u64::from(WHOLE));
         each_granule_or_run(part, ends, cut, |from, to| shadow::fill(from, to, cell));
@@ -133,6 +136,7 @@ pub fn malloc(addr: usize, size: usize, pc: Pc) {
     if size == 0 || !shadow::is_watched(addr) {
         return;
     }
+    shadow::prefetch(addr);
     report::forget(addr, size);
     let Some(me) = current() else {
         sync::remove(addr, size, Keep::Nothing);
@@ -178,6 +182,7 @@ pub fn free(addr: usize, size: usize, pc: Pc) {
     if size == 0 || !shadow::is_watched(addr) {
         return;
     }
+    shadow::prefetch(addr);
     let Some(me) = current() else {
         sync::remove(addr, size, Keep::Nothing);
         return forget(addr, size, true);

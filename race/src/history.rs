@@ -166,6 +166,12 @@ impl Cursor {
         self.pos.store(pos.cast_mut(), Release);
     }
 
+    /// Where the half ends that the cursor is in.
+    #[inline]
+    pub(crate) fn end_of_half(&self) -> usize {
+        self.end.load(Relaxed).addr()
+    }
+
     /// An access has just been recorded, whose callers the caller remembers.
     #[inline]
     pub(crate) fn set_landmark(&self) {

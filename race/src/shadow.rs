@@ -36,6 +36,7 @@
 //! # Blocking
 //! First touches make three system calls under a spin lock. No allocation.
 
+use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::*};
 
 use crate::cell::Cell;
@@ -198,6 +199,17 @@ pub(crate) fn unfolded(folded: usize) -> impl Iterator<Item = usize> {
     (0..1 << (ADDRESS_BITS - FOLD_BITS)).map(move |region| region << FOLD_BITS | folded)
 }
 
+/// Has the processor bring what is known at the address: it is about to be replaced.
+#[inline(always)]
+pub(crate) fn prefetch(addr: usize) {
+    let folded = addr & FOLD & !7;
+    for at in [META + folded / 2, PLANE_A + folded * 2] {
+        let at = std::ptr::with_exposed_provenance::<i8>(at);
+        // SAFETY: a prefetch touches nothing, wherever it points; every processor of this architecture has it.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at) };
+    }
+}
+
 fn word(at: usize) -> &'static AtomicU64 {
     // SAFETY: callers pass an 8-aligned address inside a plane, of an address for which `is_watched` was true
     // (invariant 1); planes are never unmapped.
@@ -272,6 +284,22 @@ impl Granule {
             }
             self.cell(i).fetch_and(!u64::from(bytes), SeqCst); // as `place` in `access.rs`
         }
+    }
+
+    /// Makes `cell` all that is known of its bytes, in one step, if there is room for what is known of the others. False: nothing was
+    /// done.
+    #[inline]
+    pub(crate) fn overwrite_bytes(self, cell: Cell) -> bool {
+        let (zero, one) = self.pair();
+        let second = match (zero.without_bytes_of(cell), one.without_bytes_of(cell)) {
+            (zero, one) if zero.mask() != 0 && one.mask() != 0 => return false,
+            (rest, _) | (_, rest) if rest.mask() != 0 => rest,
+            // By invariant 2, as far as plane B is concerned, what is in use stays so.
+            _ if one.is_empty() => one,
+            _ => cell,
+        };
+        let is_all = one.is_empty() || self.cell(2).load(Relaxed) == 0;
+        is_all && self.replace_pair((zero, one), (cell, second))
     }
 
     /// Replaces all cells by one (or none).
@@ -477,6 +505,91 @@ mod tests {
         assert!(!is_watched(PLANE_A + 4096));
         assert!(!is_watched(META));
         assert!(!is_watched(0xffff_8000_0000_0000));
+    }
+
+    #[test]
+    fn bytes_are_overwritten_at_once_or_not_at_all() {
+        let _one = crate::testing::detector();
+        let base = 0x5434_0000_0000usize;
+        map_chunks(base, 1);
+        let g = Granule::of(base);
+        let cell = |epoch, mask: u64| Cell(Cell::template(1, epoch) | mask);
+        let load = || [0, 1, 2, 3].map(|i| Cell(g.cell(i).load(Relaxed)));
+        let known = |cells: &[Cell]| -> Vec<Cell> {
+            let mut known: Vec<_> = cells.iter().copied().filter(|c| c.mask() != 0).collect();
+            known.sort_by_key(|c| c.0);
+            known.dedup();
+            known
+        };
+        let masks = [0, 0x0f, 0xf0, 0x3c, 0x01, 0x80, 0xff];
+        let cells = |i| {
+            masks
+                .map(|mask| cell(i, mask))
+                .into_iter()
+                .chain([Cell::EMPTY])
+        };
+        for zero in cells(1) {
+            for one in cells(2).filter(|one| one.is_empty() || !zero.is_empty()) {
+                for two in [Cell::EMPTY, cell(3, 0xff)] {
+                    if !two.is_empty() && one.is_empty() {
+                        continue; // invariant 2
+                    }
+                    for mask in [0x01, 0x0f, 0x3f, 0xc0, 0xfe] {
+                        let before = [zero, one, two, Cell::EMPTY];
+                        (0..CELLS).for_each(|i| g.cell(i).store(before[i].0, Relaxed));
+                        let new = cell(4, mask);
+                        if !g.overwrite_bytes(new) {
+                            assert_eq!(load(), before);
+                            continue;
+                        }
+                        let mut expected = before.map(|c| c.without_bytes_of(new));
+                        expected[3] = new;
+                        let after = load();
+                        assert_eq!(known(&after), known(&expected), "{before:x?} {new:x?}");
+                        assert_eq!(after[0], new, "where inlined code looks");
+                        assert!(one.is_empty() || !after[1].is_empty(), "invariant 2");
+                    }
+                }
+            }
+        }
+        g.set_only(Cell::EMPTY);
+    }
+
+    #[test]
+    fn runs_that_are_alike_end_where_a_simple_look_ends() {
+        let _one = crate::testing::detector();
+        const GRANULES: usize = 64;
+        let base = 0x5334_0000_0000usize + CHUNK - 8 * GRANULES;
+        map_chunks(base, 1);
+        let (word, bits) = (0x1234_5678_9a01_00ff, !(1 << 16));
+        let mut seed = 0x9e37_79b9_7f4a_7c15u64;
+        let mut random = |below: u64| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            seed % below
+        };
+        for _ in 0..20 {
+            let odd = [1, 20, 200][random(3) as usize];
+            for i in 0..GRANULES {
+                let bit = if random(odd) == 0 { random(64) } else { 16 };
+                let cell = word ^ if random(2) == 0 { 1 << bit } else { 0 };
+                let g = Granule::of(base + 8 * i);
+                g.cell(0).store(cell, Relaxed);
+                g.cell(1).store(random(u64::MAX), Relaxed);
+            }
+            for from in 0..=GRANULES {
+                for to in from..=GRANULES {
+                    let is_alike = |i: &usize| {
+                        (Granule::of(base + 8 * i).cell(0).load(Relaxed) ^ word) & bits == 0
+                    };
+                    let expected = (from..to).find(|i| !is_alike(i)).unwrap_or(to);
+                    let found = skip_alike(base + 8 * from, base + 8 * to, word, bits);
+                    assert_eq!(found, base + 8 * expected, "{from}..{to}");
+                }
+            }
+        }
+        (0..GRANULES).for_each(|i| Granule::of(base + 8 * i).set_only(Cell::EMPTY));
     }
 
     #[test]

@@ -19,11 +19,14 @@
 //! 3. A handle is never 0 for an object: 0 ends a chain.
 //! 4. A record's fields (`size`, `pc`, `goid`) are written by who owns the block's memory, without the lock. Nothing but reports
 //!    depends on them: a program that gives one block out twice spoils a record, and no clock.
+//! 5. A meta word that is [`ALONE`] is of a chain of one object, of use `HEAP_BLOCK`, for the first byte of the granule.
+//! 6. Who looks for a clock looks for use `SYNC`: an object that is, was and becomes something else needs no lock for that.
 //!
 //! # Memory ordering
 //! `make: compare_exchange Release on the meta word` ⇄ `find: load Acquire, remove: swap Acquire`: the object's fields.
-//! A record is a sequence lock by its word `size`: `describe: size with CHANGING, fence Release, pc and goid, size store
-//! Release` ⇄ `record: size load Acquire, pc and goid, fence Acquire, the same size`.
+//! A record may be written while it is read: its words are relaxed, and one has a sum of them all (`sealed`), by which the
+//! reader knows a mixture. Objects are cold when they are used again: what allocations and frees do stores to them, and
+//! waits for no load.
 //!
 //! # Blocking
 //! Each object has a spin lock, held for a clock's copy or join, or for one atomic operation of the program. Making and
@@ -32,7 +35,7 @@
 use std::cell::UnsafeCell;
 use std::ops::Range;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::*, fence};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 
 use crate::ctx::ClockBox;
 use crate::mem::{BLOCK, Kind, Node, SpinGuard, SpinLock, fatal};
@@ -44,13 +47,8 @@ const VACANT: u32 = 3;
 const SYNC: u32 = 1;
 const HEAP_BLOCK: u32 = 2;
 
-/// In a meta word: its chain is one object, the record of a block that begins with the granule.
+/// In a meta word: its chain is one object, the record of a block that begins with the granule (invariant 5).
 const ALONE: u32 = 1 << 31;
-
-/// The part of a record's word `size` that is the size. Above it: how often the record was written,
-const SIZE: usize = (1 << 48) - 1;
-/// with this bit set while it is.
-const CHANGING: usize = SIZE + 1;
 
 /// See the header.
 #[derive(Debug)]
@@ -125,7 +123,7 @@ impl SyncObject {
         let object: NonNull<SyncObject> = proc::take(Kind::Sync).cast();
         // SAFETY: pool memory of this kind, all of whose fields are valid when zero, mapped for ever.
         let s = unsafe { object.as_ref() };
-        let held = s.lock.lock();
+        let held = (use_ == SYNC).then(|| s.lock.lock()); // else invariant 6
         s.addr.store(addr, Relaxed);
         s.use_.store(use_, Relaxed);
         drop(held);
@@ -150,28 +148,28 @@ impl SyncObject {
         }
     }
 
-    /// Writes the record of a block.
-    fn describe(&self, record: BlockRecord) {
-        let written = self.size.load(Relaxed) & !SIZE;
-        self.size.store(written | CHANGING, Relaxed);
-        fence(Release); // pairs with the one in `record`
+    /// Writes the record of the block at `addr`.
+    fn describe(&self, addr: usize, record: BlockRecord) {
         self.pc.store(record.made_at.bits(), Relaxed);
         self.goid.store(record.goid, Relaxed);
-        let written = (written | CHANGING).wrapping_add(CHANGING);
-        self.size.store(written | record.size & SIZE, Release);
+        self.size.store(record.sealed(addr), Relaxed);
     }
 
-    /// The record of a block; None while it is being written.
-    fn record(&self) -> Option<BlockRecord> {
-        let size = self.size.load(Acquire);
+    /// The record of the block at `addr`; None where the words are not of one record of that block.
+    fn record(&self, addr: usize) -> Option<BlockRecord> {
+        let size = self.size.load(Relaxed);
         let record = BlockRecord {
-            size: size & SIZE,
+            size: size & BlockRecord::SIZE,
             made_at: Pc::from_bits(self.pc.load(Relaxed)),
             goid: self.goid.load(Relaxed),
         };
-        fence(Acquire); // pairs with the one in `describe`
-        let is_whole = size & CHANGING == 0 && self.size.load(Relaxed) == size;
-        is_whole.then_some(record)
+        (record.sealed(addr) == size).then_some(record)
+    }
+
+    /// Gives back a record that was alone in its chain.
+    fn give_record(&'static self) {
+        self.use_.store(FREE, Relaxed); // invariant 6
+        proc::give(Kind::Sync, NonNull::from(self).cast());
     }
 
     fn give(&'static self) {
@@ -237,19 +235,18 @@ fn make(addr: usize, use_: u32, record: Option<BlockRecord>) {
     let meta = shadow::meta(addr);
     if let Some(s) = chain(meta.load(Acquire)).find(|s| s.is(addr & !7, VACANT)) {
         let _held = s.lock.lock();
-        record.inspect(|record| s.describe(*record));
+        record.inspect(|record| s.describe(addr, *record));
         s.addr.store(addr, Relaxed);
         s.use_.store(use_, Relaxed);
         return;
     }
     let new = SyncObject::new(addr, use_);
-    record.inspect(|record| new.describe(*record));
+    record.inspect(|record| new.describe(addr, *record));
     pages::note(addr, pages::SYNC);
     loop {
         let first = meta.load(Acquire);
         new.next.store(first & !ALONE, Release);
-        let is_alone = first == 0 && use_ == HEAP_BLOCK && addr & 7 == 0;
-        let handle = new.handle.load(Relaxed) | if is_alone { ALONE } else { 0 };
+        let handle = new.handle.load(Relaxed);
         if meta
             .compare_exchange(first, handle, Release, Relaxed)
             .is_ok()
@@ -264,9 +261,26 @@ fn make(addr: usize, use_: u32, record: Option<BlockRecord>) {
 pub(crate) fn record_block(addr: usize, record: BlockRecord) {
     let first = shadow::meta(addr).load(Acquire);
     match by_handle(first) {
-        Some(block) if first & ALONE != 0 && addr & 7 == 0 => block.describe(record),
+        Some(block) if first & ALONE != 0 && addr & 7 == 0 => block.describe(addr, record),
+        None if addr & 7 == 0 && record_alone(addr, record) => {}
         _ => record_among_others(addr, record),
     }
+}
+
+/// Makes the first object of the granule that begins at `addr`; false: there is one.
+fn record_alone(addr: usize, record: BlockRecord) -> bool {
+    let new = SyncObject::new(addr, HEAP_BLOCK);
+    new.describe(addr, record);
+    new.next.store(0, Relaxed);
+    pages::note(addr, pages::SYNC);
+    let handle = new.handle.load(Relaxed) | ALONE;
+    let is_first = shadow::meta(addr)
+        .compare_exchange(0, handle, Release, Relaxed)
+        .is_ok();
+    if !is_first {
+        new.give_record();
+    }
+    is_first
 }
 
 #[cold]
@@ -275,7 +289,7 @@ fn record_among_others(addr: usize, record: BlockRecord) {
     let _making = making(addr).lock();
     let first = shadow::meta(addr).load(Acquire);
     match chain(first).find(|s| s.is(addr, HEAP_BLOCK)) {
-        Some(block) => block.describe(record),
+        Some(block) => block.describe(addr, record),
         None => make(addr, HEAP_BLOCK, Some(record)),
     }
 }
@@ -290,13 +304,28 @@ pub(crate) struct BlockRecord {
     pub(crate) goid: u64,
 }
 
+impl BlockRecord {
+    /// The part of a sealed size that is the size.
+    const SIZE: usize = (1 << 48) - 1;
+
+    /// The size, and above it a sum of all there is to know of the block at `addr`.
+    fn sealed(&self, addr: usize) -> usize {
+        let size = self.size & Self::SIZE;
+        let words = [size, self.made_at.bits() as usize, self.goid as usize];
+        let mix = |sum: usize, word: &usize| {
+            (sum.rotate_left(25) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        };
+        size | words.iter().fold(addr, mix) & !Self::SIZE
+    }
+}
+
 /// The block, alive or freed, that begins at `addr`.
 pub(crate) fn block_at(addr: usize) -> Option<BlockRecord> {
     if !shadow::is_mapped(addr) {
         return None;
     }
     let first = shadow::meta(addr).load(Acquire);
-    chain(first).find(|s| s.is(addr, HEAP_BLOCK))?.record()
+    chain(first).find(|s| s.is(addr, HEAP_BLOCK))?.record(addr)
 }
 
 /// Which records outlive the sync objects around them.
@@ -359,14 +388,58 @@ fn remove_some(granule: usize, range: &Range<usize>, keep: Keep) -> bool {
     if is_cut || keep != Keep::Nothing && chain(first).any(|object| keep.keeps(object)) {
         if chain(first).any(|object| object.goes_with(granule, range, keep)) {
             let _making = making(granule).lock();
+            meta.fetch_and(!ALONE, Relaxed); // invariant 5
             chain(meta.load(Acquire)).for_each(|object| object.vacate(granule, range, keep));
         }
         return false;
     }
     let mut handle = meta.swap(0, Acquire); // pairs with `make`
+    if handle & ALONE != 0 {
+        if let Some(record) = by_handle(handle) {
+            record.give_record();
+        }
+        return true;
+    }
     while let Some(object) = by_handle(handle) {
         handle = object.next.load(Acquire);
         object.give();
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mixture_of_two_records_is_none() {
+        let record = |size, pc, goid| BlockRecord {
+            size,
+            made_at: Pc::code(pc),
+            goid,
+        };
+        let (one, other) = (record(64, 0x1000, 1), record(72, 0x1010, 2));
+        let object = SyncObject {
+            link: AtomicPtr::default(),
+            lock: SpinLock::new(),
+            handle: AtomicU32::new(0),
+            next: AtomicU32::new(0),
+            use_: AtomicU32::new(HEAP_BLOCK),
+            addr: AtomicUsize::new(0x5000),
+            clock: UnsafeCell::new(ClockBox::NONE),
+            size: AtomicUsize::new(0),
+            pc: AtomicU64::new(0),
+            goid: AtomicU64::new(0),
+        };
+        assert_eq!(object.record(0x5000), None, "not written yet");
+        object.describe(0x5000, one);
+        assert_eq!(object.record(0x5000), Some(one));
+        assert_eq!(object.record(0x5008), None, "another block's");
+        object.pc.store(other.made_at.bits(), Relaxed);
+        assert_eq!(object.record(0x5000), None);
+        object.goid.store(other.goid, Relaxed);
+        assert_eq!(object.record(0x5000), None);
+        object.describe(0x5000, other);
+        assert_eq!(object.record(0x5000), Some(other));
+    }
 }
