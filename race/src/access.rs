@@ -113,8 +113,7 @@ pub(crate) fn check(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc: Pc) {
 #[inline(always)]
 pub(crate) fn is_known_range(c: &Ctx, addr: usize, size: usize, flags: u64) -> bool {
     let last = addr.wrapping_add(size).wrapping_sub(1);
-    let is_in_chunk = (addr ^ last) & !(shadow::CHUNK - 1) == 0;
-    if size == 0 || !is_in_chunk || !shadow::is_mapped(addr) {
+    if size == 0 || (addr ^ last) & !shadow::FOLD != 0 {
         return size == 0;
     }
     let all = c.known() | flags;

@@ -322,13 +322,11 @@ impl Ctx {
         let mut count = match since {
             Some((0, 0)) if own == 0 && self.made_above == 0 => return Some(self.made_at),
             Some((new, gone)) => {
-                let (old, old_count) = depot::frames_of(self.made_at);
-                let still = old_count.min(self.made_above + gone)..old_count;
-                let more = still.len().min(frames.len() - own - new);
-                frames[own + new..][..more].copy_from_slice(&old[still][..more]);
+                let to = &mut frames[own + new..];
+                let (more, all) = depot::copy(self.made_at, self.made_above + gone, to);
                 let count = own + new + more;
                 // Where the old stack was cut, there may be more callers.
-                if old_count < old.len() || count == frames.len() {
+                if all < depot::FRAMES || count == depot::FRAMES {
                     count
                 } else {
                     own

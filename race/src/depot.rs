@@ -105,24 +105,33 @@ pub(crate) fn intern(frames: &[Pc]) -> Pc {
     Pc::stack(entry as u32)
 }
 
+/// The words of an entry's frames, innermost first.
+fn kept(entry: u32) -> &'static [AtomicU64] {
+    let entry = entry as usize;
+    let count = words()[entry].load(Relaxed) >> COUNT_SHIFT;
+    &words()[entry + 1..][..count as usize]
+}
+
 /// The frames of an entry, innermost first, and their number.
 pub(crate) fn frames(entry: u32) -> ([Pc; FRAMES], usize) {
-    let entry = entry as usize;
-    let (head, kept) = (&words()[entry], &words()[entry + 1..]);
-    let count = ((head.load(Relaxed) >> COUNT_SHIFT) as usize).min(FRAMES);
     let mut frames = [Pc::NONE; FRAMES];
-    for (pc, word) in frames[..count].iter_mut().zip(kept) {
-        *pc = Pc::from_bits(word.load(Relaxed));
-    }
+    let (count, _) = copy(Pc::stack(entry), 0, &mut frames);
     (frames, count)
 }
 
-/// The frames that a place stands for, innermost first, and their number.
-pub(crate) fn frames_of(pc: Pc) -> ([Pc; FRAMES], usize) {
-    match pc.stack_entry() {
-        Some(entry) => frames(entry),
-        None => ([pc; FRAMES], usize::from(!pc.is_none())),
+/// Of the frames that a place stands for, innermost first, those after the first `skipped` go to `to`, as many as there is room for.
+/// Returns how many, and how many the place stands for.
+pub(crate) fn copy(pc: Pc, skipped: usize, to: &mut [Pc]) -> (usize, usize) {
+    let own = [AtomicU64::new(pc.bits())];
+    let kept = match pc.stack_entry() {
+        Some(entry) => kept(entry),
+        None => &own[..usize::from(!pc.is_none())],
+    };
+    let frames = &kept[skipped.min(kept.len())..];
+    for (pc, word) in to.iter_mut().zip(frames) {
+        *pc = Pc::from_bits(word.load(Relaxed));
     }
+    (frames.len().min(to.len()), kept.len())
 }
 
 /// Bytes in use.
