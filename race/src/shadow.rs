@@ -37,7 +37,7 @@
 //! First touches make three system calls under a spin lock. No allocation.
 
 use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::*};
 
 use crate::cell::Cell;
 use crate::mem::{KeptErrno, SpinLock, fatal};
@@ -114,6 +114,7 @@ pub(crate) fn init() {
     if !std::arch::is_x86_feature_detected!("cmpxchg16b") {
         fatal("race mode needs a processor with the instruction cmpxchg16b");
     }
+    HAS_AVX2.store(std::arch::is_x86_feature_detected!("avx2"), Relaxed);
     let probe = crate::mem::map(4096);
     if probe.as_ptr().addr() < TABLE {
         fatal(
@@ -353,17 +354,12 @@ pub(crate) fn fill(from: usize, to: usize, cell: Cell) {
     }
 }
 
-/// The first granule of `[from, to)`, which lie in one chunk and are watched, whose cell 0 is not `word` in all of `bits`; or `to`.
+/// The first granule of `[from, to)`, which lie in one region and are watched, whose cell 0 is not `word` in all of `bits`; or `to`.
 #[inline(always)]
 pub(crate) fn skip_alike(from: usize, to: usize, word: u64, bits: u64) -> usize {
-    const STEP: usize = 8 * ALIKE;
     let mut granule = from;
-    if to - from >= STEP {
+    if to - from >= 8 * ALIKE && HAS_AVX2.load(Relaxed) {
         granule = skip_many_alike(from, to, word, bits);
-        // What is left, together with some that are known to be alike.
-        if to - granule < STEP && skip_many_alike(to - STEP, to, word, bits) == to {
-            return to;
-        }
     }
     while granule < to && (Granule::of(granule).cell(0).load(Relaxed) ^ word) & bits == 0 {
         granule += 8;
@@ -374,58 +370,49 @@ pub(crate) fn skip_alike(from: usize, to: usize, word: u64, bits: u64) -> usize 
 /// Granules that [`skip_many_alike`] looks at in one step.
 const ALIKE: usize = 8;
 
-/// [`skip_alike`], in steps of [`ALIKE`] granules, of which there is one at least. Returns where the first step begins that is not
-/// alike, or is not whole.
-#[inline]
+/// Whether the processor has the instructions that [`skip_many_alike`] uses: all since 2013 have, or so.
+static HAS_AVX2: AtomicBool = AtomicBool::new(false);
+
+/// [`skip_alike`], of [`ALIKE`] granules at least. Returns where the first step of so many begins that is not alike; or `to`. The last
+/// step begins where it ends with the range.
+#[inline(never)]
 fn skip_many_alike(from: usize, to: usize, word: u64, bits: u64) -> usize {
-    let steps = (to - from) / (8 * ALIKE);
     let first = PLANE_A + (from & FOLD) * 2;
-    let mut at = first;
-    // SAFETY: reads cells 0 of `steps` times `ALIKE` granules, which are mapped (invariant 1), as relaxed loads of each would: eight
-    // aligned bytes at a time. Writes nothing.
+    let last = first + (to - from) * 2 - ALIKE * 16;
+    let at: usize;
+    // SAFETY: reads cells 0 and 1 of the granules, which are mapped (invariant 1) or will be by the fault handler, as relaxed loads of
+    // each would: x86-64 tears no aligned word of a vector load. Writes nothing. The processor has the instructions.
     unsafe {
         std::arch::asm!(
-            "movq {word}, {word_in}",
-            "punpcklqdq {word}, {word}",
-            "movq {bits}, {bits_in}",
-            "punpcklqdq {bits}, {bits}",
-            "pxor {zero}, {zero}",
+            "vmovq xmm0, rdx",
+            "vpbroadcastq ymm0, xmm0",
+            "vmovq xmm1, rcx", // with zeros for cells 1
+            "vinserti128 ymm1, ymm1, xmm1, 1",
             "2:",
-            "movq {a}, qword ptr [{at}]",
-            "movhps {a}, qword ptr [{at} + 16]",
-            "movq {b}, qword ptr [{at} + 32]",
-            "movhps {b}, qword ptr [{at} + 48]",
-            "pxor {a}, {word}",
-            "pxor {b}, {word}",
-            "por {a}, {b}",
-            "movq {b}, qword ptr [{at} + 64]",
-            "movhps {b}, qword ptr [{at} + 80]",
-            "movq {c}, qword ptr [{at} + 96]",
-            "movhps {c}, qword ptr [{at} + 112]",
-            "pxor {b}, {word}",
-            "pxor {c}, {word}",
-            "por {a}, {b}",
-            "por {a}, {c}",
-            "pand {a}, {bits}",
-            "pcmpeqb {a}, {zero}",
-            "pmovmskb {mask:e}, {a}",
-            "cmp {mask:e}, 0xffff",
-            "jne 3f",
-            "sub {at}, -128",
-            "cmp {at}, {end}",
+            "vpxor ymm2, ymm0, ymmword ptr [rax]",
+            "vpxor ymm3, ymm0, ymmword ptr [rax + 32]",
+            "vpxor ymm4, ymm0, ymmword ptr [rax + 64]",
+            "vpxor ymm5, ymm0, ymmword ptr [rax + 96]",
+            "vpor ymm2, ymm2, ymm3",
+            "vpor ymm4, ymm4, ymm5",
+            "vpor ymm2, ymm2, ymm4",
+            "vptest ymm2, ymm1",
+            "jnz 3f",
+            "sub rax, -128",
+            "cmp rax, rsi",
             "jb 2b",
+            "lea rdx, [rsi + 128]",
+            "cmp rax, rdx",
+            "mov rax, rsi",
+            "jb 2b",
+            "mov rax, rdx",
             "3:",
-            at = inout(reg) at,
-            end = in(reg) first + steps * ALIKE * 16,
-            word_in = in(reg) word,
-            bits_in = in(reg) bits,
-            mask = out(reg) _,
-            word = out(xmm_reg) _,
-            bits = out(xmm_reg) _,
-            zero = out(xmm_reg) _,
-            a = out(xmm_reg) _,
-            b = out(xmm_reg) _,
-            c = out(xmm_reg) _,
+            "vzeroupper",
+            inout("rax") first => at,
+            in("rsi") last,
+            inout("rdx") word => _,
+            in("rcx") bits,
+            clobber_abi("C"),
             options(nostack, readonly),
         );
     }
