@@ -12,10 +12,18 @@
 //!
 //! What else it stands for becomes a copy of it. Then every other cell, and the one displaced, is compared: it conflicts and is not covered by the clock: a race.
 //!
+//! Where cells 0 and 1 are all there is, and nothing races, what becomes of the two is decided at once (`in_pair`) and put there in one step; compiled code's
+//! accesses have that in registers (`abi/place.rs`).
+//!
 //! # Memory ordering
 //! Store first, then look: of two accesses at the same moment the later in the SeqCst order of `place: compare_exchange
 //! SeqCst` ⇄ `compare: load SeqCst` sees the other (the store-buffer shape, which needs sequential consistency). With
-//! look-then-store both could miss.
+//! look-then-store both could miss. The step on two cells is both: what it replaces is what was looked at.
+//!
+//! *Renewal.* Where cell 0 is the goroutine's own mark, of an earlier epoch mostly, the new one takes its place by plain stores, as ThreadSanitizer's do
+//! everywhere; so does it in place of any cell of its own where plane B is in use (`in_place`). After each release that is what a goroutine does with all that it works on, and a locked step takes longer than all the rest. The price: an access of
+//! another goroutine that is marked in the nanoseconds between our look and our store is overwritten; if it had not seen ours either, and the older mark was ordered
+//! before it, that race is not seen this time. Memory that changes hands has another's mark in front, or none, and goes by the locked step.
 //!
 //! # Blocking
 //! No lock, no system call but for a first touch (`shadow.rs`) or a report.
@@ -116,7 +124,7 @@ pub(crate) fn is_known_range(c: &Ctx, addr: usize, size: usize, flags: u64) -> b
     if size == 0 || (addr ^ last) & !shadow::FOLD != 0 {
         return size == 0;
     }
-    let all = c.known() | flags;
+    let all = c.head.fast | flags;
     let bits = bits_of(flags);
     // Of the granules at the ends only the bytes that are the range's count.
     let from_first = 0xff << (addr & 7);
@@ -144,6 +152,61 @@ fn after_known(from: usize, to: usize, template: u64, flags: u64) -> usize {
     shadow::skip_alike(from, end, template | flags | 0xff, bits_of(flags))
 }
 
+/// Marks an atomic access by `c`, which holds the lock of the address's sync object, or nobody releases there.
+///
+/// The mark takes its place where it is, by one step: no inlined code looks for it, and what it stands for is mostly the marks of other
+/// atomic accesses, which race with none of these.
+pub(crate) fn check_atomic(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc: Pc) {
+    let granule = addr & !7;
+    if !c.is_as_usual() || !shadow::is_mapped(addr) || addr + size > granule + 8 {
+        return check(c, addr, size, flags, pc);
+    }
+    let g = Granule::of(granule);
+    let template = c.template().unwrap_or(0);
+    let new = Cell(template | flags | u64::from(bytes_in(granule, addr, addr + size)));
+    if known_by(g, new).is_some() {
+        return;
+    }
+    pages::note(granule, pages::CELLS);
+    let access = Access {
+        addr,
+        size,
+        flags,
+        pc,
+    };
+    c.remember(Event {
+        addr,
+        size,
+        flags,
+        allocation: false,
+        pc,
+    });
+    if let Some((i, cell)) = in_place(c, g.cells(), new) {
+        g.cell(i).store(cell.0, Relaxed);
+        return;
+    }
+    let (own, displaced) = loop {
+        let (i, old) = choose(c, g, new);
+        if i >= 2 {
+            pages::note(granule, pages::DEEP);
+        }
+        let whole = match old.is_same_kind(new) {
+            true => new.with_bytes_of(old),
+            false => new,
+        };
+        let cell = g.cell(i);
+        if cell
+            .compare_exchange(old.0, whole.0, SeqCst, Relaxed)
+            .is_ok()
+        {
+            break (i, Some(old).filter(|o| races(c, *o, new)));
+        }
+    };
+    if let Some(old) = compare(c, g, new, own).or(displaced) {
+        report::race(c, access, granule, old, new);
+    }
+}
+
 /// What `check_quickly` leaves to be done.
 #[derive(Debug, Default)]
 pub(crate) enum Left {
@@ -169,9 +232,16 @@ pub(crate) enum Left {
 
 /// [`check`], as far as it is usual. True: that was all; false: `c.left` says what is not done yet.
 ///
-/// It may call no function of the C library, hence the inlining: its caller has not saved the registers for that (`abi/thunk.rs`).
+/// `again`: what is known counts as unknown. It may call no function of the C library, hence the inlining: its caller has not saved the registers for that (`abi/thunk.rs`).
 #[inline(always)]
-pub(crate) fn check_quickly(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc: Pc) -> bool {
+pub(crate) fn check_quickly(
+    c: &mut Ctx,
+    addr: usize,
+    size: usize,
+    flags: u64,
+    pc: Pc,
+    again: bool,
+) -> bool {
     let end = addr.saturating_add(size);
     let mut remembered = false;
     if !c.is_as_usual() || !shadow::is_mapped(addr) || !shadow::is_mapped(end - 1) {
@@ -188,13 +258,13 @@ pub(crate) fn check_quickly(c: &mut Ctx, addr: usize, size: usize, flags: u64, p
     while granule < end {
         let g = Granule::of(granule);
         let new = Cell(template | flags | u64::from(bytes_in(granule, addr, end)));
-        match known_by(g, new) {
-            Some(0) => {}
-            // So that inlined code finds it the next time. A second place would do no harm.
-            Some(i) => {
-                let known = Cell(g.cell(i).load(Relaxed));
-                put_in_front(g, i, known, known);
+        match known_by(g, new).filter(|_| !again) {
+            // To the front, so that inlined code finds it the next time. Not from further away: for a moment it would be nowhere.
+            Some(1) => {
+                let (front, known) = g.pair();
+                g.replace_pair((front, known), (known, front));
             }
+            Some(_) => {}
             None => {
                 pages::note(granule, pages::CELLS);
                 if !remembered {
@@ -234,7 +304,7 @@ pub(crate) fn check_quickly(c: &mut Ctx, addr: usize, size: usize, flags: u64, p
 fn known_by(g: Granule, new: Cell) -> Option<usize> {
     for i in 0..CELLS {
         let old = Cell(g.cell(i).load(Relaxed));
-        if old.is_empty() && i > 0 {
+        if old.is_empty() && i == 1 {
             return None; // by the shadow's invariant 2 the rest is empty too
         }
         if old.is_same_time(new) && old.stands_for(new) {
@@ -248,7 +318,23 @@ fn known_by(g: Granule, new: Cell) -> Option<usize> {
 #[inline(always)]
 pub(crate) fn place(c: &mut Ctx, addr: usize, new: Cell) -> Option<Cell> {
     let g = Granule::of(addr);
-    if place_in_pair(c, g, new) {
+    let (zero, one) = g.pair();
+    let is_deep = || g.cell(2).load(SeqCst) | g.cell(3).load(SeqCst) != 0;
+    if let Some((first, second)) = in_pair(c, zero, one, is_deep, new) {
+        if c.is_own(zero) {
+            if second != one {
+                g.cell(1).store(second.0, Relaxed);
+            }
+            g.cell(0).store(first.0, Relaxed);
+            return None;
+        }
+        // Others may have come meanwhile, while both were in use: then they are looked at by who comes here next, and by us now.
+        if g.replace_pair((zero, one), (first, second)) && (one.is_empty() || !is_deep()) {
+            return None;
+        }
+    }
+    if let Some((i, cell)) = in_place(c, g.cells(), new) {
+        g.cell(i).store(cell.0, Relaxed);
         return None;
     }
     let mut whole = new;
@@ -269,62 +355,87 @@ pub(crate) fn place(c: &mut Ctx, addr: usize, new: Cell) -> Option<Cell> {
     }
 }
 
-/// Makes all cells that `new`, in cell 0, stands for and that are ordered before it copies of it: room for others.
+/// Gives up all cells that `new`, in cell 0, stands for and that are ordered before it: room for others, and a granule without cells in
+/// plane B is a quicker one. Cell 1 becomes a copy, for the shadow's invariant 2.
 #[inline(always)]
 fn give_up_others(c: &Ctx, g: Granule, new: Cell) {
     for i in 1..CELLS {
         let old = Cell(g.cell(i).load(Relaxed));
         if old.is_empty() {
-            return;
+            continue;
         }
         if old != new && new.stands_for(old) && c.clock.covers(old.slot(), old.epoch()) {
+            let left = if i == 1 { new } else { Cell::EMPTY };
             // Where somebody was faster, it is left to the next.
-            let _ = g.cell(i).compare_exchange(old.0, new.0, SeqCst, Relaxed);
+            let _ = g.cell(i).compare_exchange(old.0, left.0, SeqCst, Relaxed);
         }
     }
 }
 
-/// Puts the access among cells 0 and 1, by one step on both, where that is all there is to do: cells 2 and 3 are empty, neither of the two
-/// races with it, and one of them is free or stands for less. False: nothing was done.
+/// What becomes of cells 0 and 1, `zero` and `one`, where that is all there is to do: there are no others, neither of the two
+/// races with the access, and one of them is free or stands for less.
 ///
-/// The step is the store that comes before the look: what it replaces is what was looked at, and nothing else is there. Where both cells are
-/// given up the access takes both, for the shadow's invariant 2.
+/// Where both cells are given up the access takes both, for the shadow's invariant 2.
 #[inline(always)]
-fn place_in_pair(c: &Ctx, g: Granule, new: Cell) -> bool {
-    let (zero, one) = g.pair();
-    let ordered = |o: Cell| c.clock.covers(o.slot(), o.epoch());
-    let conflict = |o: Cell| o.conflicts(new) && !ordered(o);
+pub(crate) fn in_pair(
+    c: &Ctx,
+    zero: Cell,
+    one: Cell,
+    is_deep: impl FnOnce() -> bool,
+    new: Cell,
+) -> Option<(Cell, Cell)> {
+    let ordered = |o: Cell| c.is_own(o) || c.clock.covers(o.slot(), o.epoch());
     let yields = |o: Cell| new.stands_for(o) && ordered(o);
-    if conflict(zero) || conflict(one) {
-        return false;
+    if zero.is_empty() {
+        return one.is_empty().then_some((new, one));
     }
-    let (first, second) = if zero.is_empty() {
-        (new, one)
-    } else if one.is_empty() {
-        match (zero.is_same_kind(new), yields(zero)) {
+    if races(c, zero, new) || races(c, one, new) {
+        return None;
+    }
+    if one.is_empty() {
+        return Some(match (zero.is_same_kind(new), yields(zero)) {
             (true, _) => (new.with_bytes_of(zero), one),
             (_, true) => (new, one),
             _ => (new, zero),
+        });
+    }
+    if is_deep() {
+        return None;
+    }
+    if zero == one {
+        return Some((new, zero));
+    }
+    if zero.is_same_kind(new) {
+        return Some((new.with_bytes_of(zero), one));
+    }
+    if one.is_same_kind(new) {
+        return Some((new.with_bytes_of(one), zero));
+    }
+    match (yields(zero), yields(one)) {
+        (true, true) => Some((new, new)),
+        (true, false) => Some((new, one)),
+        (false, true) => Some((new, zero)),
+        _ => {
+            let is_later = c.is_own(zero) && c.is_own(one) && zero.epoch() >= one.epoch();
+            (is_later && zero.stands_for(one)).then_some((new, zero))
         }
-    } else if !Cell(g.cell(2).load(Relaxed)).is_empty() {
-        return false;
-    } else if zero == one {
-        (new, zero)
-    } else if zero.is_same_kind(new) {
-        (new.with_bytes_of(zero), one)
-    } else if one.is_same_kind(new) {
-        (new.with_bytes_of(one), zero)
-    } else {
-        match (yields(zero), yields(one)) {
-            (true, true) => (new, new),
-            (true, false) => (new, one),
-            (false, true) => (new, zero),
-            (false, false) => return false,
-        }
-    };
-    // Cell 2 may have come meanwhile, while both others were in use: then it is looked at by who comes here next, and by the caller now.
-    g.replace_pair((zero, one), (first, second))
-        && (one.is_empty() || Cell(g.cell(2).load(SeqCst)).is_empty())
+    }
+}
+
+/// Which cell becomes what where others than 0 and 1 are in use, none races with the access, and it stands for an older one of the goroutine's own.
+///
+/// It stays where it is: such memory is read by several, and each finds its own there.
+#[inline(always)]
+pub(crate) fn in_place(c: &Ctx, cells: [Cell; CELLS], new: Cell) -> Option<(usize, Cell)> {
+    if cells.iter().any(|o| races(c, *o, new)) {
+        return None;
+    }
+    let is_less = |o: Cell| c.is_own(o) && (o.is_same_kind(new) || new.stands_for(o));
+    let i = cells.iter().position(|o| !o.is_empty() && is_less(*o))?;
+    Some(match cells[i].is_same_kind(new) {
+        true => (i, new.with_bytes_of(cells[i])),
+        false => (i, new),
+    })
 }
 
 /// Puts `new` into cell 0, what is there into cell `i`, and gives up `old`, which is there. False: somebody was faster.
@@ -378,7 +489,7 @@ fn choose(c: &mut Ctx, g: Granule, new: Cell) -> (usize, Cell) {
 
 #[inline(always)]
 fn races(c: &Ctx, old: Cell, new: Cell) -> bool {
-    old.conflicts(new) && !c.clock.covers(old.slot(), old.epoch())
+    old.conflicts(new) && !c.is_own(old) && !c.clock.covers(old.slot(), old.epoch())
 }
 
 /// A cell other than `own` that races with the access.

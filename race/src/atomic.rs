@@ -27,6 +27,7 @@ use std::sync::atomic::Ordering;
 use crate::cell::{ATOMIC, READ};
 use crate::ctx::{Ctx, GoCtx};
 use crate::current::current;
+use crate::sync::Glance;
 use crate::{Pc, access, slot, sync};
 
 /// What kind of atomic operation, and its declared order.
@@ -91,19 +92,44 @@ pub(crate) fn by(
         mark(ctx.get(), addr, size, kind, wrote, pc);
         return wrote;
     }
-    // A load of what nobody releases to makes no object. Who releases makes it before the store; so if the store was seen, so is the object.
-    if matches!(kind, AtomicOp::Load(_)) && sync::find(addr).is_none() {
+    let c = ctx.get();
+    let found = match kind {
+        AtomicOp::Load(_) => sync::glance(addr),
+        _ => None,
+    };
+    // Nothing to acquire: no lock, unless the value changes meanwhile.
+    if let Some(seen) = &found
+        && seen.is_known_to(c)
+    {
         let wrote = op();
-        if sync::find(addr).is_none() {
-            mark(ctx.get(), addr, size, kind, wrote, pc);
+        if seen.holds() {
+            mark(c, addr, size, kind, wrote, pc);
             return wrote;
         }
     }
-    let Some(mut held) = sync::find_or_make(addr) else {
-        return op();
+    let held = match kind {
+        AtomicOp::Load(_) => found.and_then(Glance::lock),
+        _ => sync::find_or_make(addr),
     };
+    // A load of what nobody releases to makes no object. Who releases makes it before the store; so if the store was seen, so is the object.
+    let mut held = match held {
+        Some(held) => held,
+        None => {
+            let wrote = op();
+            match sync::find(addr) {
+                Some(held) => held,
+                None => {
+                    mark(c, addr, size, kind, wrote, pc);
+                    return wrote;
+                }
+            }
+        }
+    };
+    let may_write = !matches!(kind, AtomicOp::Load(_));
+    if may_write {
+        held.change();
+    }
     let wrote = op();
-    let c = ctx.get();
     let (order, reads, writes) = match kind {
         AtomicOp::Load(order) => (order, true, false),
         AtomicOp::Store(order) => (order, false, true),
@@ -112,44 +138,25 @@ pub(crate) fn by(
             (if wrote { order } else { failed }, true, wrote)
         }
     };
-    if reads && let Some(m) = held.clock().get() {
+    if reads {
         if acquires(order) {
-            c.acquire(m);
+            held.acquire(c);
         } else {
-            let closed = c.acquire_fence.get_or_new().join(m);
-            c.note_closed(closed);
+            held.acquire_by_fence(c);
         }
     }
     mark(c, addr, size, kind, wrote, pc);
     if writes {
-        publish(c, &mut held, releases(order), reads);
+        match (releases(order), reads) {
+            (true, true) => held.release_merge(c),
+            (true, false) => held.release(c),
+            (false, continues) => held.release_by_fence(c, continues),
+        }
+        if releases(order) {
+            slot::tick(c);
+        }
     }
     wrote
-}
-
-/// The new value's clock; see the table.
-fn publish(c: &mut Ctx, held: &mut sync::Held, releases: bool, continues: bool) {
-    let from = if releases {
-        Some(&c.clock)
-    } else {
-        c.release_fence.get()
-    };
-    let closed = match (from, continues) {
-        (Some(from), true) => held.clock().get_or_new().join(from),
-        (Some(from), false) => {
-            held.clock().get_or_new().copy_from(from);
-            0
-        }
-        (None, true) => 0,
-        (None, false) => {
-            held.clock().release();
-            0
-        }
-    };
-    c.note_closed(closed);
-    if releases {
-        slot::tick(c);
-    }
 }
 
 fn mark(c: &mut Ctx, addr: usize, size: usize, kind: AtomicOp, wrote: bool, pc: Pc) {
@@ -158,7 +165,7 @@ fn mark(c: &mut Ctx, addr: usize, size: usize, kind: AtomicOp, wrote: bool, pc: 
         AtomicOp::CompareExchange(..) => !wrote,
         AtomicOp::Store(_) | AtomicOp::Rmw(_) => false,
     };
-    access::check(
+    access::check_atomic(
         c,
         addr,
         size,

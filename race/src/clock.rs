@@ -17,11 +17,13 @@
 //! # Invariants
 //! 1. `hi[s] == 0` for `s >= len`; `len` is a multiple of 8.
 //! 2. Gaps are disjoint, ascending by (slot, epoch), and each ends below its slot's `hi`.
-//! 3. `gap_slots` has the bit of every slot that has a gap (it may have others).
+//! 3. `gap_slots` has the bit of every slot that has a gap, and no bit if there is none.
 //!
 //! # References
 //! LLVM's ThreadSanitizer v3 has the idea of slots (`tsan_rtl.cpp`, SlotAttachAndLock); it lets a new holder cover its
 //! predecessor's epochs, which is what the gaps here repair.
+
+use std::mem::{MaybeUninit, offset_of};
 
 /// Number of slots: as many as fit a cell's eight bits.
 pub(crate) const SLOTS: usize = 256;
@@ -62,23 +64,30 @@ impl Gap {
 #[derive(Clone, Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Clock {
-    hi: [u64; SLOTS],
-    gaps: [Gap; MAX_GAPS],
-    gap_slots: [u64; SLOTS / 64],
-    gap_count: u32,
+    /// The pool's, while the clock is in none's hands: a small program's clock has the rest of what counts in one cache line.
+    _link: u64,
     len: u32,
+    gap_count: u32,
+    hi: [u64; SLOTS],
+    gap_slots: [u64; SLOTS / 64],
+    gaps: [Gap; MAX_GAPS],
 }
+
+/// For `abi::place`: where a clock has its epochs, and the bits of slots that have gaps.
+pub(crate) const HI: usize = offset_of!(Clock, hi);
+pub(crate) const GAP_SLOTS: usize = offset_of!(Clock, gap_slots);
 
 impl Clock {
     /// The empty clock.
     #[cfg(test)]
     pub(crate) fn new() -> Clock {
         Clock {
-            hi: [0; SLOTS],
-            gaps: [Gap::default(); MAX_GAPS],
-            gap_slots: [0; 4],
-            gap_count: 0,
+            _link: 0,
             len: 0,
+            gap_count: 0,
+            hi: [0; SLOTS],
+            gap_slots: [0; SLOTS / 64],
+            gaps: [Gap::default(); MAX_GAPS],
         }
     }
 
@@ -89,15 +98,11 @@ impl Clock {
         self.clear_gaps();
     }
 
-    /// Empties a clock that comes from a pool: its first word was a link.
-    pub(crate) fn reuse(&mut self) {
-        self.clear();
-        self.hi[0] = 0;
-    }
-
     fn clear_gaps(&mut self) {
-        self.gap_count = 0;
-        self.gap_slots = [0; SLOTS / 64];
+        if self.gap_count != 0 {
+            self.gap_count = 0;
+            self.gap_slots = [0; SLOTS / 64];
+        }
     }
 
     /// Whether the slot's epoch happened before this clock's owner.
@@ -133,7 +138,7 @@ impl Clock {
         if known >= last {
             return 0;
         }
-        let mut all = GapList::default();
+        let mut all = GapList::new();
         let new = Gap {
             from: key(slot, known + 1),
             to: key(slot, last),
@@ -151,7 +156,7 @@ impl Clock {
             self.advance(slot, epoch);
         }
         if self.gap_count != 0 {
-            let mut all = GapList::default();
+            let mut all = GapList::new();
             for g in self
                 .gaps()
                 .iter()
@@ -175,9 +180,7 @@ impl Clock {
             closed = self.join_gaps(other);
         }
         let n = other.len as usize;
-        for (mine, theirs) in self.hi[..n].iter_mut().zip(&other.hi[..n]) {
-            *mine = (*mine).max(*theirs);
-        }
+        join_epochs(&mut self.hi[..n], &other.hi[..n]);
         self.len = self.len.max(other.len);
         closed
     }
@@ -188,22 +191,30 @@ impl Clock {
         if self.gaps() == other.gaps() {
             return 0; // each gap ends below both `hi`s
         }
-        let mut both = GapList::default();
-        let mut theirs = other.gaps();
-        for g in self.gaps() {
-            // Both lists ascend: what ends before `g` meets no later gap either.
-            while let [h, rest @ ..] = theirs
-                && h.to < g.from
-            {
-                theirs = rest;
+        let mut both = GapList::new();
+        let (mut mine, mut theirs) = (self.gaps(), other.gaps());
+        // Slot by slot: of each the next gap, or all beyond the last.
+        while let Some(slot) = first_slot(mine).into_iter().chain(first_slot(theirs)).min() {
+            let is_here = |gaps: &[Gap]| first_slot(gaps) == Some(slot);
+            while is_here(mine) || is_here(theirs) {
+                let g = if is_here(mine) {
+                    mine[0]
+                } else {
+                    self.beyond(slot)
+                };
+                let h = if is_here(theirs) {
+                    theirs[0]
+                } else {
+                    other.beyond(slot)
+                };
+                both.extend(g.intersect(h));
+                if g.to <= h.to {
+                    mine = &mine[1..];
+                }
+                if h.to <= g.to {
+                    theirs = &theirs[1..];
+                }
             }
-            for h in theirs.iter().take_while(|h| h.from <= g.to) {
-                both.extend(g.intersect(*h));
-            }
-            both.extend(g.intersect(other.beyond(g.slot())));
-        }
-        for h in other.gaps() {
-            both.extend(h.intersect(self.beyond(h.slot())));
         }
         self.set_gaps(both)
     }
@@ -220,21 +231,39 @@ impl Clock {
         let mut closed = all.dropped;
         while all.len > MAX_GAPS {
             let behind = |g: &Gap| self.hi[g.slot()].saturating_sub(g.to & EPOCH_MASK);
-            let gaps = &all.gaps[..all.len];
+            let gaps = all.gaps();
             let oldest = (0..gaps.len())
                 .max_by_key(|&i| behind(&gaps[i]))
                 .unwrap_or(0);
+            gaps[oldest..].rotate_left(1);
             all.len -= 1;
-            all.gaps[oldest] = all.gaps[all.len];
             closed += 1;
         }
-        let gaps = &mut all.gaps[..all.len];
-        gaps.sort_unstable_by_key(|g| g.from);
+        let gaps = all.gaps();
+        if !gaps.is_sorted_by_key(|g| g.from) {
+            gaps.sort_unstable_by_key(|g| g.from);
+        }
         self.gaps[..gaps.len()].copy_from_slice(gaps);
         self.gap_count = gaps.len() as u32;
         for g in gaps.iter() {
             self.gap_slots[g.slot() / 64] |= 1 << (g.slot() % 64);
         }
+        closed
+    }
+
+    /// Adds what `other` knows, which becomes a copy of what this one was; returns how many gaps had to be closed for want of room.
+    pub(crate) fn trade(&mut self, other: &mut Clock) -> u32 {
+        let closed = if self.gap_count != 0 || other.gap_count != 0 {
+            let gaps = (self.gaps, self.gap_slots, self.gap_count);
+            let closed = self.join_gaps(other);
+            (other.gaps, other.gap_slots, other.gap_count) = gaps;
+            closed
+        } else {
+            0
+        };
+        let n = self.len.max(other.len) as usize;
+        trade_epochs(&mut self.hi[..n], &mut other.hi[..n]);
+        (other.len, self.len) = (self.len, n as u32);
         closed
     }
 
@@ -246,6 +275,9 @@ impl Clock {
             self.hi[n..old].fill(0);
         }
         self.len = other.len;
+        if other.gap_count == 0 {
+            return self.clear_gaps();
+        }
         let gaps = other.gaps();
         self.gaps[..gaps.len()].copy_from_slice(gaps);
         self.gap_count = other.gap_count;
@@ -253,28 +285,80 @@ impl Clock {
     }
 }
 
-/// Room for the pieces of a join before the list is cut to size.
-struct GapList {
-    gaps: [Gap; 4 * MAX_GAPS],
-    len: usize,
-    dropped: u32,
+/// Defines a function over epochs twice: for any processor, and for those with AVX2, where the maximum of four words takes two instructions (ten for
+/// two without).
+macro_rules! over_epochs {
+    ($(#[$doc:meta])* $name:ident($mine:ident, $theirs:ident: $theirs_type:ty) $body:block) => {
+        $(#[$doc])*
+        fn $name(mine: &mut [u64], theirs: $theirs_type) {
+            #[inline(always)]
+            fn body($mine: &mut [u64], $theirs: $theirs_type) $body
+
+            #[target_feature(enable = "avx2")]
+            fn wide(mine: &mut [u64], theirs: $theirs_type) {
+                body(mine, theirs);
+            }
+
+            if std::arch::is_x86_feature_detected!("avx2") {
+                // SAFETY: the processor has what it wants.
+                unsafe { wide(mine, theirs) }
+            } else {
+                body(mine, theirs);
+            }
+        }
+    };
 }
 
-impl Default for GapList {
-    fn default() -> GapList {
-        GapList {
-            gaps: [Gap::default(); 4 * MAX_GAPS],
-            len: 0,
-            dropped: 0,
+over_epochs! {
+    /// Each becomes the later of the two.
+    join_epochs(mine, theirs: &[u64]) {
+        for (mine, theirs) in mine.iter_mut().zip(theirs) {
+            *mine = (*mine).max(*theirs);
         }
     }
 }
 
+over_epochs! {
+    /// Each of mine becomes the later of the two, theirs what mine was.
+    trade_epochs(mine, theirs: &mut [u64]) {
+        for (mine, theirs) in mine.iter_mut().zip(theirs) {
+            let before = *mine;
+            *mine = before.max(*theirs);
+            *theirs = before;
+        }
+    }
+}
+
+fn first_slot(gaps: &[Gap]) -> Option<usize> {
+    gaps.first().map(|g| g.slot())
+}
+
+/// Room for the pieces of a join before the list is cut to size.
+struct GapList {
+    gaps: [MaybeUninit<Gap>; 4 * MAX_GAPS],
+    /// How many there are; the rest is never written: clearing it would take longer than most joins.
+    len: usize,
+    dropped: u32,
+}
+
 impl GapList {
+    fn new() -> GapList {
+        GapList {
+            gaps: [const { MaybeUninit::uninit() }; 4 * MAX_GAPS],
+            len: 0,
+            dropped: 0,
+        }
+    }
+
+    fn gaps(&mut self) -> &mut [Gap] {
+        // SAFETY: `push` has written the first `len`.
+        unsafe { self.gaps[..self.len].assume_init_mut() }
+    }
+
     fn push(&mut self, gap: Gap) {
         match self.gaps.get_mut(self.len) {
             Some(place) => {
-                *place = gap;
+                place.write(gap);
                 self.len += 1;
             }
             None => self.dropped += 1,

@@ -12,7 +12,7 @@
 
 use std::mem::offset_of;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering::*};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 
 use crate::access::Left;
 use crate::cell::Cell;
@@ -21,6 +21,7 @@ use crate::history::{Cursor, Event};
 use crate::mem::{Kind, Node};
 use crate::record::{CREATION_FRAMES, Record};
 use crate::slot::{self, NO_SLOT};
+use crate::sync::Known;
 use crate::{Pc, depot, proc, state};
 
 /// A goroutine's (or foreign thread's) race context.
@@ -58,20 +59,28 @@ impl GoCtx {
     }
 }
 
-/// The part of a context that instrumented code reads by itself (`abi`).
+/// The part of a context that is read by instrumented code itself, up to the cursor, and in registers by what that calls (`abi`).
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Head {
     link: AtomicPtr<Node>,
     /// Slot and epoch as a cell has them, with all bytes: cell 0 of an access that was made before in this epoch has these bits.
     /// [`NEVER`] where no access is known.
-    fast: u64,
+    pub(crate) fast: u64,
     /// Not 0: accesses do not count.
     quiet: u32,
     /// Counts accesses that were known, but not by cell 0.
     pub(crate) aside: u32,
     /// Where calls and returns are recorded.
     pub(crate) cursor: Cursor,
+    /// The template of the history's last mark.
+    pub(crate) marked: u64,
+    /// The template with which the goroutine took its slot.
+    pub(crate) since: u64,
+    /// Of the slot: the newest epoch in which an access left a mark.
+    pub(crate) touched: Option<&'static AtomicU64>,
+    /// The last seen [`GENERATION`].
+    pub(crate) generation: u32,
 }
 
 const _: () = assert!(offset_of!(Head, fast) == 8 && offset_of!(Head, quiet) == 16);
@@ -85,6 +94,10 @@ pub(crate) static OFF: Head = Head {
     quiet: 1,
     aside: 0,
     cursor: Cursor::off(),
+    marked: 0,
+    since: 0,
+    touched: None,
+    generation: 0,
 };
 
 /// Bytes of a cell's mask: all eight.
@@ -96,11 +109,9 @@ const NEVER: u64 = u64::MAX;
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Ctx {
-    head: Head,
+    pub(crate) head: Head,
     /// Slot and epoch as a cell has them.
     template: u64,
-    /// The template of the history's last mark.
-    marked: u64,
     pub(crate) slot: u32,
     pub(crate) last_slot: u32,
     /// How often the goroutine has entered the runtime without leaving it.
@@ -111,13 +122,13 @@ pub(crate) struct Ctx {
     pub(crate) released_while_away: bool,
     ignore_accesses: u32,
     pub(crate) ignore_sync: u32,
-    /// The last seen [`GENERATION`].
-    generation: u32,
     record: Option<&'static Record>,
     /// What relaxed loads have seen, to be acquired by the next acquire fence.
     pub(crate) acquire_fence: ClockBox,
     /// The clock at the last release fence, released by relaxed stores.
     pub(crate) release_fence: ClockBox,
+    /// What it knows of sync objects.
+    pub(crate) known: Known,
     random: u64,
     /// The stack at the cursor's landmark, of an allocation's announced callers, ...
     made_at: Pc,
@@ -136,9 +147,6 @@ pub(crate) struct Ctx {
 pub(crate) struct ClockBox(Option<NonNull<Clock>>);
 
 impl ClockBox {
-    /// None yet.
-    pub(crate) const NONE: ClockBox = ClockBox(None);
-
     /// The clock, if there is one.
     pub(crate) fn get(&self) -> Option<&Clock> {
         // SAFETY: from `get_or_new`, owned by this box until `release`.
@@ -150,7 +158,7 @@ impl ClockBox {
         let p = self.0.get_or_insert_with(|| {
             let mut p: NonNull<Clock> = proc::take(Kind::Clock).cast();
             // SAFETY: ours alone now; every bit pattern is a valid `Clock`, and `len` survived on the free list.
-            unsafe { p.as_mut() }.reuse();
+            unsafe { p.as_mut() }.clear();
             p
         });
         // SAFETY: as in `get`; the box is borrowed mutably.
@@ -166,7 +174,7 @@ impl ClockBox {
 }
 
 /// Counts the snapshots that `acquire_everything` took.
-static GENERATION: AtomicU32 = AtomicU32::new(0);
+pub(crate) static GENERATION: AtomicU32 = AtomicU32::new(0);
 static GAPS_CLOSED: AtomicUsize = AtomicUsize::new(0);
 
 /// Gaps closed for want of room so far, in the whole process: each may hide a race between goroutines that took each
@@ -181,18 +189,21 @@ impl Ctx {
         let mut p: NonNull<Ctx> = proc::take(Kind::Ctx).cast();
         // SAFETY: ours alone; pool memory of this kind is zero, or as `destroy` left it, and both are valid (invariant 3).
         let c = unsafe { p.as_mut() };
-        c.clock.reuse();
+        c.clock.clear();
         c.template = 0;
-        c.marked = 0;
+        c.head.marked = 0;
+        c.head.since = 0;
+        c.head.touched = None;
         c.slot = NO_SLOT;
         c.last_slot = NO_SLOT;
         c.released_while_away = false;
+        c.known.clear();
         c.inside = 0;
         c.announced = 0;
         c.ignore_accesses = 0;
         c.ignore_sync = 0;
         c.show();
-        c.generation = GENERATION.load(Relaxed);
+        c.head.generation = GENERATION.load(Relaxed);
         let record = Record::begin(goid, parent, created);
         c.head.cursor.begin(&record.history);
         c.record = Some(record);
@@ -229,15 +240,24 @@ impl Ctx {
         (self.slot != NO_SLOT).then_some(self.template)
     }
 
-    /// What cell 0 of an access has that was made before in this epoch, with all bytes; what no cell has where none is known.
-    #[inline]
-    pub(crate) fn known(&self) -> u64 {
-        self.head.fast
-    }
-
     pub(crate) fn set_template(&mut self, slot: u32, epoch: u64) {
         self.template = Cell::template(slot, epoch);
         self.show();
+    }
+
+    /// The goroutine takes a slot that it did not have before.
+    pub(crate) fn take_slot(&mut self, slot: u32, epoch: u64, touched: &'static AtomicU64) {
+        self.head.touched = Some(touched);
+        self.slot = slot;
+        self.last_slot = slot;
+        self.head.since = Cell::template(slot, epoch);
+        self.set_template(slot, epoch);
+    }
+
+    /// The goroutine left the mark, since it took its present slot.
+    #[inline(always)]
+    pub(crate) fn is_own(&self, cell: Cell) -> bool {
+        cell.slot() == self.slot as usize && cell.0 >= self.head.since
     }
 
     /// Brings the head up to date with slot and epoch, and whether accesses count.
@@ -255,7 +275,7 @@ impl Ctx {
     pub(crate) fn is_as_usual(&self) -> bool {
         self.head.quiet == 0
             && self.slot != NO_SLOT
-            && self.generation == GENERATION.load(Relaxed)
+            && self.head.generation == GENERATION.load(Relaxed)
             && self.head.cursor.has_room()
     }
 
@@ -373,9 +393,11 @@ impl Ctx {
     /// Puts an access into the history.
     pub(crate) fn remember(&mut self, event: Event) {
         let history = &self.record().history;
-        if self.marked != self.template {
-            self.marked = self.template;
-            slot::touch(self);
+        if self.head.marked != self.template {
+            self.head.marked = self.template;
+            if let Some(touched) = self.head.touched {
+                touched.store(self.epoch(), Relaxed); // published by `slot::detach`
+            }
             self.head.cursor.mark(history, self.template);
         }
         self.head.cursor.access(history, self.template, event);
@@ -402,15 +424,15 @@ impl Ctx {
         for (slot, epoch) in slot::now() {
             self.clock.cover_slot(slot, epoch);
         }
-        self.generation = GENERATION.fetch_add(1, AcqRel).wrapping_add(1);
+        self.head.generation = GENERATION.fetch_add(1, AcqRel).wrapping_add(1);
     }
 
     /// Begins a new epoch if someone took a snapshot of all epochs since the last access.
     #[inline]
     pub(crate) fn follow_generation(&mut self) {
         let now = GENERATION.load(Relaxed);
-        if self.generation != now {
-            self.generation = now;
+        if self.head.generation != now {
+            self.head.generation = now;
             slot::tick(self);
         }
     }

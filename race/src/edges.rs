@@ -14,56 +14,42 @@
 //! # Blocking
 //! Neither parks nor allocates from the heap; the object's spin lock is held for the copy or join.
 
-use crate::ctx::{ClockBox, Ctx, GoCtx};
+use crate::ctx::{Ctx, GoCtx};
 use crate::current::current;
+use crate::sync::Held;
 use crate::{slot, sync};
 
 fn do_acquire(c: &mut Ctx, addr: usize) {
     if c.watches_sync()
-        && let Some(mut held) = sync::find(addr)
-        && let Some(clock) = held.clock().get()
+        && let Some(seen) = sync::glance(addr)
+        && !seen.is_known_to(c)
+        && let Some(mut held) = seen.lock()
     {
-        c.acquire(clock);
+        held.acquire(c);
+    }
+}
+
+/// A change of the address's object by `what`, after which the goroutine's epoch moves on.
+fn do_change(c: &mut Ctx, addr: usize, what: impl FnOnce(&mut Held, &mut Ctx)) {
+    if c.watches_sync()
+        && let Some(mut held) = sync::find_or_make(addr)
+    {
+        what(&mut held, c);
+        drop(held);
+        slot::tick(c);
     }
 }
 
 fn do_release(c: &mut Ctx, addr: usize) {
-    if c.watches_sync()
-        && let Some(mut held) = sync::find_or_make(addr)
-    {
-        held.clock().get_or_new().copy_from(&c.clock);
-        drop(held);
-        slot::tick(c);
-    }
+    do_change(c, addr, Held::release);
 }
 
 fn do_release_merge(c: &mut Ctx, addr: usize) {
-    if c.watches_sync()
-        && let Some(mut held) = sync::find_or_make(addr)
-    {
-        let closed = held.clock().get_or_new().join(&c.clock);
-        drop(held);
-        c.note_closed(closed);
-        slot::tick(c);
-    }
+    do_change(c, addr, Held::release_merge);
 }
 
 fn do_release_acquire(c: &mut Ctx, addr: usize) {
-    if c.watches_sync()
-        && let Some(mut held) = sync::find_or_make(addr)
-    {
-        let m = held.clock().get_or_new();
-        // A third clock for the exchange: from the pool, since a goroutine's stack should stay small.
-        let mut before = ClockBox::NONE;
-        before.get_or_new().copy_from(&c.clock);
-        c.acquire(m);
-        if let Some(before) = before.get() {
-            m.copy_from(before);
-        }
-        before.release();
-        drop(held);
-        slot::tick(c);
-    }
+    do_change(c, addr, Held::release_acquire);
 }
 
 macro_rules! edges {

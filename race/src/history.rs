@@ -517,6 +517,9 @@ fn callers_before(end: usize, word: impl Fn(usize) -> u64, to: &mut [Pc]) -> (us
     let (mut count, mut left) = (0, 0usize);
     for i in (0..end).rev() {
         let word = word(i);
+        if word >= ACCESS << TAG_SHIFT {
+            continue; // most are, and this branch is foreseen where that of the match is not
+        }
         match word >> TAG_SHIFT {
             EXIT => left += 1,
             MARK if word & BASE != 0 => break,

@@ -9,7 +9,7 @@
 //! | `0x2400_0000_0000` | `0x4400_0000_0000` | plane B: cells 2 and 3, touched only when A is full | 16 bytes |
 //! | `0x4400_0000_0000` | `0x4c00_0000_0000` | meta: handle of the sync objects at these bytes | 4 bytes |
 //! | `0x4c00_0000_0000` | + 16 MiB | chunk table: the region plus one, 0 when not mapped | 1 byte per MiB |
-//! | `0x4c10_0000_0000` | + 4 GiB | page table (`pages.rs`) | 1 byte per 4 KiB |
+//! | `0x4c10_0000_0000` | + 32 GiB | page table (`pages.rs`) | 1 byte per 512 bytes |
 //!
 //! Linux places programs, heaps and mappings below 4 TiB or above 85 TiB (80 TiB is `0x5000_0000_0000`), with up to 32
 //! bits of randomisation, so this part of the address space is empty by itself and nothing has to be reserved: chunks
@@ -43,15 +43,15 @@ use crate::cell::Cell;
 use crate::mem::{KeptErrno, SpinLock, fatal};
 use crate::pages;
 
-const FOLD_BITS: u32 = 44;
+pub(crate) const FOLD_BITS: u32 = 44;
 /// Bits of an address that choose its place in the shadow.
 pub(crate) const FOLD: usize = (1 << FOLD_BITS) - 1;
 pub(crate) const PLANE_A: usize = 0x0400_0000_0000;
 pub(crate) const PLANE_B: usize = 0x2400_0000_0000;
 const META: usize = 0x4400_0000_0000;
-const TABLE: usize = 0x4c00_0000_0000;
+pub(crate) const TABLE: usize = 0x4c00_0000_0000;
 const ADDRESS_BITS: u32 = 47;
-const CHUNK_BITS: u32 = 20;
+pub(crate) const CHUNK_BITS: u32 = 20;
 /// Bytes of application memory that are mapped at a time.
 pub(crate) const CHUNK: usize = 1 << CHUNK_BITS;
 const CHUNKS: usize = (FOLD + 1) >> CHUNK_BITS;
@@ -244,6 +244,13 @@ impl Granule {
         (load(0), load(1))
     }
 
+    /// All cells, each as it was at some moment.
+    #[inline(always)]
+    pub(crate) fn cells(self) -> [Cell; CELLS] {
+        let load = |i| Cell(self.cell(i).load(Relaxed));
+        [load(0), load(1), load(2), load(3)]
+    }
+
     /// Replaces cells 0 and 1 in one step, if they are what `from` says. The step is in the single order of SeqCst operations.
     #[inline(always)]
     pub(crate) fn replace_pair(self, from: (Cell, Cell), to: (Cell, Cell)) -> bool {
@@ -299,7 +306,8 @@ impl Granule {
             _ if one.is_empty() => one,
             _ => cell,
         };
-        let is_all = one.is_empty() || self.cell(2).load(Relaxed) == 0;
+        let others = || self.cell(2).load(Relaxed) | self.cell(3).load(Relaxed);
+        let is_all = one.is_empty() || others() == 0;
         is_all && self.replace_pair((zero, one), (cell, second))
     }
 
@@ -517,21 +525,29 @@ mod tests {
         };
         for zero in cells(1) {
             for one in cells(2).filter(|one| one.is_empty() || !zero.is_empty()) {
-                for two in [Cell::EMPTY, cell(3, 0xff)] {
-                    if !two.is_empty() && one.is_empty() {
+                let other = cell(3, 0xff);
+                for (two, three) in [
+                    (Cell::EMPTY, Cell::EMPTY),
+                    (other, Cell::EMPTY),
+                    (Cell::EMPTY, other),
+                ] {
+                    if two != three && one.is_empty() {
                         continue; // invariant 2
                     }
                     for mask in [0x01, 0x0f, 0x3f, 0xc0, 0xfe] {
-                        let before = [zero, one, two, Cell::EMPTY];
+                        let before = [zero, one, two, three];
                         (0..CELLS).for_each(|i| g.cell(i).store(before[i].0, Relaxed));
                         let new = cell(4, mask);
                         if !g.overwrite_bytes(new) {
                             assert_eq!(load(), before);
+                            let is_deep = two != three;
+                            assert!(is_deep || !zero.without_bytes_of(new).is_empty());
                             continue;
                         }
                         let mut expected = before.map(|c| c.without_bytes_of(new));
                         expected[3] = new;
                         let after = load();
+                        assert_eq!(after[2..], before[2..]);
                         assert_eq!(known(&after), known(&expected), "{before:x?} {new:x?}");
                         assert_eq!(after[0], new, "where inlined code looks");
                         assert!(one.is_empty() || !after[1].is_empty(), "invariant 2");

@@ -194,11 +194,9 @@ fn claim(ctx: &mut Ctx, s: usize) -> bool {
     HAND.store(s + 1, Relaxed);
     let closed = ctx.clock.take_slot(s, slot.touched.load(Relaxed), last + 1);
     ctx.note_closed(closed);
-    ctx.slot = s as u32;
-    ctx.last_slot = ctx.slot;
     ctx.released_while_away = false;
     slot.epoch.store(last + 1, Release);
-    ctx.set_template(ctx.slot, last + 1);
+    ctx.take_slot(s as u32, last + 1, &slot.touched);
     slot.journal.push(last + 1, ctx.record());
     true
 }
@@ -225,13 +223,6 @@ pub(crate) fn forget(ctx: &mut Ctx) {
         }
     }
     ctx.last_slot = NO_SLOT;
-}
-
-/// The goroutine leaves marks in its present epoch.
-pub(crate) fn touch(ctx: &Ctx) {
-    if let Some(slot) = ALL.get(ctx.slot as usize) {
-        slot.touched.store(ctx.epoch(), Relaxed); // published by `detach`
-    }
 }
 
 /// What the goroutine does from now on is not covered by what was released before.

@@ -17,13 +17,20 @@
 //!    address's; `use_` and `addr` change under the lock.
 //! 2. `clock` is touched only with the lock held.
 //! 3. A handle is never 0 for an object: 0 ends a chain.
-//! 4. A record's fields (`size`, `pc`, `goid`) are written by who owns the block's memory, without the lock. Nothing but reports
+//! 4. `count` changes with the lock held; it is odd from before the value at the address changes until the clock is the new value's.
+//! 5. A record's fields (`size`, `pc`, `goid`) are written by who owns the block's memory, without the lock. Nothing but reports
 //!    depends on them: a program that gives one block out twice spoils a record, and no clock.
-//! 5. A meta word that is [`ALONE`] is of a chain of one object, of use `HEAP_BLOCK`, for the first byte of the granule.
-//! 6. Who looks for a clock looks for use `SYNC`: an object that is, was and becomes something else needs no lock for that.
+//! 6. A meta word that is [`ALONE`] is of a chain of one object, of use `HEAP_BLOCK`, for the first byte of the granule.
+//! 7. Who looks for a clock looks for use `SYNC`: an object that is, was and becomes something else needs no lock for that.
+//!
+//! # What is known
+//! A goroutine remembers of a few objects at which count its clock covered theirs ([`Known`]). At that count there is nothing to acquire, and an
+//! atomic load needs no lock ([`glance`]).
 //!
 //! # Memory ordering
 //! `make: compare_exchange Release on the meta word` ⇄ `find: load Acquire, remove: swap Acquire`: the object's fields.
+//! `change: count odd, then the atomic operation (SeqCst)` ⇄ `the atomic load (SeqCst), then Glance::holds: load of count`: who read the
+//! new value sees the odd count, or a later one.
 //! A record may be written while it is read: its words are relaxed, and one has a sum of them all (`sealed`), by which the
 //! reader knows a mixture. Objects are cold when they are used again: what allocations and frees do stores to them, and
 //! waits for no load.
@@ -38,8 +45,8 @@ use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 
-use crate::ctx::ClockBox;
-use crate::mem::{BLOCK, Kind, Node, SpinGuard, SpinLock, fatal};
+use crate::ctx::{ClockBox, Ctx};
+use crate::mem::{BLOCK, Kind, SpinGuard, SpinLock, fatal};
 use crate::{Pc, pages, proc, shadow};
 
 const FREE: u32 = 0;
@@ -48,23 +55,25 @@ const VACANT: u32 = 3;
 const SYNC: u32 = 1;
 const HEAP_BLOCK: u32 = 2;
 
-/// In a meta word: its chain is one object, the record of a block that begins with the granule (invariant 5).
+/// In a meta word: its chain is one object, the record of a block that begins with the granule (invariant 6).
 const ALONE: u32 = 1 << 31;
 
 /// See the header.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(crate) struct SyncObject {
-    link: AtomicPtr<Node>,
+    /// The link of the free list, of an object that is free.
+    addr: AtomicUsize,
     lock: SpinLock,
     handle: AtomicU32,
     next: AtomicU32,
     use_: AtomicU32,
-    addr: AtomicUsize,
     clock: UnsafeCell<ClockBox>,
     size: AtomicUsize,
     pc: AtomicU64,
     goid: AtomicU64,
+    /// How often the clock changed, or its address did, times two; odd while it does. Never begun anew.
+    count: AtomicU64,
 }
 
 /// Objects per mapped block.
@@ -109,10 +118,174 @@ pub(crate) struct Held {
 
 impl Held {
     /// What was released here.
-    pub(crate) fn clock(&mut self) -> &mut ClockBox {
+    fn clock(&mut self) -> &mut ClockBox {
         // SAFETY: invariant 2: the lock is held, by this `Held` alone, which is borrowed mutably.
         unsafe { &mut *self.sync.clock.get() }
     }
+
+    fn count(&self) -> u64 {
+        self.sync.count.load(Relaxed)
+    }
+
+    /// The value at the address, or the clock, is about to change.
+    pub(crate) fn change(&mut self) {
+        self.sync.count.store(self.count() | 1, Relaxed); // read after what follows
+    }
+
+    /// Whether there is nothing here that the goroutine does not know.
+    fn is_known_to(&self, c: &Ctx) -> bool {
+        c.known.knows(self.sync, self.count() & !1) || c.known.knows(self.sync, self.after())
+    }
+
+    /// The count when the change is over.
+    fn after(&self) -> u64 {
+        (self.count() + 1) & !1
+    }
+
+    /// The goroutine knows all that is here, and will when the change is over.
+    fn note_known(&self, c: &mut Ctx) {
+        c.known.note(self.sync, self.after());
+    }
+
+    /// C joins M.
+    pub(crate) fn acquire(&mut self, c: &mut Ctx) {
+        if self.is_known_to(c) {
+            return;
+        }
+        if let Some(clock) = self.clock().get() {
+            c.acquire(clock);
+        }
+        self.note_known(c);
+    }
+
+    /// What a later fence of the goroutine's acquires joins M.
+    pub(crate) fn acquire_by_fence(&mut self, c: &mut Ctx) {
+        if !self.is_known_to(c)
+            && let Some(clock) = self.clock().get()
+        {
+            let closed = c.acquire_fence.get_or_new().join(clock);
+            c.note_closed(closed);
+        }
+    }
+
+    /// M becomes C.
+    pub(crate) fn release(&mut self, c: &mut Ctx) {
+        self.change();
+        self.clock().get_or_new().copy_from(&c.clock);
+        self.note_known(c);
+    }
+
+    /// M joins C.
+    pub(crate) fn release_merge(&mut self, c: &mut Ctx) {
+        if self.is_known_to(c) {
+            return self.release(c);
+        }
+        self.change();
+        let closed = self.clock().get_or_new().join(&c.clock);
+        c.note_closed(closed);
+    }
+
+    /// M becomes C, C joins M as it was.
+    pub(crate) fn release_acquire(&mut self, c: &mut Ctx) {
+        if self.is_known_to(c) {
+            return self.release(c);
+        }
+        self.change();
+        let closed = c.clock.trade(self.clock().get_or_new());
+        c.note_closed(closed);
+        self.note_known(c);
+    }
+
+    /// M becomes what the goroutine knew at its last release fence, which is nothing if there was none; or joins that.
+    pub(crate) fn release_by_fence(&mut self, c: &mut Ctx, merge: bool) {
+        let is_known = !merge || self.is_known_to(c);
+        self.change();
+        match (c.release_fence.get(), merge) {
+            (Some(from), true) => {
+                let closed = self.clock().get_or_new().join(from);
+                c.note_closed(closed);
+            }
+            (Some(from), false) => self.clock().get_or_new().copy_from(from),
+            (None, true) => {}
+            (None, false) => self.clock().release(),
+        }
+        if is_known {
+            self.note_known(c);
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let count = self.count();
+        if count & 1 != 0 {
+            self.sync.count.store(count + 1, Release); // pairs with `glance`
+        }
+    }
+}
+
+/// Objects remembered by a goroutine.
+const KNOWN: usize = 8;
+
+/// Of which sync objects a goroutine knows all that they held, and at which count.
+#[derive(Debug)]
+pub(crate) struct Known([(usize, u64); KNOWN]);
+
+impl Known {
+    /// Forgets all.
+    pub(crate) fn clear(&mut self) {
+        self.0 = [(0, 0); KNOWN];
+    }
+
+    fn place(object: &SyncObject) -> (usize, usize) {
+        let at = std::ptr::from_ref(object).addr();
+        (at, at / size_of::<SyncObject>() % KNOWN)
+    }
+
+    fn knows(&self, object: &SyncObject, count: u64) -> bool {
+        let (at, place) = Known::place(object);
+        self.0[place] == (at, count)
+    }
+
+    fn note(&mut self, object: &SyncObject, count: u64) {
+        let (at, place) = Known::place(object);
+        self.0[place] = (at, count);
+    }
+}
+
+/// A sync object as it was at some moment, not locked.
+#[derive(Debug)]
+pub(crate) struct Glance {
+    sync: &'static SyncObject,
+    addr: usize,
+    count: u64,
+}
+
+impl Glance {
+    /// Whether the object held nothing that the goroutine does not know.
+    pub(crate) fn is_known_to(&self, c: &Ctx) -> bool {
+        c.known.knows(self.sync, self.count)
+    }
+
+    /// The object, locked, if it is still the address's.
+    pub(crate) fn lock(self) -> Option<Held> {
+        lock(self.sync, self.addr)
+    }
+
+    /// Whether the value that was loaded meanwhile is still what it was then, and the clock too.
+    pub(crate) fn holds(&self) -> bool {
+        self.sync.count.load(Acquire) == self.count && self.sync.is(self.addr, SYNC)
+    }
+}
+
+/// A look at the address's sync object, if it has one.
+pub(crate) fn glance(addr: usize) -> Option<Glance> {
+    if !shadow::is_watched(addr) {
+        return None;
+    }
+    let sync = chain(shadow::meta(addr).load(Acquire)).find(|s| s.is(addr, SYNC))?;
+    let count = sync.count.load(Acquire); // pairs with the store in `Held::drop`
+    Some(Glance { sync, addr, count })
 }
 
 impl SyncObject {
@@ -124,7 +297,7 @@ impl SyncObject {
         let object: NonNull<SyncObject> = proc::take(Kind::Sync).cast();
         // SAFETY: pool memory of this kind, all of whose fields are valid when zero, mapped for ever.
         let s = unsafe { object.as_ref() };
-        let held = (use_ == SYNC).then(|| s.lock.lock()); // else invariant 6
+        let held = (use_ == SYNC).then(|| s.lock.lock()); // else invariant 7
         s.addr.store(addr, Relaxed);
         s.use_.store(use_, Relaxed);
         drop(held);
@@ -142,6 +315,7 @@ impl SyncObject {
     fn vacate(&self, granule: usize, range: &Range<usize>, keep: Keep) {
         let _held = self.lock.lock();
         if self.goes_with(granule, range, keep) {
+            self.forget_count();
             self.use_.store(VACANT, Relaxed);
             self.addr.store(granule, Relaxed);
             // SAFETY: invariant 2.
@@ -169,12 +343,18 @@ impl SyncObject {
 
     /// Gives back a record that was alone in its chain.
     fn give_record(&'static self) {
-        self.use_.store(FREE, Relaxed); // invariant 6
+        self.use_.store(FREE, Relaxed); // invariant 7
         proc::give(Kind::Sync, NonNull::from(self).cast());
+    }
+
+    /// What was known of the object is no more, with the lock held.
+    fn forget_count(&self) {
+        self.count.store(self.count.load(Relaxed) + 2, Release);
     }
 
     fn give(&'static self) {
         let held = self.lock.lock();
+        self.forget_count();
         self.use_.store(FREE, Relaxed);
         // SAFETY: invariant 2.
         unsafe { &mut *self.clock.get() }.release();
@@ -187,18 +367,19 @@ fn chain(first: u32) -> impl Iterator<Item = &'static SyncObject> {
     std::iter::successors(by_handle(first), |s| by_handle(s.next.load(Acquire)))
 }
 
-fn lock_in_chain(first: u32, addr: usize) -> Option<Held> {
-    let sync = chain(first).find(|s| s.is(addr, SYNC))?;
+fn lock(sync: &'static SyncObject, addr: usize) -> Option<Held> {
     let lock = sync.lock.lock();
-    sync.is(addr, SYNC).then_some(Held { sync, _lock: lock })
+    // Lazily: who drops it changes the count.
+    sync.is(addr, SYNC).then(|| Held { sync, _lock: lock })
+}
+
+fn lock_in_chain(first: u32, addr: usize) -> Option<Held> {
+    lock(chain(first).find(|s| s.is(addr, SYNC))?, addr)
 }
 
 /// The address's sync object, if it has one.
 pub(crate) fn find(addr: usize) -> Option<Held> {
-    if !shadow::is_watched(addr) {
-        return None;
-    }
-    lock_in_chain(shadow::meta(addr).load(Acquire), addr)
+    glance(addr).and_then(Glance::lock)
 }
 
 /// The address's sync object; None for an address that cannot be watched.
@@ -400,7 +581,7 @@ fn remove_some(granule: usize, range: &Range<usize>, keep: Keep) -> bool {
     if is_cut || keep != Keep::Nothing && chain(first).any(|object| keep.keeps(object)) {
         if chain(first).any(|object| object.goes_with(granule, range, keep)) {
             let _making = making(granule).lock();
-            meta.fetch_and(!ALONE, Relaxed); // invariant 5
+            meta.fetch_and(!ALONE, Relaxed); // invariant 6
             chain(meta.load(Acquire)).for_each(|object| object.vacate(granule, range, keep));
         }
         return false;
@@ -431,18 +612,9 @@ mod tests {
             goid,
         };
         let (one, other) = (record(64, 0x1000, 1), record(72, 0x1010, 2));
-        let object = SyncObject {
-            link: AtomicPtr::default(),
-            lock: SpinLock::new(),
-            handle: AtomicU32::new(0),
-            next: AtomicU32::new(0),
-            use_: AtomicU32::new(HEAP_BLOCK),
-            addr: AtomicUsize::new(0x5000),
-            clock: UnsafeCell::new(ClockBox::NONE),
-            size: AtomicUsize::new(0),
-            pc: AtomicU64::new(0),
-            goid: AtomicU64::new(0),
-        };
+        let _d = crate::testing::detector();
+        let object = SyncObject::new(0x5000, HEAP_BLOCK);
+        object.size.store(0, Relaxed);
         assert_eq!(object.record(0x5000), None, "not written yet");
         object.describe(0x5000, one);
         assert_eq!(object.record(0x5000), Some(one));
@@ -453,5 +625,6 @@ mod tests {
         assert_eq!(object.record(0x5000), None);
         object.describe(0x5000, other);
         assert_eq!(object.record(0x5000), Some(other));
+        object.give_record();
     }
 }

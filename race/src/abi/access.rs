@@ -18,8 +18,10 @@ fn event(addr: usize, size: usize, flags: u64, pc: usize) {
 
 /// In the kind of an access that inlined code does not know: beside the size, whether it reads ...
 pub(super) const READS: u32 = 1 << 8;
-/// ... or whether it is none, and the history is full.
+/// ... or whether it is none, and the history is full,
 pub(super) const TURN: u32 = 1 << 9;
+/// or it has to be compared with others though it may be known already.
+pub(super) const AGAIN: u32 = 1 << 10;
 
 /// The usual check. False: [`finish`] has to do the rest.
 pub(super) extern "C" fn check_quickly(addr: usize, kind: u32, pc: usize) -> bool {
@@ -30,7 +32,7 @@ pub(super) extern "C" fn check_quickly(addr: usize, kind: u32, pc: usize) -> boo
     if kind & TURN == 0 {
         let flags = if kind & READS != 0 { READ } else { 0 };
         let size = (kind & 0xff) as usize;
-        access::check_quickly(c, addr, size, flags, Pc::code(pc))
+        access::check_quickly(c, addr, size, flags, Pc::code(pc), kind & AGAIN != 0)
     } else {
         c.left = Left::Turn;
         false

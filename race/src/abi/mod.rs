@@ -17,12 +17,13 @@
 //! # Blocking
 //! As the events that they make.
 //!
-//! In reading order: `access`, `func`, `bulk`, `atomic`; `thunk` is called by what is inlined.
+//! In reading order: `access`, `func`, `bulk`, `atomic`; `thunk` is called by what is inlined, and calls `place`.
 
 mod access;
 mod atomic;
 mod bulk;
 mod func;
+mod place;
 mod thunk;
 
 pub(crate) use thunk::init;

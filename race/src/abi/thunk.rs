@@ -1,15 +1,16 @@
 //! What the inlined part of race mode (`cargo raddle`'s `hooks.rs`) calls when it does not know an access, or a half of the history
 //! is full. The names end with the version of the agreement between the two.
 //!
-//! # Three steps
+//! # Four steps
 //! 1. `$name`: is the access known by one of the other cells, or does nobody watch? A few instructions, a few registers.
-//! 2. `access::check_quickly`: the usual check, in Rust, which computes in general registers and the lower 16 bytes of 16 vector registers.
-//! 3. `access::check_fully`: what is rare, such as a report, or a full history. It may use the C library's copies, and these all
+//! 2. `place`: the usual case of an access that is not known, in general registers.
+//! 3. `access::check_quickly`: the usual check, in Rust, which computes in general registers and the lower 16 bytes of 16 vector registers.
+//! 4. `access::finish`: what is rare, such as a report, or a full history. It may use the C library's copies, and these all
 //!    that the processor has.
 //!
 //! # Invariants
 //! 1. Every register but the flags is as before when a function here returns: the code around the call does not know of it. Each step saves
-//!    what it uses; before the third, the processor tells what of the wide registers is in use.
+//!    what it uses; before the fourth, the processor tells what of the wide registers is in use.
 //! 2. `rdi` holds the address; nothing else is passed.
 //! 3. `check_quickly`, and what it calls, calls no function of the C library: `.ci/run hooks` looks at the machine code.
 
@@ -17,6 +18,7 @@ use std::arch::naked_asm;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use super::access;
+use super::place::{PLANE_B, place};
 use crate::shadow;
 
 /// What there is to save beside the lower halves of 16 vector registers, as bits of `xgetbv`: 0 where there is nothing.
@@ -43,9 +45,6 @@ pub(crate) fn init() {
     let tells = __cpuid_count(13, 1).eax & XGETBV_1 != 0;
     TELLS.store(tells.into(), Relaxed);
 }
-
-/// Where cells 2 and 3 are, from where 0 and 1 are.
-const PLANE_B: usize = shadow::PLANE_B - shadow::PLANE_A;
 
 /// The first step for accesses within eight bytes.
 macro_rules! known_aside {
@@ -149,7 +148,7 @@ macro_rules! two_granules {
     )*};
 }
 
-/// The second step and, if it must be, the third. On the stack are the return address, rax, rcx, rdx, rsi; in rsi is the kind.
+/// The second step and, if they must be, the third and fourth. In rdx is the head; on the stack are the return address, rax, rcx, rdx, rsi; in rsi is the kind.
 #[unsafe(naked)]
 unsafe extern "C" fn save_and_check() {
     naked_asm!(
@@ -158,6 +157,10 @@ unsafe extern "C" fn save_and_check() {
         "push r9",
         "push r10",
         "push r11",
+        "mov r10, qword ptr [rsp + 72]",
+        "call {place}",
+        "test eax, eax",
+        "jz 4f",
         "mov rdx, qword ptr [rsp + 72]",
         "sub rsp, 256",
         "movaps xmmword ptr [rsp], xmm0",
@@ -198,6 +201,7 @@ unsafe extern "C" fn save_and_check() {
         "movaps xmm14, xmmword ptr [rsp + 224]",
         "movaps xmm15, xmmword ptr [rsp + 240]",
         "add rsp, 256",
+        "4:",
         "pop r11",
         "pop r10",
         "pop r9",
@@ -211,12 +215,13 @@ unsafe extern "C" fn save_and_check() {
         "3:",
         "call {fully}",
         "jmp 2b",
+        place = sym place,
         quickly = sym access::check_quickly,
         fully = sym save_all_and_finish,
     )
 }
 
-/// Calls the third step with all of the wide registers saved. General ones and the lower parts are saved by the caller.
+/// Calls the fourth step with all of the wide registers saved. General ones and the lower parts are saved by the caller.
 #[unsafe(naked)]
 unsafe extern "C" fn save_all_and_finish() {
     naked_asm!(
