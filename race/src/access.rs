@@ -117,7 +117,8 @@ pub(crate) fn check(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc: Pc) {
     }
 }
 
-/// Whether all of a read or write is known by cell 0 of its bytes: what most copies are.
+/// Whether all of a read or write is known by cell 0 of its bytes: what most copies are. Looks where inlined code would, without asking
+/// whether there is shadow (`fault.rs`).
 #[inline(always)]
 pub(crate) fn is_known_range(c: &Ctx, addr: usize, size: usize, flags: u64) -> bool {
     let last = addr.wrapping_add(size).wrapping_sub(1);

@@ -2,7 +2,10 @@
 //!
 //! A block's bytes are marked in bulk, page by page (`shadow::fill`): blocks of thousands of bytes come and go by the
 //! million. Where a block was allocated is kept with the sync objects, under its first address; its stack is in the
-//! `depot`.
+//! `depot`, and is put together from the last allocation's and the calls and returns since (`history`'s landmark).
+//!
+//! Blocks are small and cold: what an event costs is mostly the wait for memory. So the event asks for the cells first, and
+//! uses them last.
 //!
 //! # Blocking
 //! As for accesses; and the locks of `sync` and `depot`, for a few dozen instructions each.

@@ -25,6 +25,10 @@
 //! the half is full. A return right after its call takes the call's word back instead. Without a ring the cursor stands on a word of its
 //! own that fills at once.
 //!
+//! # The landmark
+//! Who asks for the callers at each of many events (allocations) sets a landmark after the event and remembers them; the next time only
+//! what came since is looked at. It stands after an access, so what is before it stays (invariant 4), and goes with its half.
+//!
 //! # Invariants
 //! 1. Only the goroutine's own thread writes; the owner of a report reads at any time.
 //! 2. Between events `pos < end`: there is room for one word.

@@ -20,7 +20,7 @@
 //! onto it. A second region at the same folded place is *not watched*: a lie is impossible, and the kernel's layout
 //! makes it improbable.
 //!
-//! An inlined check needs no table: it looks for its own (slot, epoch, kind, bytes) in cell 0, at a constant offset, and
+//! An inlined check, and a look at a range, needs no table: it looks for its own (slot, epoch, kind, bytes) in cell 0, at a constant offset, and
 //! calls out when it is not there (a fault maps the planes). In a region that is not watched it can at most find a cell
 //! of the other region and take it for its own: an access that was not watched anyway.
 //!
