@@ -427,12 +427,24 @@ fn skip_many_alike(from: usize, to: usize, word: u64, bits: u64) -> usize {
     from + (at - first) / 2
 }
 
-/// Granules that [`skip_syncless`] looks at in one step.
+/// Granules that [`skip_syncless`] looks at in one step, but at the end.
 pub(crate) const STEP: usize = 16;
 
 /// The first granule of `[from, to)`, which lie in one page and are watched, that may have sync objects; or `to`.
 #[inline]
 pub(crate) fn skip_syncless(from: usize, to: usize) -> usize {
+    let mut granule = skip_steps_syncless(from, to);
+    if to - granule < 8 * STEP {
+        while granule < to && meta(granule).load(Relaxed) == 0 {
+            granule += 8;
+        }
+    }
+    granule
+}
+
+/// [`skip_syncless`], in whole steps.
+#[inline]
+fn skip_steps_syncless(from: usize, to: usize) -> usize {
     let steps = (to - from) / (8 * STEP);
     if steps == 0 {
         return from;
