@@ -117,30 +117,40 @@ pub(crate) fn check(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc: Pc) {
     }
 }
 
-/// Whether all of a read or write is known by cell 0 of its bytes: what most copies are.
+/// Whether all of a read or write is known by cell 0 of its bytes: what most copies are. Looks where inlined code would, without asking
+/// whether there is shadow (`fault.rs`).
 #[inline(always)]
 pub(crate) fn is_known_range(c: &Ctx, addr: usize, size: usize, flags: u64) -> bool {
-    let end = addr.saturating_add(size);
-    let is_in_chunk = (addr ^ end.wrapping_sub(1)) & !(shadow::CHUNK - 1) == 0;
-    let is_watched = c.watches_accesses() && is_in_chunk && shadow::is_mapped(addr);
-    match c.template() {
-        Some(template) if is_watched => after_known(addr & !7, end, template, flags) >= end,
-        _ => size == 0,
+    let last = addr.wrapping_add(size).wrapping_sub(1);
+    if size == 0 || (addr ^ last) & !shadow::FOLD != 0 {
+        return size == 0;
     }
+    let all = c.head.fast | flags;
+    let bits = bits_of(flags);
+    // Of the granules at the ends only the bytes that are the range's count.
+    let from_first = 0xff << (addr & 7);
+    let to_last = 0xff >> (7 - (last & 7));
+    let differs = |granule: usize| (Granule::of(granule).cell(0).load(Relaxed) ^ all) & bits;
+    if (addr ^ last) & !7 == 0 {
+        return differs(addr) & (!0xff | from_first & to_last) == 0;
+    }
+    let (inner, end) = ((addr | 7) + 1, last & !7);
+    differs(addr) & (!0xff | from_first & 0xff) | differs(last) & (!0xff | to_last) == 0
+        && shadow::skip_alike(inner, end, all, bits) == end
+}
+
+/// The bits of a cell that must be alike where it stands for an access: all, but a write stands for a read.
+#[inline(always)]
+fn bits_of(flags: u64) -> u64 {
+    if flags == READ { !READ } else { !0 }
 }
 
 /// The first granule of `[from, to)`, which lie in one chunk, that cell 0 alone does not show as known in all its bytes; at least `to` if there is
 /// none.
 #[inline(always)]
 fn after_known(from: usize, to: usize, template: u64, flags: u64) -> usize {
-    let all = template | flags | 0xff;
-    // A write stands for a read.
-    let kind = if flags == READ { !READ } else { !0 };
-    let mut granule = from;
-    while granule < to && (Granule::of(granule).cell(0).load(Relaxed) ^ all) & kind == 0 {
-        granule += 8;
-    }
-    granule
+    let end = to.next_multiple_of(8);
+    shadow::skip_alike(from, end, template | flags | 0xff, bits_of(flags))
 }
 
 /// Marks an atomic access by `c`, which holds the lock of the address's sync object, or nobody releases there.
@@ -561,4 +571,59 @@ pub fn read_range_pc(addr: usize, size: usize, caller_pc: Pc, pc: Pc) {
 #[inline(never)]
 pub fn write_range_pc(addr: usize, size: usize, caller_pc: Pc, pc: Pc) {
     event_within(caller_pc, addr, size, 0, pc);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{detector, fresh_memory, fresh_pc, on};
+
+    #[test]
+    fn a_range_is_known_when_each_of_its_granules_is() {
+        let _d = detector();
+        let me = crate::goroutine::go_start(None, 1, fresh_pc());
+        let memory = fresh_memory(4096);
+        on(me, || {
+            let c = me.get();
+            let mut known = 0;
+            for round in 0..2000 {
+                crate::clear_shadow(memory, 256);
+                let count = 1 + c.random() % 6;
+                for _ in 0..count {
+                    let at = memory + c.random() as usize % 128;
+                    let flags = if c.random().is_multiple_of(2) {
+                        READ
+                    } else {
+                        0
+                    };
+                    let size = 1 + c.random() as usize % 120;
+                    check(c, at, size, flags, fresh_pc());
+                }
+                for _ in 0..100 {
+                    let at = memory + c.random() as usize % 128;
+                    let size = c.random() as usize % 100;
+                    let flags = if c.random().is_multiple_of(2) {
+                        READ
+                    } else {
+                        0
+                    };
+                    let template = c.template().expect("a slot");
+                    let mut granules = (at & !7..at + size).step_by(8);
+                    let expected = size == 0
+                        || granules.all(|granule| {
+                            let bytes = bytes_in(granule, at, at + size);
+                            let new = Cell(template | flags | u64::from(bytes));
+                            let old = Cell(Granule::of(granule).cell(0).load(Relaxed));
+                            old.is_same_time(new) && old.stands_for(new)
+                        });
+                    known += usize::from(expected);
+                    let found = is_known_range(c, at, size, flags);
+                    assert_eq!(found, expected, "round {round}: {at:x} {size}");
+                }
+            }
+            assert!(known > 10_000, "{known}");
+        });
+        crate::clear_shadow(memory, 256);
+        crate::goroutine::go_end(me);
+    }
 }

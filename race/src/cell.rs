@@ -84,6 +84,11 @@ impl Cell {
     pub(crate) fn with_bytes_of(self, other: Cell) -> Cell {
         Cell(self.0 | other.0 & MASK)
     }
+    /// Without the other's bytes.
+    #[inline]
+    pub(crate) fn without_bytes_of(self, other: Cell) -> Cell {
+        Cell(self.0 & !(other.0 & MASK))
+    }
     /// See the header.
     #[inline]
     pub(crate) fn conflicts(self, other: Cell) -> bool {

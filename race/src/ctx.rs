@@ -22,7 +22,7 @@ use crate::mem::{Kind, Node};
 use crate::record::{CREATION_FRAMES, Record};
 use crate::slot::{self, NO_SLOT};
 use crate::sync::Known;
-use crate::{Pc, proc, state};
+use crate::{Pc, depot, proc, state};
 
 /// A goroutine's (or foreign thread's) race context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +130,12 @@ pub(crate) struct Ctx {
     /// What it knows of sync objects.
     pub(crate) known: Known,
     random: u64,
+    /// The stack at the cursor's landmark, of an allocation's announced callers, ...
+    made_at: Pc,
+    /// ... how many frames on top are none of them, ...
+    made_above: usize,
+    /// ... and the end of the half of the history where they were looked for.
+    made_in: usize,
     /// What the first part of a check has not done.
     pub(crate) left: Left,
     pub(crate) clock: Clock,
@@ -325,6 +331,48 @@ impl Ctx {
             return 0;
         }
         self.head.cursor.near_callers(&self.record().history, to)
+    }
+
+    /// The stack of an allocation at `pc` (or none) and the callers that were announced, as far as they are found quickly. None: no
+    /// callers were.
+    pub(crate) fn stack_here(&mut self, pc: Pc) -> Option<Pc> {
+        if self.announced == 0 && !crate::is_instrumented() {
+            return None;
+        }
+        let own = usize::from(!pc.is_none());
+        let mut frames = [pc; depot::FRAMES];
+        self.made_in = self.head.cursor.end_of_half();
+        let since = self.head.cursor.callers_since_landmark(&mut frames[own..]);
+        let mut count = match since {
+            Some((0, 0)) if own == 0 && self.made_above == 0 => return Some(self.made_at),
+            Some((new, gone)) => {
+                let to = &mut frames[own + new..];
+                let (more, all) = depot::copy(self.made_at, self.made_above + gone, to);
+                let count = own + new + more;
+                // Where the old stack was cut, there may be more callers.
+                if all < depot::FRAMES || count == depot::FRAMES {
+                    count
+                } else {
+                    own
+                }
+            }
+            None => own,
+        };
+        if count == own {
+            let history = &self.record().history;
+            count += self.head.cursor.near_callers(history, &mut frames[own..]);
+        }
+        (count > own).then(|| depot::intern(&frames[..count]))
+    }
+
+    /// The allocation at `pc` (or none) has just been put into the history, with a stack from [`Self::stack_here`].
+    pub(crate) fn keep_stack(&mut self, pc: Pc, stack: Pc) {
+        self.made_at = stack;
+        self.made_above = usize::from(!pc.is_none());
+        // In a new half its base knows more.
+        if self.made_in == self.head.cursor.end_of_half() {
+            self.head.cursor.set_landmark();
+        }
     }
 
     /// A call at `pc`.

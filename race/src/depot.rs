@@ -15,7 +15,6 @@
 //! # Blocking
 //! Looking up takes no lock; a new stack takes one spin lock for two dozen stores. No allocation.
 
-use std::ptr::NonNull;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::*};
 
@@ -37,39 +36,40 @@ static ADDING: SpinLock = SpinLock::new();
 /// Words in use; changes under `ADDING`.
 static USED: AtomicUsize = AtomicUsize::new(BUCKETS);
 
-fn word(index: usize) -> &'static AtomicU64 {
+#[inline]
+fn words() -> &'static [AtomicU64] {
     let base = *MEMORY.get_or_init(|| mem::map(BYTES).expose_provenance().get());
-    let base: NonNull<AtomicU64> = match std::num::NonZeroUsize::new(base) {
-        Some(base) => NonNull::with_exposed_provenance(base),
-        None => mem::fatal("the depot has no memory"),
-    };
-    assert!(index < WORDS, "inside the depot");
-    let at = base.as_ptr().wrapping_add(index);
-    // SAFETY: inside the mapping, which stays; every word of it is an atomic.
-    unsafe { &*at }
+    let base: *const AtomicU64 = std::ptr::with_exposed_provenance(base);
+    // SAFETY: the mapping, which stays; every word of it is an atomic.
+    unsafe { std::slice::from_raw_parts(base, WORDS) }
 }
 
+/// A sum, whose parts do not wait for each other: allocations ask for it.
 fn bucket_of(frames: &[Pc]) -> usize {
-    let mix = |hash: u64, pc: &Pc| {
-        (hash ^ pc.bits())
-            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-            .rotate_left(29)
+    const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+    let part = |(i, pc): (usize, &Pc)| {
+        pc.bits()
+            .wrapping_mul(GOLDEN.wrapping_mul(2 * i as u64 + 1))
     };
-    (frames.iter().fold(0, mix) >> 20) as usize % BUCKETS
+    let sum = frames
+        .iter()
+        .enumerate()
+        .map(part)
+        .fold(0, u64::wrapping_add);
+    (sum >> 40) as usize % BUCKETS
 }
 
 fn is(entry: usize, head: u64, frames: &[Pc]) -> bool {
+    let kept = &words()[entry + 1..];
+    let mut both = frames.iter().zip(kept);
     (head >> COUNT_SHIFT) as usize == frames.len()
-        && frames
-            .iter()
-            .enumerate()
-            .all(|(i, pc)| word(entry + 1 + i).load(Relaxed) == pc.bits())
+        && both.all(|(pc, word)| word.load(Relaxed) == pc.bits())
 }
 
 /// The entry with these frames, in the chain that begins at `entry`.
 fn find(mut entry: usize, frames: &[Pc]) -> Option<usize> {
     while entry != 0 {
-        let head = word(entry).load(Relaxed);
+        let head = words()[entry].load(Relaxed);
         if is(entry, head, frames) {
             return Some(entry);
         }
@@ -81,7 +81,7 @@ fn find(mut entry: usize, frames: &[Pc]) -> Option<usize> {
 /// The place that stands for all of `frames`, innermost first, of which the first [`FRAMES`] count.
 pub(crate) fn intern(frames: &[Pc]) -> Pc {
     let frames = &frames[..frames.len().min(FRAMES)];
-    let (&[innermost, _, ..], bucket) = (frames, word(bucket_of(frames))) else {
+    let (&[innermost, _, ..], bucket) = (frames, &words()[bucket_of(frames)]) else {
         return frames.first().copied().unwrap_or(Pc::NONE);
     };
     if let Some(entry) = find(bucket.load(Acquire) as usize, frames) {
@@ -97,23 +97,41 @@ pub(crate) fn intern(frames: &[Pc]) -> Pc {
         return innermost;
     }
     USED.store(entry + 1 + frames.len(), Relaxed);
-    word(entry).store((frames.len() as u64) << COUNT_SHIFT | first, Relaxed);
+    words()[entry].store((frames.len() as u64) << COUNT_SHIFT | first, Relaxed);
     for (i, pc) in frames.iter().enumerate() {
-        word(entry + 1 + i).store(pc.bits(), Relaxed);
+        words()[entry + 1 + i].store(pc.bits(), Relaxed);
     }
     bucket.store(entry as u64, Release); // pairs with the load in the look-up above
     Pc::stack(entry as u32)
 }
 
+/// The words of an entry's frames, innermost first.
+fn kept(entry: u32) -> &'static [AtomicU64] {
+    let entry = entry as usize;
+    let count = words()[entry].load(Relaxed) >> COUNT_SHIFT;
+    &words()[entry + 1..][..count as usize]
+}
+
 /// The frames of an entry, innermost first, and their number.
 pub(crate) fn frames(entry: u32) -> ([Pc; FRAMES], usize) {
-    let entry = entry as usize;
-    let count = ((word(entry).load(Relaxed) >> COUNT_SHIFT) as usize).min(FRAMES);
     let mut frames = [Pc::NONE; FRAMES];
-    for (i, pc) in frames[..count].iter_mut().enumerate() {
-        *pc = Pc::from_bits(word(entry + 1 + i).load(Relaxed));
-    }
+    let (count, _) = copy(Pc::stack(entry), 0, &mut frames);
     (frames, count)
+}
+
+/// Of the frames that a place stands for, innermost first, those after the first `skipped` go to `to`, as many as there is room for.
+/// Returns how many, and how many the place stands for.
+pub(crate) fn copy(pc: Pc, skipped: usize, to: &mut [Pc]) -> (usize, usize) {
+    let own = [AtomicU64::new(pc.bits())];
+    let kept = match pc.stack_entry() {
+        Some(entry) => kept(entry),
+        None => &own[..usize::from(!pc.is_none())],
+    };
+    let frames = &kept[skipped.min(kept.len())..];
+    for (pc, word) in to.iter_mut().zip(frames) {
+        *pc = Pc::from_bits(word.load(Relaxed));
+    }
+    (frames.len().min(to.len()), kept.len())
 }
 
 /// Bytes in use.

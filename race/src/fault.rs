@@ -1,4 +1,4 @@
-//! Shadow at its first touch by inlined code: it looks at a cell without asking whether there is one, and where there is none yet, the
+//! Shadow at its first touch by inlined code, or by a look at a range (`access::is_known_range`): it looks at a cell without asking whether there is one, and where there is none yet, the
 //! fault handler maps it.
 //!
 //! # Which memory
@@ -9,7 +9,7 @@
 //! With race mode off there are no cells, and inlined code expects to find none: then what is mapped is the kernel's page of zeros, to be read.
 //!
 //! # Blocking
-//! Runs in a signal handler, of a fault in the program's code: no lock of the detector is held by this thread.
+//! Runs in a signal handler, of a fault in the program's code or such a look: no lock of the detector is held by this thread.
 
 use std::arch::asm;
 

@@ -2,7 +2,10 @@
 //!
 //! A block's bytes are marked in bulk, page by page (`shadow::fill`): blocks of thousands of bytes come and go by the
 //! million. Where a block was allocated is kept with the sync objects, under its first address; its stack is in the
-//! `depot`.
+//! `depot`, and is put together from the last allocation's and the calls and returns since (`history`'s landmark).
+//!
+//! Blocks are small and cold: what an event costs is mostly the wait for memory. So the event asks for the cells first, and
+//! uses them last.
 //!
 //! # Blocking
 //! As for accesses; and the locks of `sync` and `depot`, for a few dozen instructions each.
@@ -16,7 +19,7 @@ use crate::current::{current, set_current};
 use crate::history::Event;
 use crate::shadow::{self, Granule};
 use crate::state::host;
-use crate::sync::Keep;
+use crate::sync::{BlockRecord, Keep};
 use crate::{Pc, depot, is_instrumented, pages, report, sync};
 
 /// New heap or data memory exists: maps its shadow.
@@ -55,9 +58,10 @@ fn forget(addr: usize, size: usize) {
         each_granule_or_run(part, ends, cut, |from, to| {
             shadow::fill(from, to, Cell::EMPTY)
         });
+        true
     });
     // With the cells of whole pages went those of plane B.
-    pages::each_marked(addr, size, pages::DEEP, |_| ());
+    pages::each_marked(addr, size, pages::DEEP, |_| true);
 }
 
 /// Makes one access (a cell without bytes) all that is known of `[addr, addr + size)`, exact to the byte.
@@ -65,9 +69,12 @@ fn overwrite(addr: usize, size: usize, c: &mut Ctx, access: u64) {
     let ends = (addr, addr.saturating_add(size));
     pages::each_watched(addr, size, |part| {
         let cut = |granule, bytes| {
-            Granule::of(granule).clear_bytes(bytes);
-            // Nothing is left there to race with.
-            place(c, granule, Cell(access | u64::from(bytes)));
+            let (g, cell) = (Granule::of(granule), Cell(access | u64::from(bytes)));
+            if !g.overwrite_bytes(cell) {
+                g.clear_bytes(bytes);
+                // Nothing is left there to race with.
+                place(c, granule, cell);
+            }
         };
         let cell = Cell(access | u64::from(WHOLE));
         each_granule_or_run(part, ends, cut, |from, to| shadow::fill(from, to, cell));
@@ -77,34 +84,42 @@ fn overwrite(addr: usize, size: usize, c: &mut Ctx, access: u64) {
 /// All bytes of a granule.
 const WHOLE: u8 = 0xff;
 
-/// Whose event of the heap this is, and where.
+/// Where an event of the heap is.
 struct Place {
     /// With all callers that are known.
     whole: Pc,
     /// For the history, which knows the announced callers by itself.
     own: Pc,
+    /// The callers are those that were announced.
+    is_announced: bool,
 }
 
 /// The place `pc` of an event of the heap, with its callers: those that `func_enter` announced; where none are and there is
 /// no place either (Rust's own allocation functions pass none), the thread's real ones.
 fn place_of(me: GoCtx, pc: Pc) -> Place {
+    if let Some(whole) = me.get().stack_here(pc) {
+        return Place {
+            whole,
+            own: pc,
+            is_announced: true,
+        };
+    }
+    let whole = if pc.is_none() { real_stack(me) } else { pc };
+    Place {
+        whole,
+        own: whole,
+        is_announced: false,
+    }
+}
+
+#[cold]
+fn real_stack(me: GoCtx) -> Pc {
     let mut frames = [Pc::NONE; depot::FRAMES];
-    let own = usize::from(!pc.is_none());
-    frames[0] = pc;
-    let announced = me.get().near_callers(&mut frames[own..]);
-    if announced > 0 {
-        let whole = depot::intern(&frames[..own + announced]);
-        return Place { whole, own: pc };
-    }
-    if own > 0 {
-        return Place { whole: pc, own: pc };
-    }
     // What the host allocates meanwhile is nobody's: a walk never begins another.
     set_current(None);
     let count = (host().current_stack)(&mut frames);
     set_current(me);
-    let whole = depot::intern(&frames[..count]);
-    Place { whole, own: whole }
+    depot::intern(&frames[..count])
 }
 
 /// A fresh heap block: as if the current goroutine wrote it, and nobody had touched the memory before. Inside the runtime it is the
@@ -118,15 +133,22 @@ pub fn malloc(addr: usize, size: usize, pc: Pc) {
     if size == 0 || !shadow::is_watched(addr) {
         return;
     }
+    shadow::prefetch(addr);
     report::forget(addr, size);
-    sync::remove(addr, size, Keep::Nothing);
     let Some(me) = current() else {
+        sync::remove(addr, size, Keep::Nothing);
         return forget(addr, size);
     };
+    sync::remove(addr, size, Keep::Block(addr));
     let place = place_of(me, pc);
     let c = me.get();
     c.follow_generation();
-    sync::record_block(addr, size, place.whole, c.record().goid());
+    let record = BlockRecord {
+        size,
+        made_at: place.whole,
+        goid: c.record().goid(),
+    };
+    sync::record_block(addr, record);
     match c
         .template()
         .filter(|_| c.watches_accesses() && c.is_outside())
@@ -139,6 +161,9 @@ pub fn malloc(addr: usize, size: usize, pc: Pc) {
                 allocation: true,
                 pc: place.own,
             });
+            if place.is_announced {
+                c.keep_stack(pc, place.whole);
+            }
             overwrite(addr, size, c, template);
         }
         None => forget(addr, size),
@@ -154,11 +179,12 @@ pub fn free(addr: usize, size: usize, pc: Pc) {
     if size == 0 || !shadow::is_watched(addr) {
         return;
     }
+    shadow::prefetch(addr);
     let Some(me) = current() else {
         sync::remove(addr, size, Keep::Nothing);
         return forget(addr, size);
     };
-    sync::remove(addr, size, Keep::Dead(addr));
+    sync::remove(addr, size, Keep::Block(addr));
     // Where calls are recorded by compiled code, the history has the callers.
     let own = if is_instrumented() {
         pc

@@ -25,6 +25,10 @@
 //! the half is full. A return right after its call takes the call's word back instead. Without a ring the cursor stands on a word of its
 //! own that fills at once.
 //!
+//! # The landmark
+//! Who asks for the callers at each of many events (allocations) sets a landmark after the event and remembers them; the next time only
+//! what came since is looked at. It stands after an access, so what is before it stays (invariant 4), and goes with its half.
+//!
 //! # Invariants
 //! 1. Only the goroutine's own thread writes; the owner of a report reads at any time.
 //! 2. Between events `pos < end`: there is room for one word.
@@ -168,6 +172,8 @@ pub(crate) struct Cursor {
     end: AtomicPtr<Word>,
     /// Stands for a ring until there is one; the first word ends every look backwards.
     stub: [Word; 2],
+    /// A place after an access in this half, whose callers somebody remembers; null: none.
+    landmark: AtomicPtr<Word>,
 }
 
 impl Cursor {
@@ -177,6 +183,7 @@ impl Cursor {
             pos: AtomicPtr::new(ptr::null_mut()),
             end: AtomicPtr::new(ptr::null_mut()),
             stub: [const { Word::new(0) }; 2],
+            landmark: AtomicPtr::new(ptr::null_mut()),
         }
     }
 
@@ -195,8 +202,36 @@ impl Cursor {
     }
 
     fn go_to(&self, pos: *const Word, room: usize) {
+        self.landmark.store(ptr::null_mut(), Relaxed);
         self.end.store(pos.wrapping_add(room).cast_mut(), Relaxed);
         self.pos.store(pos.cast_mut(), Release);
+    }
+
+    /// Where the half ends that the cursor is in.
+    #[inline]
+    pub(crate) fn end_of_half(&self) -> usize {
+        self.end.load(Relaxed).addr()
+    }
+
+    /// An access has just been recorded, whose callers the caller remembers.
+    #[inline]
+    pub(crate) fn set_landmark(&self) {
+        self.landmark.store(self.pos.load(Relaxed), Relaxed);
+    }
+
+    /// What has become of the landmark's callers: new ones, innermost first, and how many of the old have returned. The number of new
+    /// ones and of those that are gone; None where there is no landmark, or it is too far away. What comes before it has not changed
+    /// (invariant 4).
+    #[inline]
+    pub(crate) fn callers_since_landmark(&self, to: &mut [Pc]) -> Option<(usize, usize)> {
+        let mark = self.landmark.load(Relaxed);
+        let words = (self.pos.load(Relaxed).addr()).wrapping_sub(mark.addr()) / size_of::<Word>();
+        if mark.is_null() || words > NEAR {
+            return None;
+        }
+        let start = -(words as isize);
+        let word = |i: usize| self.word(start + i as isize).load(Relaxed);
+        Some(callers_before(words, word, to))
     }
 
     /// The `n`th word from here.
@@ -307,18 +342,17 @@ impl Cursor {
             return 0;
         }
         let half = self.half(history);
-        callers_before(half.len(), |i| half[i].load(Relaxed), to)
+        callers_before(half.len(), |i| half[i].load(Relaxed), to).0
     }
 
     /// The callers that a look at the newest few words finds, for who asks often.
     pub(crate) fn near_callers(&self, history: &History, to: &mut [Pc]) -> usize {
-        const NEAR: usize = 192;
         if self.pos.load(Relaxed).is_null() {
             return 0;
         }
         let half = self.half(history);
         let near = &half[half.len().saturating_sub(NEAR)..];
-        callers_before(near.len(), |i| near[i].load(Relaxed), to)
+        callers_before(near.len(), |i| near[i].load(Relaxed), to).0
     }
 
     /// The current half has no room, or there is no ring: goes on elsewhere.
@@ -399,6 +433,9 @@ impl Cursor {
         true
     }
 }
+
+/// Words that are looked at for who asks often.
+const NEAR: usize = 192;
 
 /// Frames that a base keeps, at most.
 const MAX_BASE: usize = 256;
@@ -530,8 +567,10 @@ impl History {
     }
 }
 
-/// The callers at the `end`th of some words that begin with a base: innermost first, as many as there is room for; returns how many.
-fn callers_before(end: usize, word: impl Fn(usize) -> u64, to: &mut [Pc]) -> usize {
+/// The callers at the `end`th of some words: innermost first, as many as there is room for, and up to a base. Returns how many, and
+/// how many returns there are for whose calls the words do not go back far enough.
+#[inline]
+fn callers_before(end: usize, word: impl Fn(usize) -> u64, to: &mut [Pc]) -> (usize, usize) {
     let (mut count, mut left) = (0, 0usize);
     for i in (0..end).rev() {
         let word = word(i);
@@ -552,7 +591,7 @@ fn callers_before(end: usize, word: impl Fn(usize) -> u64, to: &mut [Pc]) -> usi
             _ => {}
         }
     }
-    count
+    (count, left)
 }
 
 /// Looks through one half, backwards: the newest match in the right epoch.
@@ -575,7 +614,7 @@ fn search(words: &[u64], want: Want) -> Option<Found> {
                 {
                     let mut frames = [Pc::NONE; FRAMES];
                     frames[0] = Pc::from_bits(words[i]);
-                    let count = 1 + callers_before(i, |n| words[n], &mut frames[1..]);
+                    let count = 1 + callers_before(i, |n| words[n], &mut frames[1..]).0;
                     let allocation = words[i] & ALLOCATION != 0;
                     return Some(Found {
                         frames,

@@ -200,6 +200,118 @@ fn who_made_a_freed_block_is_known_until_its_memory_is_used_again() {
 }
 
 #[test]
+fn the_record_of_a_small_block_goes_with_it() {
+    let (_d, a, b) = two();
+    let block = fresh_memory(64);
+    let place = |at| crate::sync::block_at(at).map(|r| r.made_at);
+    for _ in 0..3 {
+        let pcs = [fresh_pc(), fresh_pc(), fresh_pc()];
+        on(a, || malloc(block, 4, pcs[0]));
+        assert_eq!(place(block), Some(pcs[0]));
+        swept(block, 4);
+        assert_eq!(place(block), None);
+        on(a, || malloc(block, 4, pcs[1]));
+        on(b, || malloc(block + 4, 4, pcs[2]));
+        assert_eq!(
+            [place(block), place(block + 4)],
+            [Some(pcs[1]), Some(pcs[2])]
+        );
+        on(b, || free(block, 4, fresh_pc()));
+        swept(block + 4, 4);
+        assert_eq!([place(block), place(block + 4)], [Some(pcs[1]), None]);
+        on(a, || malloc(block, 4, pcs[2]));
+        assert_eq!(place(block), Some(pcs[2]));
+        swept(block, 8);
+        assert_eq!(place(block), None);
+    }
+    go_end(a);
+    go_end(b);
+}
+
+#[test]
+fn the_record_of_a_block_of_whole_pages_is_the_newest() {
+    let (_d, a, b) = two();
+    let block = fresh_memory(5 << 12).next_multiple_of(1 << 12);
+    let before = stats().sync_objects;
+    for _ in 0..100 {
+        let made = fresh_pc();
+        on(a, || malloc(block, 2 << 12, made));
+        on(a, || release(block));
+        on(b, || free(block, 2 << 12, fresh_pc()));
+        let record = crate::sync::block_at(block).expect("a block");
+        assert_eq!((record.made_at, record.goid), (made, 1));
+    }
+    assert!(
+        stats().sync_objects <= before + 32,
+        "places are taken again"
+    );
+    assert!(
+        crate::pages::is_marked_with(block, crate::pages::SYNC),
+        "reports look there"
+    );
+    malloc(block, 2 << 12, fresh_pc());
+    assert_eq!(
+        crate::sync::block_at(block),
+        None,
+        "made by who is not watched"
+    );
+    go_end(a);
+    go_end(b);
+}
+
+#[test]
+fn an_allocation_s_callers_are_those_that_have_not_returned() {
+    let (_d, a, b) = two();
+    let (block, data) = (fresh_memory(64), fresh_memory(64));
+    let calls: Vec<_> = (0..40).map(|_| fresh_pc()).collect();
+    let mut seed = 0x9e37_79b9_7f4a_7c15u64;
+    let mut random = |below: usize| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed as usize % below
+    };
+    let mut stack: Vec<Pc> = Vec::new();
+    crate::switch_in(a);
+    for round in 0..20_000 {
+        // Long ways up and down, so that stacks are cut, and come to an end.
+        let down = if round / 200 % 2 == 0 { 3 } else { 6 };
+        for _ in 0..random(5) {
+            match random(8) {
+                n if n < down && !stack.is_empty() => {
+                    stack.pop();
+                    crate::func_exit();
+                }
+                7 => write(data + 8 * random(8), 8, fresh_pc()),
+                _ => {
+                    stack.push(calls[random(calls.len())]);
+                    crate::func_enter(stack[stack.len() - 1]);
+                }
+            }
+        }
+        let own = if random(4) == 0 { calls[0] } else { Pc::NONE };
+        if own.is_none() && stack.is_empty() {
+            continue;
+        }
+        let mut near = [Pc::NONE; crate::depot::FRAMES];
+        let near = a.get().near_callers(&mut near);
+        malloc(block, 8, own);
+        let frames = stack.iter().rev().copied();
+        let own = (!own.is_none()).then_some(own);
+        let least = own.iter().count() + near;
+        let expected: Vec<_> = own.into_iter().chain(frames).collect();
+        let made_at = crate::sync::block_at(block).expect("a block").made_at;
+        let mut frames = [Pc::NONE; crate::depot::FRAMES];
+        let (count, _) = crate::depot::copy(made_at, 0, &mut frames);
+        assert!(count >= least.min(frames.len()), "round {round}");
+        assert_eq!(frames[..count], expected[..count], "round {round}");
+    }
+    crate::switch_out(a);
+    go_end(a);
+    go_end(b);
+}
+
+#[test]
 fn a_block_is_marked_to_the_byte() {
     let (_d, a, b) = two();
     let memory = fresh_memory(5 << 12).next_multiple_of(1 << 12);

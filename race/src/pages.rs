@@ -103,8 +103,13 @@ fn part(page: usize, addr: usize, end: usize) -> Range<usize> {
 }
 
 /// Calls back with the parts of `[addr, addr + size)`, widened to whole granules, in pages that have this kind of mark, and
-/// takes the mark off the pages that lie inside as a whole.
-pub(crate) fn each_marked(addr: usize, size: usize, mark: u8, mut each: impl FnMut(Range<usize>)) {
+/// takes the mark off the pages that lie inside as a whole, unless the callback says that something is left.
+pub(crate) fn each_marked(
+    addr: usize,
+    size: usize,
+    mark: u8,
+    mut each: impl FnMut(Range<usize>) -> bool,
+) {
     if size == 0 {
         return;
     }
@@ -120,8 +125,8 @@ pub(crate) fn each_marked(addr: usize, size: usize, mark: u8, mut each: impl FnM
             continue;
         }
         if has(page, mark) {
-            each(part(page, addr, end));
-            if addr <= page && page + PAGE <= end {
+            let is_empty = each(part(page, addr, end));
+            if is_empty && addr <= page && page + PAGE <= end {
                 byte(page).fetch_and(!mark, Relaxed);
             }
         }

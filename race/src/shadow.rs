@@ -20,7 +20,7 @@
 //! onto it. A second region at the same folded place is *not watched*: a lie is impossible, and the kernel's layout
 //! makes it improbable.
 //!
-//! An inlined check needs no table: it looks for its own (slot, epoch, kind, bytes) in cell 0, at a constant offset, and
+//! An inlined check, and a look at a range, needs no table: it looks for its own (slot, epoch, kind, bytes) in cell 0, at a constant offset, and
 //! calls out when it is not there (a fault maps the planes). In a region that is not watched it can at most find a cell
 //! of the other region and take it for its own: an access that was not watched anyway.
 //!
@@ -36,7 +36,8 @@
 //! # Blocking
 //! First touches make three system calls under a spin lock. No allocation.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::*};
+use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::*};
 
 use crate::cell::Cell;
 use crate::mem::{KeptErrno, SpinLock, fatal};
@@ -113,6 +114,7 @@ pub(crate) fn init() {
     if !std::arch::is_x86_feature_detected!("cmpxchg16b") {
         fatal("race mode needs a processor with the instruction cmpxchg16b");
     }
+    HAS_AVX2.store(std::arch::is_x86_feature_detected!("avx2"), Relaxed);
     let probe = crate::mem::map(4096);
     if probe.as_ptr().addr() < TABLE {
         fatal(
@@ -198,6 +200,17 @@ pub(crate) fn unfolded(folded: usize) -> impl Iterator<Item = usize> {
     (0..1 << (ADDRESS_BITS - FOLD_BITS)).map(move |region| region << FOLD_BITS | folded)
 }
 
+/// Has the processor bring what is known at the address: it is about to be replaced.
+#[inline(always)]
+pub(crate) fn prefetch(addr: usize) {
+    let folded = addr & FOLD & !7;
+    for at in [META + folded / 2, PLANE_A + folded * 2] {
+        let at = std::ptr::with_exposed_provenance::<i8>(at);
+        // SAFETY: a prefetch touches nothing, wherever it points; every processor of this architecture has it.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at) };
+    }
+}
+
 fn word(at: usize) -> &'static AtomicU64 {
     // SAFETY: callers pass an 8-aligned address inside a plane, of an address for which `is_watched` was true
     // (invariant 1); planes are never unmapped.
@@ -273,6 +286,23 @@ impl Granule {
         }
     }
 
+    /// Makes `cell` all that is known of its bytes, in one step, if there is room for what is known of the others. False: nothing was
+    /// done.
+    #[inline]
+    pub(crate) fn overwrite_bytes(self, cell: Cell) -> bool {
+        let (zero, one) = self.pair();
+        let second = match (zero.without_bytes_of(cell), one.without_bytes_of(cell)) {
+            (zero, one) if zero.mask() != 0 && one.mask() != 0 => return false,
+            (rest, _) | (_, rest) if rest.mask() != 0 => rest,
+            // By invariant 2, as far as plane B is concerned, what is in use stays so.
+            _ if one.is_empty() => one,
+            _ => cell,
+        };
+        let others = || self.cell(2).load(Relaxed) | self.cell(3).load(Relaxed);
+        let is_all = one.is_empty() || others() == 0;
+        is_all && self.replace_pair((zero, one), (cell, second))
+    }
+
     /// Replaces all cells by one (or none).
     #[inline]
     pub(crate) fn set_only(self, cell: Cell) {
@@ -324,12 +354,89 @@ pub(crate) fn fill(from: usize, to: usize, cell: Cell) {
     }
 }
 
-/// Granules that [`skip_syncless`] looks at in one step.
+/// The first granule of `[from, to)`, which lie in one region and are watched, whose cell 0 is not `word` in all of `bits`; or `to`.
+#[inline(always)]
+pub(crate) fn skip_alike(from: usize, to: usize, word: u64, bits: u64) -> usize {
+    let mut granule = from;
+    if to - from >= 8 * ALIKE && HAS_AVX2.load(Relaxed) {
+        granule = skip_many_alike(from, to, word, bits);
+    }
+    while granule < to && (Granule::of(granule).cell(0).load(Relaxed) ^ word) & bits == 0 {
+        granule += 8;
+    }
+    granule
+}
+
+/// Granules that [`skip_many_alike`] looks at in one step.
+const ALIKE: usize = 8;
+
+/// Whether the processor has the instructions that [`skip_many_alike`] uses: all since 2013 have, or so.
+static HAS_AVX2: AtomicBool = AtomicBool::new(false);
+
+/// [`skip_alike`], of [`ALIKE`] granules at least. Returns where the first step of so many begins that is not alike; or `to`. The last
+/// step begins where it ends with the range.
+#[inline(never)]
+fn skip_many_alike(from: usize, to: usize, word: u64, bits: u64) -> usize {
+    let first = PLANE_A + (from & FOLD) * 2;
+    let last = first + (to - from) * 2 - ALIKE * 16;
+    let at: usize;
+    // SAFETY: reads cells 0 and 1 of the granules, which are mapped (invariant 1) or will be by the fault handler, as relaxed loads of
+    // each would: x86-64 tears no aligned word of a vector load. Writes nothing. The processor has the instructions.
+    unsafe {
+        std::arch::asm!(
+            "vmovq xmm0, rdx",
+            "vpbroadcastq ymm0, xmm0",
+            "vmovq xmm1, rcx", // with zeros for cells 1
+            "vinserti128 ymm1, ymm1, xmm1, 1",
+            "2:",
+            "vpxor ymm2, ymm0, ymmword ptr [rax]",
+            "vpxor ymm3, ymm0, ymmword ptr [rax + 32]",
+            "vpxor ymm4, ymm0, ymmword ptr [rax + 64]",
+            "vpxor ymm5, ymm0, ymmword ptr [rax + 96]",
+            "vpor ymm2, ymm2, ymm3",
+            "vpor ymm4, ymm4, ymm5",
+            "vpor ymm2, ymm2, ymm4",
+            "vptest ymm2, ymm1",
+            "jnz 3f",
+            "sub rax, -128",
+            "cmp rax, rsi",
+            "jb 2b",
+            "lea rdx, [rsi + 128]",
+            "cmp rax, rdx",
+            "mov rax, rsi",
+            "jb 2b",
+            "mov rax, rdx",
+            "3:",
+            "vzeroupper",
+            inout("rax") first => at,
+            in("rsi") last,
+            inout("rdx") word => _,
+            in("rcx") bits,
+            clobber_abi("C"),
+            options(nostack, readonly),
+        );
+    }
+    from + (at - first) / 2
+}
+
+/// Granules that [`skip_syncless`] looks at in one step, but at the end.
 pub(crate) const STEP: usize = 16;
 
 /// The first granule of `[from, to)`, which lie in one page and are watched, that may have sync objects; or `to`.
 #[inline]
 pub(crate) fn skip_syncless(from: usize, to: usize) -> usize {
+    let mut granule = skip_steps_syncless(from, to);
+    if to - granule < 8 * STEP {
+        while granule < to && meta(granule).load(Relaxed) == 0 {
+            granule += 8;
+        }
+    }
+    granule
+}
+
+/// [`skip_syncless`], in whole steps.
+#[inline]
+fn skip_steps_syncless(from: usize, to: usize) -> usize {
     let steps = (to - from) / (8 * STEP);
     if steps == 0 {
         return from;
@@ -397,6 +504,99 @@ mod tests {
         assert!(!is_watched(PLANE_A + 4096));
         assert!(!is_watched(META));
         assert!(!is_watched(0xffff_8000_0000_0000));
+    }
+
+    #[test]
+    fn bytes_are_overwritten_at_once_or_not_at_all() {
+        let _one = crate::testing::detector();
+        let base = 0x5434_0000_0000usize;
+        map_chunks(base, 1);
+        let g = Granule::of(base);
+        let cell = |epoch, mask: u64| Cell(Cell::template(1, epoch) | mask);
+        let load = || [0, 1, 2, 3].map(|i| Cell(g.cell(i).load(Relaxed)));
+        let known = |cells: &[Cell]| -> Vec<Cell> {
+            let mut known: Vec<_> = cells.iter().copied().filter(|c| c.mask() != 0).collect();
+            known.sort_by_key(|c| c.0);
+            known.dedup();
+            known
+        };
+        let masks = [0, 0x0f, 0xf0, 0x3c, 0x01, 0x80, 0xff];
+        let cells = |i| {
+            masks
+                .map(|mask| cell(i, mask))
+                .into_iter()
+                .chain([Cell::EMPTY])
+        };
+        for zero in cells(1) {
+            for one in cells(2).filter(|one| one.is_empty() || !zero.is_empty()) {
+                let other = cell(3, 0xff);
+                for (two, three) in [
+                    (Cell::EMPTY, Cell::EMPTY),
+                    (other, Cell::EMPTY),
+                    (Cell::EMPTY, other),
+                ] {
+                    if two != three && one.is_empty() {
+                        continue; // invariant 2
+                    }
+                    for mask in [0x01, 0x0f, 0x3f, 0xc0, 0xfe] {
+                        let before = [zero, one, two, three];
+                        (0..CELLS).for_each(|i| g.cell(i).store(before[i].0, Relaxed));
+                        let new = cell(4, mask);
+                        if !g.overwrite_bytes(new) {
+                            assert_eq!(load(), before);
+                            let is_deep = two != three;
+                            assert!(is_deep || !zero.without_bytes_of(new).is_empty());
+                            continue;
+                        }
+                        let mut expected = before.map(|c| c.without_bytes_of(new));
+                        expected[3] = new;
+                        let after = load();
+                        assert_eq!(after[2..], before[2..]);
+                        assert_eq!(known(&after), known(&expected), "{before:x?} {new:x?}");
+                        assert_eq!(after[0], new, "where inlined code looks");
+                        assert!(one.is_empty() || !after[1].is_empty(), "invariant 2");
+                    }
+                }
+            }
+        }
+        g.set_only(Cell::EMPTY);
+    }
+
+    #[test]
+    fn runs_that_are_alike_end_where_a_simple_look_ends() {
+        let _one = crate::testing::detector();
+        const GRANULES: usize = 64;
+        let base = 0x5334_0000_0000usize + CHUNK - 8 * GRANULES;
+        map_chunks(base, 1);
+        let (word, bits) = (0x1234_5678_9a01_00ff, !(1 << 16));
+        let mut seed = 0x9e37_79b9_7f4a_7c15u64;
+        let mut random = |below: u64| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            seed % below
+        };
+        for _ in 0..20 {
+            let odd = [1, 20, 200][random(3) as usize];
+            for i in 0..GRANULES {
+                let bit = if random(odd) == 0 { random(64) } else { 16 };
+                let cell = word ^ if random(2) == 0 { 1 << bit } else { 0 };
+                let g = Granule::of(base + 8 * i);
+                g.cell(0).store(cell, Relaxed);
+                g.cell(1).store(random(u64::MAX), Relaxed);
+            }
+            for from in 0..=GRANULES {
+                for to in from..=GRANULES {
+                    let is_alike = |i: &usize| {
+                        (Granule::of(base + 8 * i).cell(0).load(Relaxed) ^ word) & bits == 0
+                    };
+                    let expected = (from..to).find(|i| !is_alike(i)).unwrap_or(to);
+                    let found = skip_alike(base + 8 * from, base + 8 * to, word, bits);
+                    assert_eq!(found, base + 8 * expected, "{from}..{to}");
+                }
+            }
+        }
+        (0..GRANULES).for_each(|i| Granule::of(base + 8 * i).set_only(Cell::EMPTY));
     }
 
     #[test]

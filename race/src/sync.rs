@@ -1,10 +1,15 @@
 //! Sync objects: the clocks that addresses carry, found through the meta shadow.
 //!
 //! # States
-//! An object is free, or of use `SYNC` (a clock for one exact address) or `BLOCK` (who allocated the heap block that
-//! begins here), `DEAD_BLOCK` (who allocated the one that was freed here), or `VACANT`. A granule's meta word is the handle of the first object of a chain; objects are added in
-//! front by compare-exchange and leave it only all together, when `remove` takes the whole granule. One that goes alone
-//! (its neighbour in the granule lives on) leaves its place vacant, which the granule's next object takes.
+//! An object is free, or of use `SYNC` (a clock for one exact address), `HEAP_BLOCK` (who allocated the heap block that
+//! begins here, or began here and was freed), or `VACANT`. A granule's meta word is the handle of the first object of a chain; objects
+//! are added in front by compare-exchange and leave it only all together, when `remove` takes the whole granule. One that
+//! goes alone (its neighbour in the granule lives on) leaves its place vacant, which the granule's next object takes.
+//!
+//! A block's record stays when the block is freed, until the memory is part of another block. One that begins at the same
+//! address takes the record over in place: programs free and allocate the same few places over and over. The meta word
+//! itself says ([`ALONE`]) that a granule has nothing but the record of the block that begins with it, so that a free,
+//! and an allocation until it writes the record, touch no object.
 //!
 //! # Invariants
 //! 1. Objects stay mapped for ever and their shared fields are atomic: a walk over a chain that is being recycled reads
@@ -13,6 +18,10 @@
 //! 2. `clock` is touched only with the lock held.
 //! 3. A handle is never 0 for an object: 0 ends a chain.
 //! 4. `count` changes with the lock held; it is odd from before the value at the address changes until the clock is the new value's.
+//! 5. A record's fields (`size`, `pc`, `goid`) are written by who owns the block's memory, without the lock. Nothing but reports
+//!    depends on them: a program that gives one block out twice spoils a record, and no clock.
+//! 6. A meta word that is [`ALONE`] is of a chain of one object, of use `HEAP_BLOCK`, for the first byte of the granule.
+//! 7. Who looks for a clock looks for use `SYNC`: an object that is, was and becomes something else needs no lock for that.
 //!
 //! # What is known
 //! A goroutine remembers of a few objects at which count its clock covered theirs ([`Known`]). At that count there is nothing to acquire, and an
@@ -22,11 +31,15 @@
 //! `make: compare_exchange Release on the meta word` ⇄ `find: load Acquire, remove: swap Acquire`: the object's fields.
 //! `change: count odd, then the atomic operation (SeqCst)` ⇄ `the atomic load (SeqCst), then Glance::holds: load of count`: who read the
 //! new value sees the odd count, or a later one.
+//! A record may be written while it is read: its words are relaxed, and one has a sum of them all (`sealed`), by which the
+//! reader knows a mixture. Objects are cold when they are used again: what allocations and frees do stores to them, and
+//! waits for no load.
 //!
 //! # Blocking
 //! Each object has a spin lock, held for a clock's copy or join, or for one atomic operation of the program. Making and
 //! vacating take one of 64 locks by address before it.
 
+use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use std::cell::UnsafeCell;
 use std::ops::Range;
 use std::ptr::NonNull;
@@ -41,23 +54,24 @@ const FREE: u32 = 0;
 const VACANT: u32 = 3;
 const SYNC: u32 = 1;
 const HEAP_BLOCK: u32 = 2;
-/// The block was freed; who allocated it is kept until its memory is used again.
-const DEAD_BLOCK: u32 = 4;
+
+/// In a meta word: its chain is one object, the record of a block that begins with the granule (invariant 6).
+const ALONE: u32 = 1 << 31;
 
 /// See the header.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(crate) struct SyncObject {
-    /// The link of the free list; of a block in use, who allocated it.
-    goid: AtomicU64,
+    /// The link of the free list, of an object that is free.
+    addr: AtomicUsize,
     lock: SpinLock,
     handle: AtomicU32,
     next: AtomicU32,
     use_: AtomicU32,
-    addr: AtomicUsize,
     clock: UnsafeCell<ClockBox>,
     size: AtomicUsize,
     pc: AtomicU64,
+    goid: AtomicU64,
     /// How often the clock changed, or its address did, times two; odd while it does. Never begun anew.
     count: AtomicU64,
 }
@@ -86,8 +100,9 @@ pub(crate) fn number(object: NonNull<u8>, carved: usize) {
         .store(carved as u32 + 1, Relaxed);
 }
 
+/// The object of a handle, or of a meta word.
 fn by_handle(handle: u32) -> Option<&'static SyncObject> {
-    let carved = handle.checked_sub(1)? as usize;
+    let carved = (handle & !ALONE).checked_sub(1)? as usize;
     let block = DIRECTORY[carved / PER_BLOCK].load(Acquire);
     let at = block.wrapping_add(carved % PER_BLOCK);
     // SAFETY: a handle comes from `number`: its block is in the directory and mapped for ever.
@@ -282,32 +297,54 @@ impl SyncObject {
         let object: NonNull<SyncObject> = proc::take(Kind::Sync).cast();
         // SAFETY: pool memory of this kind, all of whose fields are valid when zero, mapped for ever.
         let s = unsafe { object.as_ref() };
-        let held = s.lock.lock();
+        let held = (use_ == SYNC).then(|| s.lock.lock()); // else invariant 7
         s.addr.store(addr, Relaxed);
         s.use_.store(use_, Relaxed);
         drop(held);
         s
     }
 
-    /// Leaves the object's place vacant if its address is in the range, unless it is kept.
-    fn vacate(&self, granule: usize, range: Range<usize>, keep: Keep) {
-        let _held = self.lock.lock();
+    /// Whether it goes with the range, unless it is kept.
+    fn goes_with(&self, granule: usize, range: &Range<usize>, keep: Keep) -> bool {
         let addr = self.addr.load(Relaxed);
-        let in_use = matches!(self.use_.load(Relaxed), SYNC | HEAP_BLOCK | DEAD_BLOCK);
-        if !in_use || addr & !7 != granule || !range.contains(&addr) {
-            return;
+        let in_use = matches!(self.use_.load(Relaxed), SYNC | HEAP_BLOCK);
+        in_use && addr & !7 == granule && range.contains(&addr) && !keep.keeps(self)
+    }
+
+    /// Leaves the object's place vacant if it goes with the range.
+    fn vacate(&self, granule: usize, range: &Range<usize>, keep: Keep) {
+        let _held = self.lock.lock();
+        if self.goes_with(granule, range, keep) {
+            self.forget_count();
+            self.use_.store(VACANT, Relaxed);
+            self.addr.store(granule, Relaxed);
+            // SAFETY: invariant 2.
+            unsafe { &mut *self.clock.get() }.release();
         }
-        if keep.keeps(self) {
-            if matches!(keep, Keep::Dead(_)) {
-                self.use_.store(DEAD_BLOCK, Relaxed);
-            }
-            return;
-        }
-        self.forget_count();
-        self.use_.store(VACANT, Relaxed);
-        self.addr.store(granule, Relaxed);
-        // SAFETY: invariant 2.
-        unsafe { &mut *self.clock.get() }.release();
+    }
+
+    /// Writes the record of the block at `addr`.
+    fn describe(&self, addr: usize, record: BlockRecord) {
+        self.pc.store(record.made_at.bits(), Relaxed);
+        self.goid.store(record.goid, Relaxed);
+        self.size.store(record.sealed(addr), Relaxed);
+    }
+
+    /// The record of the block at `addr`; None where the words are not of one record of that block.
+    fn record(&self, addr: usize) -> Option<BlockRecord> {
+        let size = self.size.load(Relaxed);
+        let record = BlockRecord {
+            size: size & BlockRecord::SIZE,
+            made_at: Pc::from_bits(self.pc.load(Relaxed)),
+            goid: self.goid.load(Relaxed),
+        };
+        (record.sealed(addr) == size).then_some(record)
+    }
+
+    /// Gives back a record that was alone in its chain.
+    fn give_record(&'static self) {
+        self.use_.store(FREE, Relaxed); // invariant 7
+        proc::give(Kind::Sync, NonNull::from(self).cast());
     }
 
     /// What was known of the object is no more, with the lock held.
@@ -357,7 +394,7 @@ pub(crate) fn find_or_make(addr: usize) -> Option<Held> {
         }
         let _making = making(addr).lock();
         if !chain(meta.load(Acquire)).any(|s| s.is(addr, SYNC)) {
-            make(addr, SYNC, |_| ());
+            make(addr, SYNC, None);
         }
     }
 }
@@ -375,22 +412,22 @@ fn making(addr: usize) -> &'static SpinLock {
     &STRIPES[(hash >> 58) as usize].0
 }
 
-/// Makes an object for the address, under the lock of `making`.
-fn make(addr: usize, use_: u32, describe: impl Fn(&SyncObject)) {
+/// Makes an object for the address, under the lock of `making`; with `record`, that of a block.
+fn make(addr: usize, use_: u32, record: Option<BlockRecord>) {
     let meta = shadow::meta(addr);
     if let Some(s) = chain(meta.load(Acquire)).find(|s| s.is(addr & !7, VACANT)) {
         let _held = s.lock.lock();
-        describe(s);
+        record.inspect(|record| s.describe(addr, *record));
         s.addr.store(addr, Relaxed);
         s.use_.store(use_, Relaxed);
         return;
     }
     let new = SyncObject::new(addr, use_);
-    describe(new);
+    record.inspect(|record| new.describe(addr, *record));
     pages::note(addr, pages::SYNC);
     loop {
         let first = meta.load(Acquire);
-        new.next.store(first, Release);
+        new.next.store(first & !ALONE, Release);
         let handle = new.handle.load(Relaxed);
         if meta
             .compare_exchange(first, handle, Release, Relaxed)
@@ -401,14 +438,42 @@ fn make(addr: usize, use_: u32, describe: impl Fn(&SyncObject)) {
     }
 }
 
-/// Remembers who allocated the heap block.
-pub(crate) fn record_block(addr: usize, size: usize, pc: Pc, goid: u64) {
+/// Remembers who allocated the heap block that begins at `addr`, in place of the one before.
+#[inline]
+pub(crate) fn record_block(addr: usize, record: BlockRecord) {
+    let first = shadow::meta(addr).load(Acquire);
+    match by_handle(first) {
+        Some(block) if first & ALONE != 0 && addr & 7 == 0 => block.describe(addr, record),
+        None if addr & 7 == 0 && record_alone(addr, record) => {}
+        _ => record_among_others(addr, record),
+    }
+}
+
+/// Makes the first object of the granule that begins at `addr`; false: there is one.
+fn record_alone(addr: usize, record: BlockRecord) -> bool {
+    let new = SyncObject::new(addr, HEAP_BLOCK);
+    new.describe(addr, record);
+    new.next.store(0, Relaxed);
+    pages::note(addr, pages::SYNC);
+    let handle = new.handle.load(Relaxed) | ALONE;
+    let is_first = shadow::meta(addr)
+        .compare_exchange(0, handle, Release, Relaxed)
+        .is_ok();
+    if !is_first {
+        new.give_record();
+    }
+    is_first
+}
+
+#[cold]
+#[inline(never)]
+fn record_among_others(addr: usize, record: BlockRecord) {
     let _making = making(addr).lock();
-    make(addr, HEAP_BLOCK, |block| {
-        block.size.store(size, Relaxed);
-        block.pc.store(pc.bits(), Relaxed);
-        block.goid.store(goid, Relaxed);
-    });
+    let first = shadow::meta(addr).load(Acquire);
+    match chain(first).find(|s| s.is(addr, HEAP_BLOCK)) {
+        Some(block) => block.describe(addr, record),
+        None => make(addr, HEAP_BLOCK, Some(record)),
+    }
 }
 
 /// What is known of a heap block.
@@ -421,18 +486,28 @@ pub(crate) struct BlockRecord {
     pub(crate) goid: u64,
 }
 
+impl BlockRecord {
+    /// The part of a sealed size that is the size.
+    const SIZE: usize = (1 << 48) - 1;
+
+    /// The size, and above it a sum of all there is to know of the block at `addr`.
+    fn sealed(&self, addr: usize) -> usize {
+        let size = self.size & Self::SIZE;
+        let words = [size, self.made_at.bits() as usize, self.goid as usize];
+        let mix = |sum: usize, word: &usize| {
+            (sum.rotate_left(25) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        };
+        size | words.iter().fold(addr, mix) & !Self::SIZE
+    }
+}
+
 /// The block, alive or freed, that begins at `addr`.
 pub(crate) fn block_at(addr: usize) -> Option<BlockRecord> {
     if !shadow::is_mapped(addr) {
         return None;
     }
-    let is_block = |s: &&SyncObject| s.is(addr, HEAP_BLOCK) || s.is(addr, DEAD_BLOCK);
-    let block = chain(shadow::meta(addr).load(Acquire)).find(is_block)?;
-    Some(BlockRecord {
-        size: block.size.load(Relaxed),
-        made_at: Pc::from_bits(block.pc.load(Relaxed)),
-        goid: block.goid.load(Relaxed),
-    })
+    let first = shadow::meta(addr).load(Acquire);
+    chain(first).find(|s| s.is(addr, HEAP_BLOCK))?.record(addr)
 }
 
 /// Which records outlive the sync objects around them.
@@ -442,17 +517,16 @@ pub(crate) enum Keep {
     Nothing,
     /// Those of blocks: what goes lies in one.
     Blocks,
-    /// That of the block that begins there, as a dead one's.
-    Dead(usize),
+    /// That of the block that begins there.
+    Block(usize),
 }
 
 impl Keep {
     fn keeps(self, object: &SyncObject) -> bool {
-        let is_block = matches!(object.use_.load(Relaxed), HEAP_BLOCK | DEAD_BLOCK);
         match self {
             Keep::Nothing => false,
-            Keep::Blocks => is_block,
-            Keep::Dead(addr) => object.is(addr, HEAP_BLOCK),
+            Keep::Blocks => object.use_.load(Relaxed) == HEAP_BLOCK,
+            Keep::Block(addr) => object.is(addr, HEAP_BLOCK),
         }
     }
 }
@@ -461,42 +535,96 @@ impl Keep {
 /// what shares it may be in use at this moment, so the chain stays, with their places vacant. So it does beside a record
 /// that is kept.
 pub(crate) fn remove(addr: usize, size: usize, keep: Keep) {
-    let end = addr.saturating_add(size);
+    let range = addr..addr.saturating_add(size);
     pages::each_marked(addr, size, pages::SYNC, |part| {
-        let mut granule = part.start;
-        loop {
-            // Most of a large block has none.
-            granule = shadow::skip_syncless(granule, part.end);
-            if granule == part.end {
-                return;
-            }
-            let step = part.end.min(granule + 8 * shadow::STEP);
+        let mut is_empty = true;
+        // The record of the block comes first; most blocks have nothing else.
+        let (mut granule, mut step) = (part.start, part.start + 8);
+        while granule < part.end {
+            // All that goes is asked for before the first is waited for.
+            (granule..step).step_by(8).skip(1).for_each(prefetch);
             for granule in (granule..step).step_by(8) {
-                remove_of(granule, addr..end, keep);
+                is_empty &= remove_of(granule, &range, keep);
             }
-            granule = step;
+            granule = shadow::skip_syncless(step, part.end);
+            step = part.end.min(granule + 8 * shadow::STEP);
         }
+        is_empty
     });
 }
 
-/// The objects of a granule go, if their addresses are in the range.
-fn remove_of(granule: usize, range: Range<usize>, keep: Keep) {
+/// Has the processor bring the first object of the granule.
+#[inline(always)]
+fn prefetch(granule: usize) {
+    if let Some(object) = by_handle(shadow::meta(granule).load(Relaxed)) {
+        // SAFETY: a prefetch touches nothing; every processor of this architecture has it.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(object).cast()) };
+    }
+}
+
+/// The objects of a granule go, if their addresses are in the range. Returns whether none is left.
+#[inline]
+fn remove_of(granule: usize, range: &Range<usize>, keep: Keep) -> bool {
+    let first = shadow::meta(granule).load(Acquire);
+    if first == 0 {
+        return true;
+    }
+    let is_kept = first & ALONE != 0 && keep == Keep::Block(granule);
+    !is_kept && remove_some(granule, range, keep)
+}
+
+#[inline(never)]
+fn remove_some(granule: usize, range: &Range<usize>, keep: Keep) -> bool {
     let meta = shadow::meta(granule);
     let first = meta.load(Acquire);
-    if first == 0 {
-        return;
-    }
     let is_cut = granule < range.start || range.end < granule + 8;
     if is_cut || keep != Keep::Nothing && chain(first).any(|object| keep.keeps(object)) {
-        let _making = making(granule).lock();
-        for object in chain(meta.load(Acquire)) {
-            object.vacate(granule, range.clone(), keep);
+        if chain(first).any(|object| object.goes_with(granule, range, keep)) {
+            let _making = making(granule).lock();
+            meta.fetch_and(!ALONE, Relaxed); // invariant 6
+            chain(meta.load(Acquire)).for_each(|object| object.vacate(granule, range, keep));
         }
-        return;
+        return false;
     }
     let mut handle = meta.swap(0, Acquire); // pairs with `make`
+    if handle & ALONE != 0 {
+        if let Some(record) = by_handle(handle) {
+            record.give_record();
+        }
+        return true;
+    }
     while let Some(object) = by_handle(handle) {
         handle = object.next.load(Acquire);
         object.give();
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mixture_of_two_records_is_none() {
+        let record = |size, pc, goid| BlockRecord {
+            size,
+            made_at: Pc::code(pc),
+            goid,
+        };
+        let (one, other) = (record(64, 0x1000, 1), record(72, 0x1010, 2));
+        let _d = crate::testing::detector();
+        let object = SyncObject::new(0x5000, HEAP_BLOCK);
+        object.size.store(0, Relaxed);
+        assert_eq!(object.record(0x5000), None, "not written yet");
+        object.describe(0x5000, one);
+        assert_eq!(object.record(0x5000), Some(one));
+        assert_eq!(object.record(0x5008), None, "another block's");
+        object.pc.store(other.made_at.bits(), Relaxed);
+        assert_eq!(object.record(0x5000), None);
+        object.goid.store(other.goid, Relaxed);
+        assert_eq!(object.record(0x5000), None);
+        object.describe(0x5000, other);
+        assert_eq!(object.record(0x5000), Some(other));
+        object.give_record();
     }
 }

@@ -2,21 +2,28 @@
 
 use super::{watched, with_return_address};
 use crate::cell::READ;
+use crate::ctx::GoCtx;
 use crate::{Pc, access};
 
-fn range(addr: *const u8, size: usize, flags: u64, pc: usize) {
-    if let Some(ctx) = watched()
-        && !access::is_known_range(ctx.get(), addr.addr(), size, flags)
-    {
+#[inline(always)]
+fn range(ctx: GoCtx, addr: *const u8, size: usize, flags: u64, pc: usize) {
+    if !access::is_known_range(ctx.get(), addr.addr(), size, flags) {
         access::check(ctx.get(), addr.addr(), size, flags, Pc::code(pc));
+    }
+}
+
+#[inline(always)]
+fn copy(to: *mut u8, from: *const u8, size: usize, pc: usize) {
+    if let Some(ctx) = watched() {
+        range(ctx, from, size, READ, pc);
+        range(ctx, to, size, 0, pc);
     }
 }
 
 /// # Safety
 /// As C's `memcpy`.
 unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, size: usize, pc: usize) -> *mut u8 {
-    range(from, size, READ, pc);
-    range(to, size, 0, pc);
+    copy(to, from, size, pc);
     // SAFETY: the caller's contract.
     unsafe { libc::memcpy(to.cast(), from.cast(), size) }.cast()
 }
@@ -24,8 +31,7 @@ unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, size: usize, pc: usize
 /// # Safety
 /// As C's `memmove`.
 unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, size: usize, pc: usize) -> *mut u8 {
-    range(from, size, READ, pc);
-    range(to, size, 0, pc);
+    copy(to, from, size, pc);
     // SAFETY: the caller's contract.
     unsafe { libc::memmove(to.cast(), from.cast(), size) }.cast()
 }
@@ -33,19 +39,23 @@ unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, size: usize, pc: usiz
 /// # Safety
 /// As C's `memset`.
 unsafe extern "C" fn memset(to: *mut u8, byte: i32, size: usize, pc: usize) -> *mut u8 {
-    range(to, size, 0, pc);
+    write_range(to, size, pc);
     // SAFETY: the caller's contract.
     unsafe { libc::memset(to.cast(), byte, size) }.cast()
 }
 
 /// Reads a range: of code that announces more than the pass does.
 extern "C" fn read_range(addr: *const u8, size: usize, pc: usize) {
-    range(addr, size, READ, pc);
+    if let Some(ctx) = watched() {
+        range(ctx, addr, size, READ, pc);
+    }
 }
 
 /// Writes a range.
 extern "C" fn write_range(addr: *const u8, size: usize, pc: usize) {
-    range(addr, size, 0, pc);
+    if let Some(ctx) = watched() {
+        range(ctx, addr, size, 0, pc);
+    }
 }
 
 with_return_address! {
