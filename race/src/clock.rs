@@ -1,6 +1,6 @@
-//! Vector clocks over slots: one constant-size block, whatever the number of goroutines.
+//! Vector clocks over slots: a block of constant size, whatever the number of goroutines, and another where more than sixty-four run at once.
 //!
-//! A clock says of every slot which of its epochs happened before the clock's owner: all up to `hi[slot]`, but for the
+//! A clock says of every slot which of its epochs happened before the clock's owner: all up to `hi(slot)`, but for the
 //! listed *gaps*.
 //!
 //! # Why gaps
@@ -15,7 +15,7 @@
 //! each other from slots without any synchronisation between them; [`Clock::join`] tells its caller how many were closed.
 //!
 //! # Invariants
-//! 1. `hi[s] == 0` for `s >= len`; `len` is a multiple of 8.
+//! 1. `hi(s) == 0` for `s >= len`; `len` is a multiple of 8, and beyond `NEAR` only with `far`.
 //! 2. Gaps are disjoint, ascending by (slot, epoch), and each ends below its slot's `hi`.
 //! 3. `gap_slots` has the bit of every slot that has a gap, and no bit if there is none.
 //!
@@ -24,9 +24,15 @@
 //! predecessor's epochs, which is what the gaps here repair.
 
 use std::mem::{MaybeUninit, offset_of};
+use std::ptr::NonNull;
+
+use crate::mem::Kind;
+use crate::proc;
 
 /// Number of slots: as many as fit a cell's eight bits.
 pub(crate) const SLOTS: usize = 256;
+/// Slots whose epochs are in the clock itself. As many as most programs ever use: `slot` takes others only when all these are held.
+pub(crate) const NEAR: usize = 64;
 /// Gaps a clock can hold.
 pub(crate) const MAX_GAPS: usize = 30;
 
@@ -60,15 +66,20 @@ impl Gap {
     }
 }
 
+/// Epochs of the slots from [`NEAR`] on.
+pub(crate) type Far = [u64; SLOTS - NEAR];
+
 /// A vector clock. All zero bytes are the empty clock.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Clock {
     /// The pool's, while the clock is in none's hands: a small program's clock has the rest of what counts in one cache line.
     _link: u64,
     len: u32,
     gap_count: u32,
-    hi: [u64; SLOTS],
+    /// The epochs of the other slots, once any has one; kept for ever.
+    far: Option<NonNull<Far>>,
+    hi: [u64; NEAR],
     gap_slots: [u64; SLOTS / 64],
     gaps: [Gap; MAX_GAPS],
 }
@@ -85,7 +96,8 @@ impl Clock {
             _link: 0,
             len: 0,
             gap_count: 0,
-            hi: [0; SLOTS],
+            far: None,
+            hi: [0; NEAR],
             gap_slots: [0; SLOTS / 64],
             gaps: [Gap::default(); MAX_GAPS],
         }
@@ -93,9 +105,50 @@ impl Clock {
 
     /// Forgets everything.
     pub(crate) fn clear(&mut self) {
-        self.hi[..self.len as usize].fill(0);
+        self.fill_zero(0, self.len as usize);
         self.len = 0;
         self.clear_gaps();
+    }
+
+    /// The epoch of a slot up to which all happened before, but for the gaps.
+    #[inline]
+    fn hi(&self, slot: usize) -> u64 {
+        match slot.checked_sub(NEAR) {
+            None => self.hi[slot],
+            Some(i) => self.far()[i],
+        }
+    }
+
+    fn set_hi(&mut self, slot: usize, epoch: u64) {
+        match slot.checked_sub(NEAR) {
+            None => self.hi[slot] = epoch,
+            Some(i) => self.far_mut()[i] = epoch,
+        }
+    }
+
+    fn far(&self) -> &Far {
+        const NONE: Far = [0; SLOTS - NEAR];
+        // SAFETY: from `far_mut`: the clock's own, mapped for ever.
+        self.far.map_or(&NONE, |far| unsafe { far.as_ref() })
+    }
+
+    fn far_mut(&mut self) -> &mut Far {
+        let far = self.far.get_or_insert_with(|| {
+            let mut far: NonNull<Far> = proc::take(Kind::FarClock).cast();
+            // SAFETY: pool memory of this kind, ours alone now.
+            unsafe { far.as_mut() }.fill(0);
+            far
+        });
+        // SAFETY: as in `far`; the clock is borrowed mutably.
+        unsafe { far.as_mut() }
+    }
+
+    /// Of `[from, to)`.
+    fn fill_zero(&mut self, from: usize, to: usize) {
+        self.hi[from.min(NEAR)..to.min(NEAR)].fill(0);
+        if to > NEAR {
+            self.far_mut()[from.max(NEAR) - NEAR..to - NEAR].fill(0);
+        }
     }
 
     fn clear_gaps(&mut self) {
@@ -108,7 +161,7 @@ impl Clock {
     /// Whether the slot's epoch happened before this clock's owner.
     #[inline]
     pub(crate) fn covers(&self, slot: usize, epoch: u64) -> bool {
-        self.hi[slot] >= epoch
+        self.hi(slot) >= epoch
             && (self.gap_slots[slot / 64] >> (slot % 64) & 1 == 0 || !self.in_gap(slot, epoch))
     }
 
@@ -125,15 +178,15 @@ impl Clock {
     /// The own slot's epoch moved on.
     #[inline]
     pub(crate) fn advance(&mut self, slot: usize, epoch: u64) {
-        debug_assert!(self.hi[slot] < epoch, "epochs only grow");
-        self.hi[slot] = epoch;
+        debug_assert!(self.hi(slot) < epoch, "epochs only grow");
+        self.set_hi(slot, epoch);
         self.len = self.len.max((slot as u32 + 8) & !7);
     }
 
     /// The owner takes over a slot that was last marked at epoch `last`, and starts at `start`, above every epoch the
     /// slot had; returns the gaps closed.
     pub(crate) fn take_slot(&mut self, slot: usize, last: u64, start: u64) -> u32 {
-        let known = self.hi[slot];
+        let known = self.hi(slot);
         self.advance(slot, start);
         if known >= last {
             return 0;
@@ -152,7 +205,7 @@ impl Clock {
 
     /// The owner is ordered after all epochs up to `epoch` of the slot, whoever held it.
     pub(crate) fn cover_slot(&mut self, slot: usize, epoch: u64) {
-        if self.hi[slot] < epoch {
+        if self.hi(slot) < epoch {
             self.advance(slot, epoch);
         }
         if self.gap_count != 0 {
@@ -180,7 +233,11 @@ impl Clock {
             closed = self.join_gaps(other);
         }
         let n = other.len as usize;
-        join_epochs(&mut self.hi[..n], &other.hi[..n]);
+        let near = n.min(NEAR);
+        join_epochs(&mut self.hi[..near], &other.hi[..near]);
+        if n > NEAR {
+            join_epochs(&mut self.far_mut()[..n - NEAR], &other.far()[..n - NEAR]);
+        }
         self.len = self.len.max(other.len);
         closed
     }
@@ -221,7 +278,7 @@ impl Clock {
 
     fn beyond(&self, slot: usize) -> Gap {
         Gap {
-            from: key(slot, self.hi[slot] + 1),
+            from: key(slot, self.hi(slot) + 1),
             to: key(slot, EPOCH_MASK),
         }
     }
@@ -230,7 +287,7 @@ impl Clock {
         self.clear_gaps();
         let mut closed = all.dropped;
         while all.len > MAX_GAPS {
-            let behind = |g: &Gap| self.hi[g.slot()].saturating_sub(g.to & EPOCH_MASK);
+            let behind = |g: &Gap| self.hi(g.slot()).saturating_sub(g.to & EPOCH_MASK);
             let gaps = all.gaps();
             let oldest = (0..gaps.len())
                 .max_by_key(|&i| behind(&gaps[i]))
@@ -262,7 +319,12 @@ impl Clock {
             0
         };
         let n = self.len.max(other.len) as usize;
-        trade_epochs(&mut self.hi[..n], &mut other.hi[..n]);
+        let near = n.min(NEAR);
+        trade_epochs(&mut self.hi[..near], &mut other.hi[..near]);
+        if n > NEAR {
+            let far = n - NEAR;
+            trade_epochs(&mut self.far_mut()[..far], &mut other.far_mut()[..far]);
+        }
         (other.len, self.len) = (self.len, n as u32);
         closed
     }
@@ -270,9 +332,13 @@ impl Clock {
     /// Becomes a copy of `other`.
     pub(crate) fn copy_from(&mut self, other: &Clock) {
         let (n, old) = (other.len as usize, self.len as usize);
-        self.hi[..n].copy_from_slice(&other.hi[..n]);
+        let near = n.min(NEAR);
+        self.hi[..near].copy_from_slice(&other.hi[..near]);
+        if n > NEAR {
+            self.far_mut()[..n - NEAR].copy_from_slice(&other.far()[..n - NEAR]);
+        }
         if old > n {
-            self.hi[n..old].fill(0);
+            self.fill_zero(n, old);
         }
         self.len = other.len;
         if other.gap_count == 0 {
@@ -333,9 +399,12 @@ fn first_slot(gaps: &[Gap]) -> Option<usize> {
     gaps.first().map(|g| g.slot())
 }
 
+/// Each piece of a join ends a gap of one clock or the other. A list of them is on a goroutine's stack: it should stay small.
+const PIECES: usize = 2 * MAX_GAPS;
+
 /// Room for the pieces of a join before the list is cut to size.
 struct GapList {
-    gaps: [MaybeUninit<Gap>; 4 * MAX_GAPS],
+    gaps: [MaybeUninit<Gap>; PIECES],
     /// How many there are; the rest is never written: clearing it would take longer than most joins.
     len: usize,
     dropped: u32,
@@ -344,7 +413,7 @@ struct GapList {
 impl GapList {
     fn new() -> GapList {
         GapList {
-            gaps: [const { MaybeUninit::uninit() }; 4 * MAX_GAPS],
+            gaps: [const { MaybeUninit::uninit() }; PIECES],
             len: 0,
             dropped: 0,
         }
@@ -376,9 +445,14 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
+    /// In a clock itself, and beyond.
+    const SOME: [usize; 4] = [0, NEAR - 1, NEAR, SLOTS - 1];
+
     /// The same clock as a plain set of (slot, epoch).
     fn set(c: &Clock, top: u64) -> BTreeSet<(usize, u64)> {
-        let all = (0..4).flat_map(|s| (1..=top).map(move |e| (s, e)));
+        let all = SOME
+            .into_iter()
+            .flat_map(|s| (1..=top).map(move |e| (s, e)));
         all.filter(|&(s, e)| c.covers(s, e)).collect()
     }
 
@@ -393,13 +467,13 @@ mod tests {
     fn joins_are_set_unions() {
         let mut r = 0x9e37_79b9_7f4a_7c15;
         for round in 0..300 {
-            let mut last = [0u64; 4];
+            let mut last = [0u64; SLOTS];
             let mut clocks: Vec<Clock> = (0..6).map(|_| Clock::new()).collect();
             let mut sets: Vec<BTreeSet<(usize, u64)>> = vec![BTreeSet::new(); 6];
             for _ in 0..40 {
                 let (i, j) = (random(&mut r) as usize % 6, random(&mut r) as usize % 6);
                 if random(&mut r).is_multiple_of(2) {
-                    let slot = random(&mut r) as usize % 4;
+                    let slot = SOME[random(&mut r) as usize % 4];
                     assert_eq!(
                         clocks[i].take_slot(slot, last[slot], last[slot] + 1),
                         0,
@@ -413,8 +487,16 @@ mod tests {
                         sets[i].insert((slot, last[slot]));
                     }
                 } else if i != j {
-                    let other = clocks[j].clone();
-                    let closed = clocks[i].join(&other);
+                    let mut other = Clock::new();
+                    other.copy_from(&clocks[j]);
+                    let closed = if random(&mut r).is_multiple_of(2) {
+                        clocks[i].join(&other)
+                    } else {
+                        let before = set(&clocks[i], 90);
+                        let closed = clocks[i].trade(&mut other);
+                        assert_eq!(set(&other, 90), before, "round {round}");
+                        closed
+                    };
                     assert_eq!(closed, 0, "round {round}");
                     let theirs = sets[j].clone();
                     sets[i].extend(theirs);

@@ -50,19 +50,13 @@ fn each_granule_or_run(
 }
 
 /// Forgets all that is known of `[addr, addr + size)`. Exact to the byte: what shares a granule with the ends is someone
-/// else's. `is_dense`: most granules have cells.
-fn forget(addr: usize, size: usize, is_dense: bool) {
+/// else's.
+fn forget(addr: usize, size: usize) {
     let ends = (addr, addr.saturating_add(size));
     let cut = |granule, bytes| Granule::of(granule).clear_bytes(bytes);
     pages::each_marked(addr, size, pages::CELLS, |part| {
         each_granule_or_run(part, ends, cut, |from, to| {
-            if is_dense {
-                shadow::fill(from, to, Cell::EMPTY);
-            } else {
-                // A store would give memory to shadow that never had a cell.
-                let granules = (from..to).step_by(8);
-                granules.for_each(|granule| Granule::of(granule).clear());
-            }
+            shadow::fill(from, to, Cell::EMPTY)
         });
         true
     });
@@ -143,7 +137,7 @@ pub fn malloc(addr: usize, size: usize, pc: Pc) {
     report::forget(addr, size);
     let Some(me) = current() else {
         sync::remove(addr, size, Keep::Nothing);
-        return forget(addr, size, true);
+        return forget(addr, size);
     };
     sync::remove(addr, size, Keep::Block(addr));
     let place = place_of(me, pc);
@@ -172,7 +166,7 @@ pub fn malloc(addr: usize, size: usize, pc: Pc) {
             }
             overwrite(addr, size, c, template);
         }
-        None => forget(addr, size, true),
+        None => forget(addr, size),
     }
 }
 
@@ -188,7 +182,7 @@ pub fn free(addr: usize, size: usize, pc: Pc) {
     shadow::prefetch(addr);
     let Some(me) = current() else {
         sync::remove(addr, size, Keep::Nothing);
-        return forget(addr, size, true);
+        return forget(addr, size);
     };
     sync::remove(addr, size, Keep::Block(addr));
     // Where calls are recorded by compiled code, the history has the callers.
@@ -213,7 +207,7 @@ pub fn free(addr: usize, size: usize, pc: Pc) {
             });
             overwrite(addr, size, c, template | FREED);
         }
-        None => forget(addr, size, true),
+        None => forget(addr, size),
     }
 }
 
@@ -232,5 +226,5 @@ pub fn swept(addr: usize, size: usize) {
 pub fn clear_shadow(addr: usize, size: usize) {
     report::forget(addr, size);
     sync::remove(addr, size, Keep::Blocks);
-    forget(addr, size, false);
+    forget(addr, size);
 }

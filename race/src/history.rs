@@ -2,10 +2,10 @@
 //! the present one, where there is no other.
 //!
 //! # States
-//! no ring (nothing recorded yet) → a small ring of 2 KiB → a large one (`history_size`) when the small one is full
-//! and the budget for large ones allows. 100,000 parked goroutines that did little cost 2 KiB each.
+//! no ring (nothing recorded yet) → a first ring of 512 bytes → a small one of 2 KiB → a large one (`history_size`), each when the one before is
+//! full, the last if the budget for large ones allows. A million parked goroutines that did little cost 512 bytes each.
 //!
-//! A ring is two halves. Each half begins with a *base*: the epoch and the innermost frames of the call stack at that
+//! A ring is two halves, the first ring one: it is never begun anew. Each half begins with a *base*: the epoch and the innermost frames of the call stack at that
 //! point, so a half can be read by itself. An event never straddles halves.
 //!
 //! | word | bits 61.. | payload |
@@ -32,7 +32,7 @@
 //! # Invariants
 //! 1. Only the goroutine's own thread writes; the owner of a report reads at any time.
 //! 2. Between events `pos < end`: there is room for one word.
-//! 3. A ring's size is in its pointer (bit 0: large), so that no reader pairs one ring with another's size; rings stay
+//! 3. A ring's size is in its pointer (the lowest two bits), so that no reader pairs one ring with another's size; rings stay
 //!    mapped for ever, whoever has them.
 //! 4. What stands before an access is not changed until its half is begun anew: only the newest words are taken back.
 //!
@@ -47,9 +47,10 @@ use crate::cell::{FLAG_SHIFT, FLAGS, Want};
 use crate::mem::{self, Kind};
 use crate::{Pc, proc, state};
 
+/// Bytes of a goroutine's first ring.
+pub(crate) const FIRST_BYTES: usize = 512;
 /// Bytes of a small ring.
 pub(crate) const SMALL_BYTES: usize = 2048;
-const SMALL_HALF: usize = SMALL_BYTES / 16;
 /// Bytes of all large rings together, at most.
 const LARGE_BUDGET: usize = 512 << 20;
 /// Frames that a rebuilt stack may have.
@@ -77,51 +78,87 @@ pub(crate) fn large_bytes() -> usize {
     8192 << state::config().history_size
 }
 
-/// Tag of a large ring's pointer.
-const LARGE: usize = 1;
+/// How large a ring is; the tag of its pointer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+enum Class {
+    First,
+    Small,
+    Large,
+}
+
+/// Bits of a ring's pointer that are its class.
+const CLASS: usize = 3;
+
+impl Class {
+    /// Words in all.
+    fn words(self) -> usize {
+        let bytes = match self {
+            Class::First => FIRST_BYTES,
+            Class::Small => SMALL_BYTES,
+            Class::Large => large_bytes(),
+        };
+        bytes / size_of::<Word>()
+    }
+
+    fn kind(self) -> Kind {
+        match self {
+            Class::First => Kind::FirstRing,
+            Class::Small => Kind::SmallRing,
+            Class::Large => Kind::LargeRing,
+        }
+    }
+}
 
 type Word = AtomicU64;
 
-/// A ring, or null, with its size in bit 0 (invariant 3).
+/// A ring, or null, with its class in the lowest bits (invariant 3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Ring(*mut Word);
 
 impl Ring {
-    /// Words of each half.
-    fn half(self) -> usize {
-        if self.is_large() {
-            large_bytes() / 16
-        } else {
-            SMALL_HALF
+    fn new(class: Class) -> Ring {
+        let memory: NonNull<Word> = proc::take(class.kind()).cast();
+        Ring(memory.as_ptr().map_addr(|a| a | class as usize))
+    }
+
+    fn class(self) -> Class {
+        match self.0.addr() & CLASS {
+            0 => Class::First,
+            1 => Class::Small,
+            _ => Class::Large,
         }
     }
 
-    fn is_large(self) -> bool {
-        self.0.addr() & LARGE != 0
+    /// Words of each half.
+    fn half(self) -> usize {
+        match self.class() {
+            Class::First => Class::First.words(),
+            class => class.words() / 2,
+        }
     }
 
     fn memory(self) -> Option<NonNull<Word>> {
-        NonNull::new(self.0.map_addr(|a| a & !LARGE))
+        NonNull::new(self.0.map_addr(|a| a & !CLASS))
     }
 
     /// The words of the ring; none without one.
     fn words(self) -> &'static [Word] {
         match self.memory() {
             // SAFETY: the ring's size is its own (invariant 3), it is mapped for ever, and every word is atomic.
-            Some(base) => unsafe { NonNull::slice_from_raw_parts(base, 2 * self.half()).as_ref() },
+            Some(base) => unsafe {
+                NonNull::slice_from_raw_parts(base, self.class().words()).as_ref()
+            },
             None => &[],
         }
     }
 
     fn give(self) {
-        let kind = if self.is_large() {
+        if self.class() == Class::Large {
             LARGE_IN_USE.fetch_sub(large_bytes(), Relaxed);
-            Kind::LargeRing
-        } else {
-            Kind::SmallRing
-        };
+        }
         if let Some(memory) = self.memory() {
-            proc::give(kind, memory.cast());
+            proc::give(self.class().kind(), memory.cast());
         }
     }
 }
@@ -321,29 +358,42 @@ impl Cursor {
     /// The current half has no room, or there is no ring: goes on elsewhere.
     #[cold]
     pub(crate) fn turn(&self, history: &History, template: u64) {
-        let mut frames = [Pc::NONE; MAX_BASE];
         let ring = history.own_ring();
-        let kept = frames.len().min(ring.half() / 4);
-        let count = self.callers(history, &mut frames[..kept]);
-        let Some(base) = ring.memory() else {
-            let small: NonNull<Word> = proc::take(Kind::SmallRing).cast();
-            history.turns.store(0, Relaxed);
-            history.ring.store(small.as_ptr(), Release);
-            self.go_to(small.as_ptr(), SMALL_HALF);
-            return self.begin_half(template, &frames[..count]);
-        };
+        match ring.memory() {
+            Some(base) => self.turn_ring(history, ring, base, template),
+            None => self.begin_ring(history, template),
+        }
+    }
+
+    /// The goroutine gets its first ring.
+    pub(crate) fn begin_ring(&self, history: &History, template: u64) {
+        let mut frames = [Pc::NONE; 1];
+        let count = self.callers(history, &mut frames);
+        let first = Ring::new(Class::First);
+        history.turns.store(0, Relaxed);
+        history.ring.store(first.0, Release);
+        self.go_to(first.words().as_ptr(), first.half());
+        self.begin_half(template, &frames[..count]);
+    }
+
+    /// Apart from [`begin_ring`](Self::begin_ring): most goroutines never come here, and their stacks stay small.
+    #[inline(never)]
+    fn turn_ring(&self, history: &History, ring: Ring, base: NonNull<Word>, template: u64) {
         for n in 0..self.room() {
             self.word(n as isize).store(0, Relaxed);
         }
-        let half = ring.half();
-        let in_second = self.end.load(Relaxed) != base.as_ptr().wrapping_add(half);
-        if in_second && !ring.is_large() && self.grow(history) {
+        let is_last = self.end.load(Relaxed) == base.as_ptr().wrapping_add(ring.words().len());
+        if is_last && self.grow(history, ring) {
             return;
         }
+        let half = ring.half();
+        let mut frames = [Pc::NONE; MAX_BASE];
+        let kept = frames.len().min(half / 4);
+        let count = self.callers(history, &mut frames[..kept]);
         let turns = history.turns.load(Relaxed);
         history.turns.store(turns + 1, Relaxed);
         fence(Release); // pairs with the fence in `copy`
-        let next = if in_second { 0 } else { half };
+        let next = if is_last { 0 } else { half };
         self.go_to(base.as_ptr().wrapping_add(next), half);
         self.begin_half(template, &frames[..count]);
     }
@@ -356,26 +406,29 @@ impl Cursor {
         }
     }
 
-    /// Moves a full small ring, in order, to the front of a large one.
-    fn grow(&self, history: &History) -> bool {
-        let bytes = large_bytes();
-        if LARGE_IN_USE.fetch_add(bytes, Relaxed) + bytes > LARGE_BUDGET {
-            LARGE_IN_USE.fetch_sub(bytes, Relaxed);
-            return false;
+    /// Moves a full ring, in order, to the front of one of the next class.
+    fn grow(&self, history: &History, old: Ring) -> bool {
+        let class = match old.class() {
+            Class::First => Class::Small,
+            Class::Small => Class::Large,
+            Class::Large => return false,
+        };
+        if class == Class::Large {
+            let bytes = large_bytes();
+            if LARGE_IN_USE.fetch_add(bytes, Relaxed) + bytes > LARGE_BUDGET {
+                LARGE_IN_USE.fetch_sub(bytes, Relaxed);
+                return false;
+            }
         }
-        let old = history.own_ring();
-        let memory: NonNull<Word> = proc::take(Kind::LargeRing).cast();
-        let new = Ring(memory.as_ptr().map_addr(|a| a | LARGE));
+        let new = Ring::new(class);
         for (from, to) in old.words().iter().zip(new.words()) {
             to.store(from.load(Relaxed), Relaxed);
         }
         // A reader that sees the new ring with the old position begins again.
         history.turns.store(0, Relaxed);
         history.ring.store(new.0, Release);
-        self.go_to(
-            memory.as_ptr().wrapping_add(2 * SMALL_HALF),
-            new.half() - 2 * SMALL_HALF,
-        );
+        let moved = old.words().len();
+        self.go_to(&raw const new.words()[moved], new.half() - moved);
         old.give(); // a reader may still copy from it: it looks at `ring` afterwards and begins again
         true
     }
@@ -387,8 +440,8 @@ const NEAR: usize = 192;
 /// Frames that a base keeps, at most.
 const MAX_BASE: usize = 256;
 const _: () = assert!(
-    8192 / 16 > 2 * SMALL_HALF,
-    "a large half takes a small ring"
+    8192 / 2 > SMALL_BYTES && SMALL_BYTES / 2 > FIRST_BYTES,
+    "a half takes a ring of the class before"
 );
 
 /// One access, for the history.
@@ -446,7 +499,7 @@ impl History {
 
     /// Lets go of a large ring, when the goroutine is over.
     pub(crate) fn release_if_long(&self) {
-        if self.own_ring().is_large() {
+        if self.own_ring().class() == Class::Large {
             self.release();
         }
     }

@@ -187,7 +187,11 @@ pub(crate) enum Kind {
     Sync,
     /// `clock::Clock`.
     Clock,
+    /// `clock::Far`.
+    FarClock,
     /// A new goroutine's history ring.
+    FirstRing,
+    /// That of one which did more.
     SmallRing,
     /// A busy goroutine's history ring.
     LargeRing,
@@ -200,7 +204,7 @@ pub(crate) enum Kind {
 }
 
 /// Number of kinds.
-pub(crate) const KINDS: usize = 7;
+pub(crate) const KINDS: usize = 9;
 
 /// All objects of one kind.
 #[derive(Debug, Default)]

@@ -14,8 +14,9 @@
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::*};
 
+use crate::clock::{Clock, Far};
 use crate::mem::{KINDS, Kind, List, Node, Pool};
-use crate::{clock::Clock, ctx::Ctx, history, record::Record, state, sync::SyncObject};
+use crate::{ctx::Ctx, history, record::Record, state, sync::SyncObject};
 
 static POOLS: [Pool; KINDS] = [const { Pool::new() }; KINDS];
 
@@ -80,6 +81,8 @@ fn size_of_kind(kind: Kind) -> usize {
     match kind {
         Kind::Sync => size_of::<SyncObject>(),
         Kind::Clock => size_of::<Clock>(),
+        Kind::FarClock => size_of::<Far>(),
+        Kind::FirstRing => history::FIRST_BYTES,
         Kind::SmallRing => history::SMALL_BYTES,
         Kind::LargeRing => history::large_bytes(),
         Kind::Record => size_of::<Record>(),
@@ -92,7 +95,7 @@ fn size_of_kind(kind: Kind) -> usize {
 fn is_cached(kind: Kind) -> bool {
     matches!(
         kind,
-        Kind::Sync | Kind::Clock | Kind::SmallRing | Kind::Record | Kind::Ctx
+        Kind::Sync | Kind::Clock | Kind::FirstRing | Kind::SmallRing | Kind::Record | Kind::Ctx
     )
 }
 

@@ -275,14 +275,6 @@ impl Granule {
         is_done != 0
     }
 
-    /// Forgets all accesses, if there are any.
-    #[inline]
-    pub(crate) fn clear(self) {
-        if self.cell(0).load(Relaxed) != 0 {
-            self.set_only(Cell::EMPTY);
-        }
-    }
-
     /// Forgets all accesses to some of the bytes. A cell of plane A that is left without bytes keeps the rest of its
     /// word, for invariant 2.
     pub(crate) fn clear_bytes(self, bytes: u8) {

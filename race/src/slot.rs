@@ -35,7 +35,7 @@
 
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::*};
 
-use crate::clock::SLOTS;
+use crate::clock::{NEAR, SLOTS};
 use crate::ctx::Ctx;
 use crate::mem::{SpinLock, fatal};
 use crate::record::Record;
@@ -134,37 +134,43 @@ pub(crate) fn attach(ctx: &mut Ctx) {
     attach_elsewhere(ctx);
 }
 
+/// The order: a slot without holder whose past the goroutine knows; a new one; anyone's who is not on a thread, again preferably one whose past it knows. Only when all
+/// of the first [`NEAR`] are held, those beyond.
 #[cold]
 fn attach_elsewhere(ctx: &mut Ctx) {
     let limit = LIMIT.load(Relaxed);
     let used = USED.load(Relaxed).min(limit);
     let hand = HAND.load(Relaxed);
-    let from_hand = || (0..used).map(|i| (hand + i) % used);
     let covered = |ctx: &Ctx, s: usize| ctx.clock.covers(s, ALL[s].touched.load(Relaxed));
     let dead = |s: usize| ALL[s].holder.load(Relaxed) == 0;
     let idle = |s: usize| ALL[s].holder.load(Relaxed) & HELD == 0;
+    let near = used.min(NEAR);
 
     let newest = LAST_DEAD.load(Relaxed);
-    let cheap = (newest < used)
+    let cheap = (newest < near)
         .then_some(newest)
         .into_iter()
-        .chain(from_hand().take(WINDOW))
+        .chain((0..near.min(WINDOW)).map(|i| (hand + i) % near))
         .find(|&s| dead(s) && covered(ctx, s));
     if cheap.is_some_and(|s| claim(ctx, s)) {
         return;
     }
-    let grown = USED.fetch_update(Relaxed, Relaxed, |n| (n < limit).then_some(n + 1));
-    if grown.is_ok_and(|s| claim(ctx, s)) {
-        return;
-    }
-    let cheap = from_hand()
-        .take(WINDOW)
-        .find(|&s| idle(s) && covered(ctx, s));
-    if cheap.is_some_and(|s| claim(ctx, s)) {
-        return;
-    }
-    if from_hand().any(|s| idle(s) && claim(ctx, s)) {
-        return;
+    for (first, end) in [(0, NEAR.min(limit)), (NEAR, limit)] {
+        let grown = USED.fetch_update(Relaxed, Relaxed, |n| (n < end).then_some(n + 1));
+        if grown.is_ok_and(|s| claim(ctx, s)) {
+            return;
+        }
+        let count = used.min(end).saturating_sub(first);
+        let from_hand = || (0..count).map(|i| first + (hand + i) % count);
+        let cheap = from_hand()
+            .take(WINDOW)
+            .find(|&s| idle(s) && covered(ctx, s));
+        if cheap.is_some_and(|s| claim(ctx, s)) {
+            return;
+        }
+        if from_hand().any(|s| idle(s) && claim(ctx, s)) {
+            return;
+        }
     }
     if used == SLOTS && ALL.iter().all(|s| s.holder.load(Relaxed) == HELD) {
         fatal("all epochs are used up after days of watching; restart the program");

@@ -5,7 +5,8 @@
 //!
 //! # Invariants
 //! 1. What it does is what [`access::place`](crate::access) would: the test below compares them. What is rarer than usual it leaves
-//!    alone, all of it: a race, other cells than 0 and 1, unaligned accesses of sixteen bytes, memory without shadow yet, a history without room.
+//!    alone, all of it: a race, other cells than 0 and 1, unaligned accesses of sixteen bytes, memory without shadow yet, a history without room,
+//!    marks of the slots that only programs with more than sixty-four threads use.
 //! 2. The words of the history stand beyond the cursor until it is certain that they count.
 
 use std::arch::naked_asm;
@@ -132,6 +133,8 @@ pub(super) unsafe extern "C" fn place() {
         "jmp 32f",
         "31:",
         "movzx ebp, ah",
+        "cmp ebp, {near}",
+        "jae 90f",
         "mov rbx, rax",
         "shr rbx, 19",
         "cmp qword ptr [rdx + rbp * 8 + {hi}], rbx",
@@ -155,6 +158,8 @@ pub(super) unsafe extern "C" fn place() {
         "jmp 34f",
         "33:",
         "movzx ebp, ch",
+        "cmp ebp, {near}",
+        "jae 90f",
         "mov rbx, rcx",
         "shr rbx, 19",
         "cmp qword ptr [rdx + rbp * 8 + {hi}], rbx",
@@ -325,6 +330,8 @@ pub(super) unsafe extern "C" fn place() {
         "test ecx, {read}",
         "jnz 39f",
         "movzx ebp, ah",
+        "cmp ebp, {near}",
+        "jae 90f",
         "shr rax, 19",
         "cmp qword ptr [rdx + rbp * 8 + {hi}], rax",
         "jb 90f",
@@ -435,6 +442,7 @@ pub(super) unsafe extern "C" fn place() {
         seen = const offset_of!(Head, generation),
         generation = sym GENERATION,
         hi = const offset_of!(Ctx, clock) + clock::HI,
+        near = const clock::NEAR,
         gap_slots = const offset_of!(Ctx, clock) + clock::GAP_SLOTS,
         turn = const TURN,
         reads = const READS,
