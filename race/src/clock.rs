@@ -23,7 +23,7 @@
 //! LLVM's ThreadSanitizer v3 has the idea of slots (`tsan_rtl.cpp`, SlotAttachAndLock); it lets a new holder cover its
 //! predecessor's epochs, which is what the gaps here repair.
 
-use std::mem::{MaybeUninit, offset_of};
+use std::mem::offset_of;
 use std::ptr::NonNull;
 
 use crate::mem::Kind;
@@ -228,10 +228,8 @@ impl Clock {
 
     /// Adds what `other` knows; returns how many gaps had to be closed for want of room.
     pub(crate) fn join(&mut self, other: &Clock) -> u32 {
-        let mut closed = 0;
-        if self.gap_count != 0 || other.gap_count != 0 {
-            closed = self.join_gaps(other);
-        }
+        let gaps = self.meet(other);
+        let closed = gaps.map_or(0, |gaps| self.set_gaps(gaps));
         let n = other.len as usize;
         let near = n.min(NEAR);
         join_epochs(&mut self.hi[..near], &other.hi[..near]);
@@ -242,12 +240,14 @@ impl Clock {
         closed
     }
 
-    /// Unknown to the union is what is unknown to both: gap and gap, gap and beyond the other's `hi`.
-    #[cold]
-    fn join_gaps(&mut self, other: &Clock) -> u32 {
-        if self.gaps() == other.gaps() {
-            return 0; // each gap ends below both `hi`s
-        }
+    /// What is unknown to the union: gap and gap, gap and beyond the other's `hi`. None: it is what is unknown to this one.
+    fn meet(&self, other: &Clock) -> Option<Pieces> {
+        // Each gap ends below both `hi`s.
+        (self.gaps() != other.gaps()).then(|| self.meet_gaps(other))
+    }
+
+    #[inline(never)]
+    fn meet_gaps(&self, other: &Clock) -> Pieces {
         let mut both = GapList::new();
         let (mut mine, mut theirs) = (self.gaps(), other.gaps());
         // Slot by slot: of each the next gap, or all beyond the last.
@@ -273,7 +273,7 @@ impl Clock {
                 }
             }
         }
-        self.set_gaps(both)
+        both
     }
 
     fn beyond(&self, slot: usize) -> Gap {
@@ -283,7 +283,7 @@ impl Clock {
         }
     }
 
-    fn set_gaps(&mut self, mut all: GapList) -> u32 {
+    fn set_gaps(&mut self, mut all: Pieces) -> u32 {
         self.clear_gaps();
         let mut closed = all.dropped;
         while all.len > MAX_GAPS {
@@ -310,14 +310,9 @@ impl Clock {
 
     /// Adds what `other` knows, which becomes a copy of what this one was; returns how many gaps had to be closed for want of room.
     pub(crate) fn trade(&mut self, other: &mut Clock) -> u32 {
-        let closed = if self.gap_count != 0 || other.gap_count != 0 {
-            let gaps = (self.gaps, self.gap_slots, self.gap_count);
-            let closed = self.join_gaps(other);
-            (other.gaps, other.gap_slots, other.gap_count) = gaps;
-            closed
-        } else {
-            0
-        };
+        let gaps = self.meet(other);
+        other.copy_gaps(self);
+        let closed = gaps.map_or(0, |gaps| self.set_gaps(gaps));
         let n = self.len.max(other.len) as usize;
         let near = n.min(NEAR);
         trade_epochs(&mut self.hi[..near], &mut other.hi[..near]);
@@ -341,6 +336,10 @@ impl Clock {
             self.fill_zero(n, old);
         }
         self.len = other.len;
+        self.copy_gaps(other);
+    }
+
+    fn copy_gaps(&mut self, other: &Clock) {
         if other.gap_count == 0 {
             return self.clear_gaps();
         }
@@ -399,35 +398,59 @@ fn first_slot(gaps: &[Gap]) -> Option<usize> {
     gaps.first().map(|g| g.slot())
 }
 
-/// Each piece of a join ends a gap of one clock or the other. A list of them is on a goroutine's stack: it should stay small.
+/// Each piece of a join ends a gap of one clock or the other.
 const PIECES: usize = 2 * MAX_GAPS;
 
-/// Room for the pieces of a join before the list is cut to size.
-struct GapList {
-    gaps: [MaybeUninit<Gap>; PIECES],
-    /// How many there are; the rest is never written: clearing it would take longer than most joins.
+/// Room for the pieces of a join before the list is cut to size. In memory of its own: a goroutine's stack should stay within a page.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct GapList {
+    _link: u64,
     len: usize,
     dropped: u32,
+    gaps: [Gap; PIECES],
+}
+
+/// A list from the pool.
+struct Pieces(NonNull<GapList>);
+
+impl Drop for Pieces {
+    fn drop(&mut self) {
+        proc::give(Kind::GapList, self.0.cast());
+    }
+}
+
+impl std::ops::Deref for Pieces {
+    type Target = GapList;
+    fn deref(&self) -> &GapList {
+        // SAFETY: pool memory of this kind, ours alone until `drop`; every bit pattern is a valid list.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl std::ops::DerefMut for Pieces {
+    fn deref_mut(&mut self) -> &mut GapList {
+        // SAFETY: as in `deref`; borrowed mutably.
+        unsafe { self.0.as_mut() }
+    }
 }
 
 impl GapList {
-    fn new() -> GapList {
-        GapList {
-            gaps: [const { MaybeUninit::uninit() }; PIECES],
-            len: 0,
-            dropped: 0,
-        }
+    fn new() -> Pieces {
+        let mut list = Pieces(proc::take(Kind::GapList).cast());
+        list.len = 0;
+        list.dropped = 0;
+        list
     }
 
     fn gaps(&mut self) -> &mut [Gap] {
-        // SAFETY: `push` has written the first `len`.
-        unsafe { self.gaps[..self.len].assume_init_mut() }
+        &mut self.gaps[..self.len]
     }
 
     fn push(&mut self, gap: Gap) {
         match self.gaps.get_mut(self.len) {
             Some(place) => {
-                place.write(gap);
+                *place = gap;
                 self.len += 1;
             }
             None => self.dropped += 1,
@@ -465,6 +488,7 @@ mod tests {
 
     #[test]
     fn joins_are_set_unions() {
+        let _d = crate::testing::detector();
         let mut r = 0x9e37_79b9_7f4a_7c15;
         for round in 0..300 {
             let mut last = [0u64; SLOTS];
@@ -508,6 +532,7 @@ mod tests {
 
     #[test]
     fn a_full_list_closes_the_oldest_gap_only() {
+        let _d = crate::testing::detector();
         let mut c = Clock::new();
         let mut last = 0;
         for _ in 0..MAX_GAPS {
@@ -522,6 +547,7 @@ mod tests {
 
     #[test]
     fn covering_a_slot_closes_its_gaps() {
+        let _d = crate::testing::detector();
         let mut c = Clock::new();
         c.take_slot(2, 5, 6);
         c.take_slot(3, 7, 8);

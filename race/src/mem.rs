@@ -189,6 +189,8 @@ pub(crate) enum Kind {
     Clock,
     /// `clock::Far`.
     FarClock,
+    /// `clock::GapList`.
+    GapList,
     /// A new goroutine's history ring.
     FirstRing,
     /// That of one which did more.
@@ -204,7 +206,7 @@ pub(crate) enum Kind {
 }
 
 /// Number of kinds.
-pub(crate) const KINDS: usize = 9;
+pub(crate) const KINDS: usize = 10;
 
 /// All objects of one kind.
 #[derive(Debug, Default)]

@@ -14,7 +14,7 @@
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::*};
 
-use crate::clock::{Clock, Far};
+use crate::clock::{Clock, Far, GapList};
 use crate::mem::{KINDS, Kind, List, Node, Pool};
 use crate::{ctx::Ctx, history, record::Record, state, sync::SyncObject};
 
@@ -82,6 +82,7 @@ fn size_of_kind(kind: Kind) -> usize {
         Kind::Sync => size_of::<SyncObject>(),
         Kind::Clock => size_of::<Clock>(),
         Kind::FarClock => size_of::<Far>(),
+        Kind::GapList => size_of::<GapList>().next_multiple_of(64),
         Kind::FirstRing => history::FIRST_BYTES,
         Kind::SmallRing => history::SMALL_BYTES,
         Kind::LargeRing => history::large_bytes(),
@@ -95,7 +96,13 @@ fn size_of_kind(kind: Kind) -> usize {
 fn is_cached(kind: Kind) -> bool {
     matches!(
         kind,
-        Kind::Sync | Kind::Clock | Kind::FirstRing | Kind::SmallRing | Kind::Record | Kind::Ctx
+        Kind::Sync
+            | Kind::Clock
+            | Kind::GapList
+            | Kind::FirstRing
+            | Kind::SmallRing
+            | Kind::Record
+            | Kind::Ctx
     )
 }
 
