@@ -191,7 +191,7 @@ impl Clock {
         if known >= last {
             return 0;
         }
-        let mut all = GapList::new();
+        let mut all = Pieces::none();
         let new = Gap {
             from: key(slot, known + 1),
             to: key(slot, last),
@@ -209,7 +209,7 @@ impl Clock {
             self.advance(slot, epoch);
         }
         if self.gap_count != 0 {
-            let mut all = GapList::new();
+            let mut all = Pieces::none();
             for g in self
                 .gaps()
                 .iter()
@@ -248,7 +248,7 @@ impl Clock {
 
     #[inline(never)]
     fn meet_gaps(&self, other: &Clock) -> Pieces {
-        let mut both = GapList::new();
+        let mut both = Pieces::none();
         let (mut mine, mut theirs) = (self.gaps(), other.gaps());
         // Slot by slot: of each the next gap, or all beyond the last.
         while let Some(slot) = first_slot(mine).into_iter().chain(first_slot(theirs)).min() {
@@ -435,14 +435,16 @@ impl std::ops::DerefMut for Pieces {
     }
 }
 
-impl GapList {
-    fn new() -> Pieces {
+impl Pieces {
+    fn none() -> Pieces {
         let mut list = Pieces(proc::take(Kind::GapList).cast());
         list.len = 0;
         list.dropped = 0;
         list
     }
+}
 
+impl GapList {
     fn gaps(&mut self) -> &mut [Gap] {
         &mut self.gaps[..self.len]
     }
