@@ -268,14 +268,13 @@ impl PacketPtr {
             }
         };
         head.end.set(end);
+        if !head.has_destructor() {
+            // Who drops it does not matter: `finish` says that it is there.
+            return false;
+        }
         if race::enabled() {
             // For a handle that is dropped from now on, and takes the result with it.
             race::release_merge(head.key());
-        }
-        let panicked = matches!(end, End::Panic);
-        if head.kind.result.drop.is_none() && !panicked {
-            // Who drops it does not matter: `finish` says that it is there.
-            return false;
         }
         let found =
             head.state
@@ -284,7 +283,7 @@ impl PacketPtr {
             // SAFETY: DETACHED: the result is still the goroutine's, and was just stored.
             unsafe { self.drop_result() };
         }
-        panicked
+        matches!(end, End::Panic)
     }
 
     /// Drops the result in its place.
@@ -342,7 +341,8 @@ impl PacketPtr {
         else {
             return;
         };
-        if race::enabled() {
+        // Without a destructor nothing is done here with what the goroutine did, and a goroutine that nobody waits for races with what comes after.
+        if race::enabled() && head.has_destructor() {
             race::acquire(head.key());
         }
         // SAFETY: STORED or DONE: the result is the handle's, and it ends here.
@@ -363,6 +363,15 @@ impl Head {
     /// The address that stands for the end of the goroutine in race mode.
     fn key(&self) -> usize {
         ptr::from_ref(self) as usize
+    }
+
+    /// Whether something is to be done when the result, which is there, is dropped.
+    fn has_destructor(&self) -> bool {
+        match self.end.get() {
+            End::Value => self.kind.result.drop.is_some(),
+            End::Panic => true,
+            End::Exit => false,
+        }
     }
 
     /// Waits for the end.
