@@ -233,7 +233,7 @@ pub(crate) enum Left {
 
 /// [`check`], as far as it is usual. True: that was all; false: `c.left` says what is not done yet.
 ///
-/// `again`: what is known counts as unknown. It may call no function of the C library, hence the inlining: its caller has not saved the registers for that (`abi/thunk.rs`).
+/// The access counts. `again`: what is known counts as unknown. It may call no function of the C library, hence the inlining: its caller has not saved the registers for that (`abi/thunk.rs`).
 #[inline(always)]
 pub(crate) fn check_quickly(
     c: &mut Ctx,
@@ -245,7 +245,7 @@ pub(crate) fn check_quickly(
 ) -> bool {
     let end = addr.saturating_add(size);
     let mut remembered = false;
-    if !c.is_as_usual() || !shadow::is_mapped(addr) || !shadow::is_mapped(end - 1) {
+    if !c.is_ready() || !shadow::is_mapped(addr) || !shadow::is_mapped(end - 1) {
         c.left = Left::Check {
             addr,
             size,
@@ -506,9 +506,41 @@ fn compare(c: &Ctx, g: Granule, new: Cell, own: usize) -> Option<Cell> {
     racing(2, load(2)).or_else(|| racing(3, load(3)))
 }
 
+/// Does what [`check_quickly`] has left.
+pub(crate) fn finish(c: &mut Ctx) {
+    match std::mem::replace(&mut c.left, Left::Nothing) {
+        Left::Nothing => {}
+        Left::Turn => c.turn(),
+        Left::Check {
+            addr,
+            size,
+            flags,
+            pc,
+        } => check(c, addr, size, flags, pc),
+        Left::Report {
+            access,
+            granule,
+            old,
+            new,
+        } => {
+            report::race(c, access, granule, old, new);
+        }
+    }
+}
+
+/// Bytes that [`check_quickly`] is for: after a race it leaves the rest unmarked.
+const QUICK: usize = 16;
+
 fn event(addr: usize, size: usize, flags: u64, pc: Pc) {
-    if let Some(ctx) = current() {
-        check(ctx.get(), addr, size, flags, pc);
+    let Some(ctx) = current() else { return };
+    let c = ctx.get();
+    if size == 0 || !c.watches_accesses() {
+        return;
+    }
+    if size > QUICK {
+        check(c, addr, size, flags, pc);
+    } else if !check_quickly(c, addr, size, flags, pc, false) {
+        finish(c);
     }
 }
 

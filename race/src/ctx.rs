@@ -277,8 +277,13 @@ impl Ctx {
     /// Accesses count and leave marks, nobody took a snapshot since the last one, and the history has room for one.
     #[inline]
     pub(crate) fn is_as_usual(&self) -> bool {
-        self.head.quiet == 0
-            && self.slot != NO_SLOT
+        self.head.quiet == 0 && self.is_ready()
+    }
+
+    /// Accesses that count leave marks, nobody took a snapshot since the last one, and the history has room for one.
+    #[inline]
+    pub(crate) fn is_ready(&self) -> bool {
+        self.slot != NO_SLOT
             && self.head.generation == GENERATION.load(Relaxed)
             && self.head.cursor.has_room()
     }

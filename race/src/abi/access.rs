@@ -7,7 +7,7 @@ use super::{watched, with_return_address};
 use crate::access::Left;
 use crate::cell::READ;
 use crate::current::current_here;
-use crate::{Pc, access, report};
+use crate::{Pc, access};
 
 #[inline(always)]
 fn event(addr: usize, size: usize, flags: u64, pc: usize) {
@@ -32,6 +32,7 @@ pub(super) extern "C" fn check_quickly(addr: usize, kind: u32, pc: usize) -> boo
     if kind & TURN == 0 {
         let flags = if kind & READS != 0 { READ } else { 0 };
         let size = (kind & 0xff) as usize;
+        // The first step has seen that accesses count.
         access::check_quickly(c, addr, size, flags, Pc::code(pc), kind & AGAIN != 0)
     } else {
         c.left = Left::Turn;
@@ -42,25 +43,7 @@ pub(super) extern "C" fn check_quickly(addr: usize, kind: u32, pc: usize) -> boo
 /// Does what [`check_quickly`] has left.
 pub(super) extern "C" fn finish() {
     let Some(ctx) = current_here() else { return };
-    let c = ctx.get();
-    match std::mem::replace(&mut c.left, Left::Nothing) {
-        Left::Nothing => {}
-        Left::Turn => c.turn(),
-        Left::Check {
-            addr,
-            size,
-            flags,
-            pc,
-        } => access::check(c, addr, size, flags, pc),
-        Left::Report {
-            access,
-            granule,
-            old,
-            new,
-        } => {
-            report::race(c, access, granule, old, new);
-        }
-    }
+    access::finish(ctx.get());
 }
 
 extern "C" fn read<const SIZE: usize>(addr: usize, pc: usize) {
