@@ -428,11 +428,20 @@ pub(crate) fn in_pair(
 /// It stays where it is: such memory is read by several, and each finds its own there.
 #[inline(always)]
 pub(crate) fn in_place(c: &Ctx, cells: [Cell; CELLS], new: Cell) -> Option<(usize, Cell)> {
-    if cells.iter().any(|o| races(c, *o, new)) {
-        return None;
+    let mut found = None;
+    for (i, &o) in cells.iter().enumerate() {
+        if o.is_empty() {
+            continue;
+        }
+        if c.is_own(o) {
+            if found.is_none() && (o.is_same_kind(new) || new.stands_for(o)) {
+                found = Some(i);
+            }
+        } else if races(c, o, new) {
+            return None;
+        }
     }
-    let is_less = |o: Cell| c.is_own(o) && (o.is_same_kind(new) || new.stands_for(o));
-    let i = cells.iter().position(|o| !o.is_empty() && is_less(*o))?;
+    let i = found?;
     Some(match cells[i].is_same_kind(new) {
         true => (i, new.with_bytes_of(cells[i])),
         false => (i, new),
@@ -467,14 +476,22 @@ fn choose(c: &mut Ctx, g: Granule, new: Cell) -> (usize, Cell) {
         (cells[2], cells[3]) = (load(2), load(3));
         count = CELLS;
     }
-    let find = |wanted: &dyn Fn(Cell) -> bool| cells[..count].iter().position(|o| wanted(*o));
     let ordered = |o: Cell| c.clock.covers(o.slot(), o.epoch());
-    let found = find(&|o| !o.is_empty() && new.stands_for(o) && ordered(o))
-        .or_else(|| find(&|o| !o.is_empty() && o.is_same_kind(new)))
-        .or_else(|| find(&|o| o.mask() == 0))
-        .or_else(|| (1..count).find(|&i| cells[..i].contains(&cells[i])));
-    if let Some(i) = found {
-        return (i, cells[i]);
+    let mut best = (usize::MAX, 0);
+    for (i, &o) in cells[..count].iter().enumerate() {
+        let choice = if !o.is_empty() && new.stands_for(o) && ordered(o) {
+            1
+        } else if !o.is_empty() && o.is_same_kind(new) {
+            2
+        } else if o.mask() == 0 || cells[..i].contains(&o) {
+            3
+        } else {
+            continue;
+        };
+        best = best.min((choice, i));
+    }
+    if best.0 <= 3 {
+        return (best.1, cells[best.1]);
     }
     let rank = |o: Cell| u32::from(o.is_read()) * (1 + u32::from(ordered(o)));
     let best = cells.iter().map(|o| rank(*o)).max().unwrap_or(0);

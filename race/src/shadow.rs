@@ -248,7 +248,12 @@ impl Granule {
     #[inline(always)]
     pub(crate) fn cells(self) -> [Cell; CELLS] {
         let load = |i| Cell(self.cell(i).load(Relaxed));
-        [load(0), load(1), load(2), load(3)]
+        let (zero, one) = self.pair();
+        // By invariant 2 plane B, another cache line, need not be looked at while there is room in A.
+        if one.is_empty() {
+            return [zero, one, Cell::EMPTY, Cell::EMPTY];
+        }
+        [zero, one, load(2), load(3)]
     }
 
     /// Replaces cells 0 and 1 in one step, if they are what `from` says. The step is in the single order of SeqCst operations.
