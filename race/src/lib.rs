@@ -118,7 +118,7 @@ pub use goroutine::{
     ignore_end, ignore_sync_begin, ignore_sync_end, runtime_enter, runtime_exit, runtime_pause,
     runtime_resume, set_goid, thread_start,
 };
-pub use heap::{clear_shadow, free, malloc, map_shadow, swept};
+pub use heap::{clear_shadow, free, free_aligned, malloc, malloc_aligned, map_shadow, swept};
 pub use host::{
     EachFrame, FIRST_THREAD_ID, Frame, Host, Object, Owner, Place, Variable, WithName, WithPlace,
 };

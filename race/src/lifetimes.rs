@@ -246,7 +246,7 @@ fn the_record_of_a_block_of_whole_pages_is_the_newest() {
         "places are taken again"
     );
     assert!(
-        crate::pages::is_marked_with(block, crate::pages::SYNC),
+        crate::pages::is_marked_with(block, crate::pages::RECORDS),
         "reports look there"
     );
     malloc(block, 2 << 12, fresh_pc());

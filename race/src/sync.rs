@@ -8,8 +8,9 @@
 //!
 //! A block's record stays when the block is freed, until the memory is part of another block. One that begins at the same
 //! address takes the record over in place: programs free and allocate the same few places over and over. The meta word
-//! itself says ([`ALONE`]) that a granule has nothing but the record of the block that begins with it, so that a free,
-//! and an allocation until it writes the record, touch no object.
+//! itself says ([`ALONE`]) that a granule has nothing but the record of the block that begins with it, so that
+//! an allocation touches no object until it writes the record. A free looks only at pages that have sync objects: records are of a mark of
+//! their own (`pages.rs`).
 //!
 //! # Invariants
 //! 1. Objects stay mapped for ever and their shared fields are atomic: a walk over a chain that is being recycled reads
@@ -363,6 +364,15 @@ impl SyncObject {
     }
 }
 
+/// What a page of memory is marked with that has an object of this use.
+fn mark_of(use_: u32) -> u8 {
+    if use_ == HEAP_BLOCK {
+        pages::RECORDS
+    } else {
+        pages::SYNC
+    }
+}
+
 fn chain(first: u32) -> impl Iterator<Item = &'static SyncObject> {
     std::iter::successors(by_handle(first), |s| by_handle(s.next.load(Acquire)))
 }
@@ -415,6 +425,7 @@ fn making(addr: usize) -> &'static SpinLock {
 /// Makes an object for the address, under the lock of `making`; with `record`, that of a block.
 fn make(addr: usize, use_: u32, record: Option<BlockRecord>) {
     let meta = shadow::meta(addr);
+    pages::note(addr, mark_of(use_));
     if let Some(s) = chain(meta.load(Acquire)).find(|s| s.is(addr & !7, VACANT)) {
         let _held = s.lock.lock();
         record.inspect(|record| s.describe(addr, *record));
@@ -424,7 +435,6 @@ fn make(addr: usize, use_: u32, record: Option<BlockRecord>) {
     }
     let new = SyncObject::new(addr, use_);
     record.inspect(|record| new.describe(addr, *record));
-    pages::note(addr, pages::SYNC);
     loop {
         let first = meta.load(Acquire);
         new.next.store(first & !ALONE, Release);
@@ -454,7 +464,7 @@ fn record_alone(addr: usize, record: BlockRecord) -> bool {
     let new = SyncObject::new(addr, HEAP_BLOCK);
     new.describe(addr, record);
     new.next.store(0, Relaxed);
-    pages::note(addr, pages::SYNC);
+    pages::note(addr, pages::RECORDS);
     let handle = new.handle.load(Relaxed) | ALONE;
     let is_first = shadow::meta(addr)
         .compare_exchange(0, handle, Release, Relaxed)
@@ -515,13 +525,26 @@ pub(crate) fn block_at(addr: usize) -> Option<BlockRecord> {
 pub(crate) enum Keep {
     /// None: the memory is nobody's.
     Nothing,
-    /// Those of blocks: what goes lies in one.
+    /// Those of blocks: what goes lies in one, or is one.
     Blocks,
     /// That of the block that begins there.
     Block(usize),
 }
 
 impl Keep {
+    /// The marks of pages where something may be to go.
+    fn marks(self) -> u8 {
+        match self {
+            Keep::Blocks => pages::SYNC,
+            Keep::Nothing | Keep::Block(_) => pages::SYNC | pages::RECORDS,
+        }
+    }
+
+    /// Whether it keeps a record that is alone in the granule.
+    fn keeps_alone(self, granule: usize) -> bool {
+        self == Keep::Blocks || self == Keep::Block(granule)
+    }
+
     fn keeps(self, object: &SyncObject) -> bool {
         match self {
             Keep::Nothing => false,
@@ -536,20 +559,20 @@ impl Keep {
 /// that is kept.
 pub(crate) fn remove(addr: usize, size: usize, keep: Keep) {
     let range = addr..addr.saturating_add(size);
-    pages::each_marked(addr, size, pages::SYNC, |part| {
-        let mut is_empty = true;
+    pages::each_marked(addr, size, keep.marks(), |part| {
+        let mut left = 0;
         // The record of the block comes first; most blocks have nothing else.
         let (mut granule, mut step) = (part.start, part.start + 8);
         while granule < part.end {
             // All that goes is asked for before the first is waited for.
             (granule..step).step_by(8).skip(1).for_each(prefetch);
             for granule in (granule..step).step_by(8) {
-                is_empty &= remove_of(granule, &range, keep);
+                left |= remove_of(granule, &range, keep);
             }
             granule = shadow::skip_syncless(step, part.end);
             step = part.end.min(granule + 8 * shadow::STEP);
         }
-        is_empty
+        left
     });
 }
 
@@ -562,42 +585,46 @@ fn prefetch(granule: usize) {
     }
 }
 
-/// The objects of a granule go, if their addresses are in the range. Returns whether none is left.
+/// The objects of a granule go, if their addresses are in the range. Returns the marks for what is left.
 #[inline]
-fn remove_of(granule: usize, range: &Range<usize>, keep: Keep) -> bool {
+fn remove_of(granule: usize, range: &Range<usize>, keep: Keep) -> u8 {
     let first = shadow::meta(granule).load(Acquire);
     if first == 0 {
-        return true;
+        0
+    } else if first & ALONE != 0 && keep.keeps_alone(granule) {
+        pages::RECORDS
+    } else {
+        remove_some(granule, range, keep)
     }
-    let is_kept = first & ALONE != 0 && keep == Keep::Block(granule);
-    !is_kept && remove_some(granule, range, keep)
 }
 
+/// What is not kept alone goes.
 #[inline(never)]
-fn remove_some(granule: usize, range: &Range<usize>, keep: Keep) -> bool {
+fn remove_some(granule: usize, range: &Range<usize>, keep: Keep) -> u8 {
     let meta = shadow::meta(granule);
     let first = meta.load(Acquire);
     let is_cut = granule < range.start || range.end < granule + 8;
-    if is_cut || keep != Keep::Nothing && chain(first).any(|object| keep.keeps(object)) {
+    let is_kept = || first & ALONE == 0 && chain(first).any(|object| keep.keeps(object));
+    if is_cut || keep != Keep::Nothing && is_kept() {
         if chain(first).any(|object| object.goes_with(granule, range, keep)) {
             let _making = making(granule).lock();
             meta.fetch_and(!ALONE, Relaxed); // invariant 6
             chain(meta.load(Acquire)).for_each(|object| object.vacate(granule, range, keep));
         }
-        return false;
+        return pages::SYNC | pages::RECORDS;
     }
     let mut handle = meta.swap(0, Acquire); // pairs with `make`
     if handle & ALONE != 0 {
         if let Some(record) = by_handle(handle) {
             record.give_record();
         }
-        return true;
+        return 0;
     }
     while let Some(object) = by_handle(handle) {
         handle = object.next.load(Acquire);
         object.give();
     }
-    true
+    0
 }
 
 #[cfg(test)]
