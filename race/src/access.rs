@@ -124,18 +124,10 @@ pub(crate) fn is_known_range(c: &Ctx, addr: usize, size: usize, flags: u64) -> b
     is_known(c, addr, size, flags, shadow::skip_alike)
 }
 
-/// [`is_known_range`], of 1 to 64 bytes: calls nothing. False: not known, or more, or none.
+/// [`is_known_range`], of at most 64 bytes: calls nothing. False: not known, or more.
 #[inline(always)]
 pub(crate) fn is_known_short(c: &Ctx, addr: usize, size: usize, flags: u64) -> bool {
-    let last = addr.wrapping_add(size).wrapping_sub(1);
-    if size.wrapping_sub(1) >= 64 || (addr ^ last) & !shadow::FOLD != 0 {
-        return false;
-    }
-    // Mostly the granules at the ends are known as a whole.
-    let (from, end) = (addr & !7, (last & !7) + 8);
-    let all = c.head.fast | flags;
-    shadow::skip_few_alike(from, end, all, bits_of(flags)) == end
-        || is_known(c, addr, size, flags, shadow::skip_few_alike)
+    size <= 64 && is_known(c, addr, size, flags, shadow::skip_few_alike)
 }
 
 #[inline(always)]

@@ -159,7 +159,7 @@ fn begins(addr: usize, size: usize, room: usize, pc: Pc) {
         made_at: place.whole,
         goid: c.record().goid(),
     };
-    sync::record_block(addr, record, me);
+    sync::record_block(addr, record);
     match c
         .template()
         .filter(|_| c.watches_accesses() && c.is_outside())

@@ -46,8 +46,7 @@ use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 
-use crate::ctx::{ClockBox, Ctx, GoCtx};
-use crate::current::current;
+use crate::ctx::{ClockBox, Ctx};
 use crate::mem::{BLOCK, Kind, SpinGuard, SpinLock, fatal};
 use crate::{Pc, pages, proc, shadow};
 
@@ -295,30 +294,15 @@ impl SyncObject {
         self.addr.load(Relaxed) == addr && self.use_.load(Relaxed) == use_
     }
 
-    fn of_pool() -> &'static SyncObject {
+    fn new(addr: usize, use_: u32) -> &'static SyncObject {
         let object: NonNull<SyncObject> = proc::take(Kind::Sync).cast();
         // SAFETY: pool memory of this kind, all of whose fields are valid when zero, mapped for ever.
-        unsafe { object.as_ref() }
-    }
-
-    fn new(addr: usize, use_: u32) -> &'static SyncObject {
-        let s = SyncObject::of_pool();
+        let s = unsafe { object.as_ref() };
         let held = (use_ == SYNC).then(|| s.lock.lock()); // else invariant 7
         s.addr.store(addr, Relaxed);
         s.use_.store(use_, Relaxed);
         drop(held);
         s
-    }
-
-    /// A record that is in no chain yet, and its handle.
-    fn new_record(addr: usize, spares: &Spares) -> (&'static SyncObject, u32) {
-        let spare = spares.take();
-        if let Some(s) = by_handle(spare) {
-            s.addr.store(addr, Relaxed);
-            return (s, spare);
-        }
-        let s = SyncObject::new(addr, HEAP_BLOCK);
-        (s, s.handle.load(Relaxed))
     }
 
     /// Whether it goes with the range, unless it is kept.
@@ -356,6 +340,12 @@ impl SyncObject {
             goid: self.goid.load(Relaxed),
         };
         (record.sealed(addr) == size).then_some(record)
+    }
+
+    /// Gives back a record that was alone in its chain.
+    fn give_record(&'static self) {
+        self.use_.store(FREE, Relaxed); // invariant 7
+        proc::give(Kind::Sync, NonNull::from(self).cast());
     }
 
     /// What was known of the object is no more, with the lock held.
@@ -458,82 +448,29 @@ fn make(addr: usize, use_: u32, record: Option<BlockRecord>) {
     }
 }
 
-/// Records that are in no chain, by handle: of one goroutine in most cases. Memory that was many small blocks becomes a large one and then
-/// small ones again: they come and go by the dozen, and nobody waits for one to be read.
-#[derive(Debug)]
-#[repr(C, align(64))]
-struct Spares {
-    lock: SpinLock,
-    count: AtomicUsize,
-    handles: [AtomicU32; SPARES],
-}
-
-const SPARES: usize = 252;
-
-/// The spare records of who has this context, and of some others.
-fn spares(of: Option<GoCtx>) -> &'static Spares {
-    static STRIPES: [Spares; 16] = [const {
-        Spares {
-            lock: SpinLock::new(),
-            count: AtomicUsize::new(0),
-            handles: [const { AtomicU32::new(0) }; SPARES],
-        }
-    }; 16];
-    let at = of.map_or(0, |ctx| ctx.into_raw().addr().get());
-    &STRIPES[at / 64 % 16]
-}
-
-impl Spares {
-    /// The handle of a spare record, or 0.
-    fn take(&self) -> u32 {
-        let _held = self.lock.lock();
-        let Some(last) = self.count.load(Relaxed).checked_sub(1) else {
-            return 0;
-        };
-        self.count.store(last, Relaxed);
-        self.handles[last % SPARES].load(Relaxed)
-    }
-
-    /// Takes a record that was alone in its chain, by its meta word. Where there is room it stays what it was (invariant 7).
-    fn give(&self, record: u32) {
-        let held = self.lock.lock();
-        let count = self.count.load(Relaxed);
-        if let Some(place) = self.handles.get(count) {
-            place.store(record & !ALONE, Relaxed);
-            self.count.store(count + 1, Relaxed);
-            return;
-        }
-        drop(held);
-        if let Some(record) = by_handle(record) {
-            record.use_.store(FREE, Relaxed);
-            proc::give(Kind::Sync, NonNull::from(record).cast());
-        }
-    }
-}
-
 /// Remembers who allocated the heap block that begins at `addr`, in place of the one before.
 #[inline]
-pub(crate) fn record_block(addr: usize, record: BlockRecord, maker: GoCtx) {
+pub(crate) fn record_block(addr: usize, record: BlockRecord) {
     let first = shadow::meta(addr).load(Acquire);
     match by_handle(first) {
         Some(block) if first & ALONE != 0 && addr & 7 == 0 => block.describe(addr, record),
-        None if addr & 7 == 0 && record_alone(addr, record, maker) => {}
+        None if addr & 7 == 0 && record_alone(addr, record) => {}
         _ => record_among_others(addr, record),
     }
 }
 
 /// Makes the first object of the granule that begins at `addr`; false: there is one.
-fn record_alone(addr: usize, record: BlockRecord, maker: GoCtx) -> bool {
-    let spares = spares(Some(maker));
-    let (new, handle) = SyncObject::new_record(addr, spares);
+fn record_alone(addr: usize, record: BlockRecord) -> bool {
+    let new = SyncObject::new(addr, HEAP_BLOCK);
     new.describe(addr, record);
     new.next.store(0, Relaxed);
     pages::note(addr, pages::RECORDS);
+    let handle = new.handle.load(Relaxed) | ALONE;
     let is_first = shadow::meta(addr)
-        .compare_exchange(0, handle | ALONE, Release, Relaxed)
+        .compare_exchange(0, handle, Release, Relaxed)
         .is_ok();
     if !is_first {
-        spares.give(handle);
+        new.give_record();
     }
     is_first
 }
@@ -678,7 +615,9 @@ fn remove_some(granule: usize, range: &Range<usize>, keep: Keep) -> u8 {
     }
     let mut handle = meta.swap(0, Acquire); // pairs with `make`
     if handle & ALONE != 0 {
-        spares(current()).give(handle);
+        if let Some(record) = by_handle(handle) {
+            record.give_record();
+        }
         return 0;
     }
     while let Some(object) = by_handle(handle) {
@@ -713,6 +652,6 @@ mod tests {
         assert_eq!(object.record(0x5000), None);
         object.describe(0x5000, other);
         assert_eq!(object.record(0x5000), Some(other));
-        object.give();
+        object.give_record();
     }
 }
