@@ -56,6 +56,7 @@ compile_error!("raddle-race supports x86-64 Linux only");
 mod abi;
 mod access;
 mod atomic;
+mod births;
 pub mod carry;
 mod cell;
 mod clock;

@@ -8,7 +8,8 @@
 //!
 //! A block's record stays when the block is freed, until the memory is part of another block. One that begins at the same
 //! address takes the record over in place: programs free and allocate the same few places over and over. The meta word
-//! itself says ([`ALONE`]) that a granule has nothing but the record of the block that begins with it, so that
+//! is, if it can, the number of the block's birth ([`BIRTH`], `births.rs`), and no object: it becomes one when another object of the granule
+//! is made. Else it says ([`ALONE`]) that a granule has nothing but the record of the block that begins with it, so that
 //! an allocation touches no object until it writes the record. A free looks only at pages that have sync objects: records are of a mark of
 //! their own (`pages.rs`).
 //!
@@ -48,7 +49,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::
 
 use crate::ctx::{ClockBox, Ctx};
 use crate::mem::{BLOCK, Kind, SpinGuard, SpinLock, fatal};
-use crate::{Pc, pages, proc, shadow};
+use crate::{Pc, births, pages, proc, shadow};
 
 const FREE: u32 = 0;
 /// Still in a chain, of no use: to be taken by the next object of the granule.
@@ -58,6 +59,8 @@ const HEAP_BLOCK: u32 = 2;
 
 /// In a meta word: its chain is one object, the record of a block that begins with the granule (invariant 6).
 const ALONE: u32 = 1 << 31;
+/// In a meta word: there is no object, but a block that begins with the granule, and the number of its birth.
+const BIRTH: u32 = 1 << 30;
 
 /// See the header.
 #[derive(Debug)]
@@ -103,6 +106,9 @@ pub(crate) fn number(object: NonNull<u8>, carved: usize) {
 
 /// The object of a handle, or of a meta word.
 fn by_handle(handle: u32) -> Option<&'static SyncObject> {
+    if handle & BIRTH != 0 {
+        return None;
+    }
     let carved = (handle & !ALONE).checked_sub(1)? as usize;
     let block = DIRECTORY[carved / PER_BLOCK].load(Acquire);
     let at = block.wrapping_add(carved % PER_BLOCK);
@@ -437,7 +443,14 @@ fn make(addr: usize, use_: u32, record: Option<BlockRecord>) {
     record.inspect(|record| new.describe(addr, *record));
     loop {
         let first = meta.load(Acquire);
-        new.next.store(first & !ALONE, Release);
+        let born = born(first).map(|record| {
+            let block = SyncObject::new(addr & !7, HEAP_BLOCK);
+            block.describe(addr & !7, record);
+            block.next.store(0, Relaxed);
+            block
+        });
+        let rest = born.map_or(first & !ALONE, |block| block.handle.load(Relaxed));
+        new.next.store(rest, Release);
         let handle = new.handle.load(Relaxed);
         if meta
             .compare_exchange(first, handle, Release, Relaxed)
@@ -445,6 +458,7 @@ fn make(addr: usize, use_: u32, record: Option<BlockRecord>) {
         {
             return;
         }
+        born.inspect(|block| block.give());
     }
 }
 
@@ -452,22 +466,43 @@ fn make(addr: usize, use_: u32, record: Option<BlockRecord>) {
 #[inline]
 pub(crate) fn record_block(addr: usize, record: BlockRecord) {
     let first = shadow::meta(addr).load(Acquire);
+    if (first == 0 || first & BIRTH != 0) && addr & 7 == 0 && record_birth(addr, first, &record) {
+        return;
+    }
     match by_handle(first) {
         Some(block) if first & ALONE != 0 && addr & 7 == 0 => block.describe(addr, record),
-        None if addr & 7 == 0 && record_alone(addr, record) => {}
+        None if addr & 7 == 0 && record_alone(addr, first, record) => {}
         _ => record_among_others(addr, record),
     }
 }
 
-/// Makes the first object of the granule that begins at `addr`; false: there is one.
-fn record_alone(addr: usize, record: BlockRecord) -> bool {
+/// Remembers the birth of the block at `addr`, where there is none or another's, `first`. False: it has no number, or an object was made
+/// meanwhile.
+#[inline(always)]
+fn record_birth(addr: usize, first: u32, record: &BlockRecord) -> bool {
+    let Some(number) = births::number(record) else {
+        return false;
+    };
+    let word = BIRTH | number;
+    pages::note(addr, pages::RECORDS);
+    let meta = shadow::meta(addr);
+    first == word || meta.compare_exchange(first, word, Relaxed, Relaxed).is_ok()
+}
+
+/// The record of the block whose birth is in the meta word.
+fn born(word: u32) -> Option<BlockRecord> {
+    births::record(word.checked_sub(BIRTH)?)
+}
+
+/// Makes the first object of the granule that begins at `addr`, where there is none, but `first`; false: there is one.
+fn record_alone(addr: usize, first: u32, record: BlockRecord) -> bool {
     let new = SyncObject::new(addr, HEAP_BLOCK);
     new.describe(addr, record);
     new.next.store(0, Relaxed);
     pages::note(addr, pages::RECORDS);
     let handle = new.handle.load(Relaxed) | ALONE;
     let is_first = shadow::meta(addr)
-        .compare_exchange(0, handle, Release, Relaxed)
+        .compare_exchange(first, handle, Release, Relaxed)
         .is_ok();
     if !is_first {
         new.give_record();
@@ -517,6 +552,9 @@ pub(crate) fn block_at(addr: usize) -> Option<BlockRecord> {
         return None;
     }
     let first = shadow::meta(addr).load(Acquire);
+    if addr & 7 == 0 && first & BIRTH != 0 {
+        return born(first);
+    }
     chain(first).find(|s| s.is(addr, HEAP_BLOCK))?.record(addr)
 }
 
@@ -591,7 +629,7 @@ fn remove_of(granule: usize, range: &Range<usize>, keep: Keep) -> u8 {
     let first = shadow::meta(granule).load(Acquire);
     if first == 0 {
         0
-    } else if first & ALONE != 0 && keep.keeps_alone(granule) {
+    } else if first & (ALONE | BIRTH) != 0 && keep.keeps_alone(granule) {
         pages::RECORDS
     } else {
         remove_some(granule, range, keep)
@@ -602,7 +640,16 @@ fn remove_of(granule: usize, range: &Range<usize>, keep: Keep) -> u8 {
 #[inline(never)]
 fn remove_some(granule: usize, range: &Range<usize>, keep: Keep) -> u8 {
     let meta = shadow::meta(granule);
-    let first = meta.load(Acquire);
+    let mut first = meta.load(Acquire);
+    while first & BIRTH != 0 {
+        if !range.contains(&granule) {
+            return pages::RECORDS;
+        }
+        match meta.compare_exchange(first, 0, Relaxed, Acquire) {
+            Ok(_) => return 0,
+            Err(now) => first = now,
+        }
+    }
     let is_cut = granule < range.start || range.end < granule + 8;
     let is_kept = || first & ALONE == 0 && chain(first).any(|object| keep.keeps(object));
     if is_cut || keep != Keep::Nothing && is_kept() {
