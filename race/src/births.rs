@@ -6,7 +6,8 @@
 //! changes or goes. Where a birth finds no place (a program with many goroutines, which allocate a little each), the block has a record of its own.
 //!
 //! # Memory ordering
-//! `add: size store Release, after the rest` ⇄ `find: size load Acquire`.
+//! `add: size store Release, after the rest` ⇄ `Birth::record: size load Acquire`. Who finds a number in the shadow before it sees the entry takes
+//! the block for one without a record; only reports do.
 //!
 //! # Blocking
 //! Looking up takes no lock; a new birth takes one spin lock for a dozen instructions. No allocation.

@@ -23,6 +23,7 @@
 //! 5. A record's fields (`size`, `pc`, `goid`) are written by who owns the block's memory, without the lock. Nothing but reports
 //!    depends on them: a program that gives one block out twice spoils a record, and no clock.
 //! 6. A meta word that is [`ALONE`] is of a chain of one object, of use `HEAP_BLOCK`, for the first byte of the granule.
+//!    Neither that nor [`BIRTH`] is a bit of any handle.
 //! 7. Who looks for a clock looks for use `SYNC`: an object that is, was and becomes something else needs no lock for that.
 //!
 //! # What is known
@@ -84,6 +85,7 @@ pub(crate) struct SyncObject {
 const PER_BLOCK: usize = BLOCK / size_of::<SyncObject>();
 /// Blocks at most: a quarter of a thousand million objects.
 const BLOCKS: usize = 1 << 14;
+const _: () = assert!(BLOCKS * PER_BLOCK < BIRTH as usize);
 
 static DIRECTORY: [AtomicPtr<SyncObject>; BLOCKS] =
     [const { AtomicPtr::new(std::ptr::null_mut()) }; BLOCKS];
