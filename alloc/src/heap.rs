@@ -102,7 +102,7 @@ unsafe impl GlobalAlloc for Heap {
         let new = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
         if resize_in_place(object, layout, new) {
             if raddle_race::enabled() {
-                raddle_race::malloc(object.addr(), new_size, Pc::NONE);
+                raddle_race::malloc_aligned(object.addr(), new_size, Pc::NONE);
             }
             return object;
         }
@@ -235,7 +235,7 @@ pub(crate) fn allocate_fast(layout: Layout, kind: Kind) -> Option<*mut u8> {
 pub(crate) fn allocate(layout: Layout, kind: Kind, pc: Pc, zeroed: bool) -> *mut u8 {
     let object = allocate_untold(layout, kind, zeroed);
     if raddle_race::enabled() && !object.is_null() {
-        raddle_race::malloc(object.addr(), layout.size(), pc);
+        raddle_race::malloc_aligned(object.addr(), layout.size(), pc);
     }
     object
 }
@@ -346,7 +346,7 @@ fn large(size: usize, align: usize, kind: Kind) -> Option<(usize, usize, bool)> 
 #[cold]
 unsafe fn free_slow(object: *mut u8, layout: Layout) {
     if raddle_race::enabled() {
-        raddle_race::free(object.addr(), layout.size(), Pc::NONE);
+        raddle_race::free_aligned(object.addr(), layout.size(), Pc::NONE);
     }
     // SAFETY: by the contract.
     unsafe { free_slow_untold(object, layout) };

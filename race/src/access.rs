@@ -121,6 +121,23 @@ pub(crate) fn check(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc: Pc) {
 /// whether there is shadow (`fault.rs`).
 #[inline(always)]
 pub(crate) fn is_known_range(c: &Ctx, addr: usize, size: usize, flags: u64) -> bool {
+    is_known(c, addr, size, flags, shadow::skip_alike)
+}
+
+/// [`is_known_range`], of at most 64 bytes: calls nothing. False: not known, or more.
+#[inline(always)]
+pub(crate) fn is_known_short(c: &Ctx, addr: usize, size: usize, flags: u64) -> bool {
+    size <= 64 && is_known(c, addr, size, flags, shadow::skip_few_alike)
+}
+
+#[inline(always)]
+fn is_known(
+    c: &Ctx,
+    addr: usize,
+    size: usize,
+    flags: u64,
+    skip_alike: impl FnOnce(usize, usize, u64, u64) -> usize,
+) -> bool {
     let last = addr.wrapping_add(size).wrapping_sub(1);
     if size == 0 || (addr ^ last) & !shadow::FOLD != 0 {
         return size == 0;
@@ -136,7 +153,7 @@ pub(crate) fn is_known_range(c: &Ctx, addr: usize, size: usize, flags: u64) -> b
     }
     let (inner, end) = ((addr | 7) + 1, last & !7);
     differs(addr) & (!0xff | from_first & 0xff) | differs(last) & (!0xff | to_last) == 0
-        && shadow::skip_alike(inner, end, all, bits) == end
+        && skip_alike(inner, end, all, bits) == end
 }
 
 /// The bits of a cell that must be alike where it stands for an access: all, but a write stands for a read.

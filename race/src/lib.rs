@@ -42,12 +42,12 @@
 //! `cell`, `shadow`, `access`, `heap` (what is remembered of memory); `clock`, `slot`, `ctx`, `current`, `goroutine` (who and
 //! when); `sync`, `edges`, `atomic` (order); `history`, `record`, `report` (what is said), `frames`, `plumbing`, `place` (its
 //! names), `text`, `snippet`, `machine`, `log` (its form); `abi` (what instrumented code calls), `fault` (its first touches), `interpose` (the C
-//! library), `sys`; `carry` (moves that are no accesses); `mem`, `proc`, `depot` (the detector's own memory).
+//! library), `sys`; `carry` (moves that are no accesses); `mem`, `proc`, `depot`, `births` (the detector's own memory).
 //!
 //! # Cost
 //! A goroutine: 2.8 KiB of context, 2 KiB of history once it touches watched memory, a hundred bytes of record. A sync
-//! object: 64 bytes, and 2.6 KiB once something is released there. A heap block: 64 bytes, and its stack, which equal ones
-//! share; 32 MiB of stacks at most. Shadow: four times the memory *touched*, mapped as
+//! object: 64 bytes, and 2.6 KiB once something is released there. A heap block: nothing while there are few kinds of them, else 64 bytes; and
+//! its stack, which equal ones share; 32 MiB of stacks at most. Shadow: four times the memory *touched*, mapped as
 //! it comes into use. Everything is recycled; nothing comes from the heap under watch.
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
@@ -56,6 +56,7 @@ compile_error!("raddle-race supports x86-64 Linux only");
 mod abi;
 mod access;
 mod atomic;
+mod births;
 pub mod carry;
 mod cell;
 mod clock;
@@ -118,7 +119,7 @@ pub use goroutine::{
     ignore_end, ignore_sync_begin, ignore_sync_end, runtime_enter, runtime_exit, runtime_pause,
     runtime_resume, set_goid, thread_start,
 };
-pub use heap::{clear_shadow, free, malloc, map_shadow, swept};
+pub use heap::{clear_shadow, free, free_aligned, malloc, malloc_aligned, map_shadow, swept};
 pub use host::{
     EachFrame, FIRST_THREAD_ID, Frame, Host, Object, Owner, Place, Variable, WithName, WithPlace,
 };

@@ -229,6 +229,27 @@ fn the_record_of_a_small_block_goes_with_it() {
 }
 
 #[test]
+fn the_rest_of_the_last_eight_bytes_goes_with_an_aligned_object() {
+    let (_d, a, b) = two();
+    let block = fresh_memory(64);
+    on(b, || write(block, 16, fresh_pc()));
+    on(a, || {
+        crate::malloc_aligned(block, 5, fresh_pc());
+        write(block, 8, fresh_pc());
+    });
+    assert!(take_races().is_empty(), "what was there is forgotten");
+    let size = crate::sync::block_at(block).map(|record| record.size);
+    assert_eq!(size, Some(5));
+    on(a, || write(block + 8, 1, fresh_pc()));
+    assert_eq!(take_races(), [block + 8], "and nothing more");
+    on(a, || crate::free_aligned(block, 5, fresh_pc()));
+    on(b, || read(block, 1, fresh_pc()));
+    assert_eq!(take_races(), [block]);
+    go_end(a);
+    go_end(b);
+}
+
+#[test]
 fn the_record_of_a_block_of_whole_pages_is_the_newest() {
     let (_d, a, b) = two();
     let block = fresh_memory(5 << 12).next_multiple_of(1 << 12);
@@ -246,7 +267,7 @@ fn the_record_of_a_block_of_whole_pages_is_the_newest() {
         "places are taken again"
     );
     assert!(
-        crate::pages::is_marked_with(block, crate::pages::SYNC),
+        crate::pages::is_marked_with(block, crate::pages::RECORDS),
         "reports look there"
     );
     malloc(block, 2 << 12, fresh_pc());

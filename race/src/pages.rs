@@ -3,8 +3,8 @@
 //! touch a few hundred bytes of their stack.
 //!
 //! # States
-//! Bits of a page's byte: cells were set; sync objects were made; cells were set in plane B. Set before the mark, cleared only by who clears the
-//! whole page's shadow, at a moment when the memory is nobody's (a free, a stack between two lives).
+//! Bits of a page's byte: cells were set; sync objects were made; records of blocks were; cells were set in plane B. Set before the mark,
+//! cleared only by who clears all of it in the whole page, at a moment when the memory is nobody's (a free, a stack between two lives).
 //!
 //! The bytes lie at `0x4c10_0000_0000` plus the folded address divided by 512, and are mapped with their chunks
 //! (`shadow.rs`): a page of the table serves two chunks. Eight at a time are looked at where many may have none.
@@ -30,6 +30,9 @@ pub(crate) const SYNC: u8 = 2;
 
 /// Cells were set in plane B.
 pub(crate) const DEEP: u8 = 4;
+
+/// Records of heap blocks were made.
+pub(crate) const RECORDS: u8 = 8;
 
 /// The table's own pages that serve folded addresses `[folded, folded + size)`.
 pub(crate) fn table_pages(folded: usize, size: usize) -> impl Iterator<Item = usize> {
@@ -63,7 +66,7 @@ pub(crate) fn note(addr: usize, mark: u8) {
     }
 }
 
-/// Whether the watched address's page has this kind of mark.
+/// Whether the watched address's page has a mark of these kinds.
 #[inline]
 pub(crate) fn has(addr: usize, mark: u8) -> bool {
     byte(addr).load(Relaxed) & mark != 0
@@ -79,13 +82,18 @@ pub(crate) fn is_marked_with(addr: usize, mark: u8) -> bool {
     shadow::is_mapped(addr) && has(addr, mark)
 }
 
+/// Where the next chunk begins.
+fn next_chunk(addr: usize) -> usize {
+    (addr | (shadow::CHUNK - 1)).saturating_add(1)
+}
+
 /// Whether anything may be known of `[addr, addr + size)`.
 pub(crate) fn is_marked(addr: usize, size: usize) -> bool {
     let end = addr.saturating_add(size);
     let mut page = addr & !(PAGE - 1);
     while page < end {
         if !shadow::is_mapped(page) {
-            page = (page | (shadow::CHUNK - 1)) + 1;
+            page = next_chunk(page);
         } else if is_group_clear(page, end) {
             page += GROUP;
         } else if byte(page).load(Relaxed) != 0 {
@@ -102,13 +110,14 @@ fn part(page: usize, addr: usize, end: usize) -> Range<usize> {
     page.max(addr & !7)..end.next_multiple_of(8).min(page + PAGE)
 }
 
-/// Calls back with the parts of `[addr, addr + size)`, widened to whole granules, in pages that have this kind of mark, and
-/// takes the mark off the pages that lie inside as a whole, unless the callback says that something is left.
+/// Calls back with the parts of `[addr, addr + size)`, widened to whole granules, in pages that have a mark of these kinds, and
+/// takes those of the pages that lie inside as a whole off, but for what the callback says is left.
+#[inline]
 pub(crate) fn each_marked(
     addr: usize,
     size: usize,
-    mark: u8,
-    mut each: impl FnMut(Range<usize>) -> bool,
+    marks: u8,
+    mut each: impl FnMut(Range<usize>) -> u8,
 ) {
     if size == 0 {
         return;
@@ -116,32 +125,43 @@ pub(crate) fn each_marked(
     let end = addr.saturating_add(size);
     let mut page = addr & !(PAGE - 1);
     while page < end {
+        let chunk_end = next_chunk(page);
         if !shadow::is_mapped(page) {
-            page = (page | (shadow::CHUNK - 1)) + 1;
+            page = chunk_end;
             continue;
         }
-        if is_group_clear(page, end) {
-            page += GROUP;
-            continue;
-        }
-        if has(page, mark) {
-            let is_empty = each(part(page, addr, end));
-            if is_empty && addr <= page && page + PAGE <= end {
-                byte(page).fetch_and(!mark, Relaxed);
+        while page < end.min(chunk_end) {
+            if is_group_clear(page, end) {
+                page += GROUP;
+                continue;
             }
+            if has(page, marks) {
+                let gone = marks & !each(part(page, addr, end));
+                if gone != 0 && addr <= page && page + PAGE <= end {
+                    byte(page).fetch_and(!gone, Relaxed);
+                }
+            }
+            page += PAGE;
         }
-        page += PAGE;
     }
 }
 
 /// Calls back with the parts of `[addr, addr + size)`, widened to whole granules, page by page, where memory is watched.
 /// The caller is about to set cells there: they are noted.
+#[inline]
 pub(crate) fn each_watched(addr: usize, size: usize, mut each: impl FnMut(Range<usize>)) {
     let end = addr.saturating_add(size);
-    for page in (addr & !(PAGE - 1)..end).step_by(PAGE) {
-        if shadow::is_watched(page) {
+    let mut page = addr & !(PAGE - 1);
+    while page < end {
+        let chunk_end = next_chunk(page);
+        if !shadow::is_watched(page) {
+            page = chunk_end;
+            continue;
+        }
+        while page < end.min(chunk_end) {
             note(page, CELLS);
             each(part(page, addr, end));
+            page += PAGE;
         }
     }
 }

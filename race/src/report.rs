@@ -424,7 +424,7 @@ fn recorded_start(addr: usize) -> Option<usize> {
     while end > least {
         // Most pages have no records at all.
         let page = pages::start_of(end - 8);
-        if pages::is_marked_with(page, pages::SYNC) {
+        if pages::is_marked_with(page, pages::RECORDS) {
             let mut granule = end;
             while granule > page {
                 granule -= 8;

@@ -340,8 +340,38 @@ pub(crate) fn fill(from: usize, to: usize, cell: Cell) {
         PLANE_A + (from & FOLD) * 2,
         PLANE_A + ((to - 8) & FOLD) * 2 + 16,
     );
-    // SAFETY: cells 0 and 1 of the granules, which are mapped (invariant 1) and 16-aligned. Each 16-byte store does what
-    // two relaxed stores of the two atomic words would: x86-64 tears no aligned word of a vector store.
+    if end - at >= WIDE && HAS_AVX2.load(Relaxed) {
+        // The last step begins where it ends with the run.
+        // SAFETY: cells 0 and 1 of the granules, which are mapped (invariant 1). Each store does what relaxed stores of the atomic
+        // words would: x86-64 tears no aligned word of a vector store. The processor has the instructions.
+        unsafe {
+            std::arch::asm!(
+                "vmovq xmm0, {cell}", // the rest becomes zero
+                "vinserti128 ymm0, ymm0, xmm0, 1",
+                "jmp 3f",
+                "2:",
+                "vmovdqu ymmword ptr [{at}], ymm0",
+                "vmovdqu ymmword ptr [{at} + 32], ymm0",
+                "add {at}, 64",
+                "3:",
+                "cmp {at}, {last}",
+                "jb 2b",
+                "vmovdqu ymmword ptr [{last}], ymm0",
+                "vmovdqu ymmword ptr [{last} + 32], ymm0",
+                "vzeroupper",
+                at = inout(reg) at => _,
+                last = in(reg) end - WIDE,
+                cell = in(reg) cell.0,
+                out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
+                out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
+                out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
+                out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _,
+                options(nostack),
+            );
+        }
+        return;
+    }
+    // SAFETY: as above; aligned to 16.
     unsafe {
         std::arch::asm!(
             "movq {pair}, {cell}", // the upper half becomes zero
@@ -359,6 +389,9 @@ pub(crate) fn fill(from: usize, to: usize, cell: Cell) {
     }
 }
 
+/// Bytes of plane A that [`fill`] sets in one step, where the processor can.
+const WIDE: usize = 64;
+
 /// The first granule of `[from, to)`, which lie in one region and are watched, whose cell 0 is not `word` in all of `bits`; or `to`.
 #[inline(always)]
 pub(crate) fn skip_alike(from: usize, to: usize, word: u64, bits: u64) -> usize {
@@ -366,6 +399,13 @@ pub(crate) fn skip_alike(from: usize, to: usize, word: u64, bits: u64) -> usize 
     if to - from >= 8 * ALIKE && HAS_AVX2.load(Relaxed) {
         granule = skip_many_alike(from, to, word, bits);
     }
+    skip_few_alike(granule, to, word, bits)
+}
+
+/// [`skip_alike`], one by one.
+#[inline(always)]
+pub(crate) fn skip_few_alike(from: usize, to: usize, word: u64, bits: u64) -> usize {
+    let mut granule = from;
     while granule < to && (Granule::of(granule).cell(0).load(Relaxed) ^ word) & bits == 0 {
         granule += 8;
     }
@@ -375,7 +415,7 @@ pub(crate) fn skip_alike(from: usize, to: usize, word: u64, bits: u64) -> usize 
 /// Granules that [`skip_many_alike`] looks at in one step.
 const ALIKE: usize = 8;
 
-/// Whether the processor has the instructions that [`skip_many_alike`] uses: all since 2013 have, or so.
+/// Whether the processor has the instructions that [`skip_many_alike`] and [`fill`] use: all since 2013 have, or so.
 static HAS_AVX2: AtomicBool = AtomicBool::new(false);
 
 /// [`skip_alike`], of [`ALIKE`] granules at least. Returns where the first step of so many begins that is not alike; or `to`. The last
@@ -432,6 +472,11 @@ pub(crate) const STEP: usize = 16;
 pub(crate) fn skip_syncless(from: usize, to: usize) -> usize {
     let mut granule = skip_steps_syncless(from, to);
     if to - granule < 8 * STEP {
+        let any =
+            |granule: usize| (0..4).fold(0, |any, i| any | meta(granule + 8 * i).load(Relaxed));
+        while to - granule >= 32 && any(granule) == 0 {
+            granule += 32;
+        }
         while granule < to && meta(granule).load(Relaxed) == 0 {
             granule += 8;
         }

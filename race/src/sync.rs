@@ -8,8 +8,10 @@
 //!
 //! A block's record stays when the block is freed, until the memory is part of another block. One that begins at the same
 //! address takes the record over in place: programs free and allocate the same few places over and over. The meta word
-//! itself says ([`ALONE`]) that a granule has nothing but the record of the block that begins with it, so that a free,
-//! and an allocation until it writes the record, touch no object.
+//! is, if it can, the number of the block's birth ([`BIRTH`], `births.rs`), and no object: it becomes one when another object of the granule
+//! is made. Else it says ([`ALONE`]) that a granule has nothing but the record of the block that begins with it, so that
+//! an allocation touches no object until it writes the record. A free looks only at pages that have sync objects: records are of a mark of
+//! their own (`pages.rs`).
 //!
 //! # Invariants
 //! 1. Objects stay mapped for ever and their shared fields are atomic: a walk over a chain that is being recycled reads
@@ -21,6 +23,7 @@
 //! 5. A record's fields (`size`, `pc`, `goid`) are written by who owns the block's memory, without the lock. Nothing but reports
 //!    depends on them: a program that gives one block out twice spoils a record, and no clock.
 //! 6. A meta word that is [`ALONE`] is of a chain of one object, of use `HEAP_BLOCK`, for the first byte of the granule.
+//!    Neither that nor [`BIRTH`] is a bit of any handle.
 //! 7. Who looks for a clock looks for use `SYNC`: an object that is, was and becomes something else needs no lock for that.
 //!
 //! # What is known
@@ -47,7 +50,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::
 
 use crate::ctx::{ClockBox, Ctx};
 use crate::mem::{BLOCK, Kind, SpinGuard, SpinLock, fatal};
-use crate::{Pc, pages, proc, shadow};
+use crate::{Pc, births, pages, proc, shadow};
 
 const FREE: u32 = 0;
 /// Still in a chain, of no use: to be taken by the next object of the granule.
@@ -57,6 +60,8 @@ const HEAP_BLOCK: u32 = 2;
 
 /// In a meta word: its chain is one object, the record of a block that begins with the granule (invariant 6).
 const ALONE: u32 = 1 << 31;
+/// In a meta word: there is no object, but a block that begins with the granule, and the number of its birth.
+const BIRTH: u32 = 1 << 30;
 
 /// See the header.
 #[derive(Debug)]
@@ -80,6 +85,7 @@ pub(crate) struct SyncObject {
 const PER_BLOCK: usize = BLOCK / size_of::<SyncObject>();
 /// Blocks at most: a quarter of a thousand million objects.
 const BLOCKS: usize = 1 << 14;
+const _: () = assert!(BLOCKS * PER_BLOCK < BIRTH as usize);
 
 static DIRECTORY: [AtomicPtr<SyncObject>; BLOCKS] =
     [const { AtomicPtr::new(std::ptr::null_mut()) }; BLOCKS];
@@ -102,6 +108,9 @@ pub(crate) fn number(object: NonNull<u8>, carved: usize) {
 
 /// The object of a handle, or of a meta word.
 fn by_handle(handle: u32) -> Option<&'static SyncObject> {
+    if handle & BIRTH != 0 {
+        return None;
+    }
     let carved = (handle & !ALONE).checked_sub(1)? as usize;
     let block = DIRECTORY[carved / PER_BLOCK].load(Acquire);
     let at = block.wrapping_add(carved % PER_BLOCK);
@@ -363,6 +372,15 @@ impl SyncObject {
     }
 }
 
+/// What a page of memory is marked with that has an object of this use.
+fn mark_of(use_: u32) -> u8 {
+    if use_ == HEAP_BLOCK {
+        pages::RECORDS
+    } else {
+        pages::SYNC
+    }
+}
+
 fn chain(first: u32) -> impl Iterator<Item = &'static SyncObject> {
     std::iter::successors(by_handle(first), |s| by_handle(s.next.load(Acquire)))
 }
@@ -415,6 +433,7 @@ fn making(addr: usize) -> &'static SpinLock {
 /// Makes an object for the address, under the lock of `making`; with `record`, that of a block.
 fn make(addr: usize, use_: u32, record: Option<BlockRecord>) {
     let meta = shadow::meta(addr);
+    pages::note(addr, mark_of(use_));
     if let Some(s) = chain(meta.load(Acquire)).find(|s| s.is(addr & !7, VACANT)) {
         let _held = s.lock.lock();
         record.inspect(|record| s.describe(addr, *record));
@@ -424,10 +443,16 @@ fn make(addr: usize, use_: u32, record: Option<BlockRecord>) {
     }
     let new = SyncObject::new(addr, use_);
     record.inspect(|record| new.describe(addr, *record));
-    pages::note(addr, pages::SYNC);
     loop {
         let first = meta.load(Acquire);
-        new.next.store(first & !ALONE, Release);
+        let born = born(first).map(|record| {
+            let block = SyncObject::new(addr & !7, HEAP_BLOCK);
+            block.describe(addr & !7, record);
+            block.next.store(0, Relaxed);
+            block
+        });
+        let rest = born.map_or(first & !ALONE, |block| block.handle.load(Relaxed));
+        new.next.store(rest, Release);
         let handle = new.handle.load(Relaxed);
         if meta
             .compare_exchange(first, handle, Release, Relaxed)
@@ -435,6 +460,7 @@ fn make(addr: usize, use_: u32, record: Option<BlockRecord>) {
         {
             return;
         }
+        born.inspect(|block| block.give());
     }
 }
 
@@ -442,22 +468,43 @@ fn make(addr: usize, use_: u32, record: Option<BlockRecord>) {
 #[inline]
 pub(crate) fn record_block(addr: usize, record: BlockRecord) {
     let first = shadow::meta(addr).load(Acquire);
+    if (first == 0 || first & BIRTH != 0) && addr & 7 == 0 && record_birth(addr, first, &record) {
+        return;
+    }
     match by_handle(first) {
         Some(block) if first & ALONE != 0 && addr & 7 == 0 => block.describe(addr, record),
-        None if addr & 7 == 0 && record_alone(addr, record) => {}
+        None if addr & 7 == 0 && record_alone(addr, first, record) => {}
         _ => record_among_others(addr, record),
     }
 }
 
-/// Makes the first object of the granule that begins at `addr`; false: there is one.
-fn record_alone(addr: usize, record: BlockRecord) -> bool {
+/// Remembers the birth of the block at `addr`, where there is none or another's, `first`. False: it has no number, or an object was made
+/// meanwhile.
+#[inline(always)]
+fn record_birth(addr: usize, first: u32, record: &BlockRecord) -> bool {
+    let Some(number) = births::number(record) else {
+        return false;
+    };
+    let word = BIRTH | number;
+    pages::note(addr, pages::RECORDS);
+    let meta = shadow::meta(addr);
+    first == word || meta.compare_exchange(first, word, Relaxed, Relaxed).is_ok()
+}
+
+/// The record of the block whose birth is in the meta word.
+fn born(word: u32) -> Option<BlockRecord> {
+    births::record(word.checked_sub(BIRTH)?)
+}
+
+/// Makes the first object of the granule that begins at `addr`, where there is none, but `first`; false: there is one.
+fn record_alone(addr: usize, first: u32, record: BlockRecord) -> bool {
     let new = SyncObject::new(addr, HEAP_BLOCK);
     new.describe(addr, record);
     new.next.store(0, Relaxed);
-    pages::note(addr, pages::SYNC);
+    pages::note(addr, pages::RECORDS);
     let handle = new.handle.load(Relaxed) | ALONE;
     let is_first = shadow::meta(addr)
-        .compare_exchange(0, handle, Release, Relaxed)
+        .compare_exchange(first, handle, Release, Relaxed)
         .is_ok();
     if !is_first {
         new.give_record();
@@ -507,6 +554,9 @@ pub(crate) fn block_at(addr: usize) -> Option<BlockRecord> {
         return None;
     }
     let first = shadow::meta(addr).load(Acquire);
+    if addr & 7 == 0 && first & BIRTH != 0 {
+        return born(first);
+    }
     chain(first).find(|s| s.is(addr, HEAP_BLOCK))?.record(addr)
 }
 
@@ -515,13 +565,26 @@ pub(crate) fn block_at(addr: usize) -> Option<BlockRecord> {
 pub(crate) enum Keep {
     /// None: the memory is nobody's.
     Nothing,
-    /// Those of blocks: what goes lies in one.
+    /// Those of blocks: what goes lies in one, or is one.
     Blocks,
     /// That of the block that begins there.
     Block(usize),
 }
 
 impl Keep {
+    /// The marks of pages where something may be to go.
+    fn marks(self) -> u8 {
+        match self {
+            Keep::Blocks => pages::SYNC,
+            Keep::Nothing | Keep::Block(_) => pages::SYNC | pages::RECORDS,
+        }
+    }
+
+    /// Whether it keeps a record that is alone in the granule.
+    fn keeps_alone(self, granule: usize) -> bool {
+        self == Keep::Blocks || self == Keep::Block(granule)
+    }
+
     fn keeps(self, object: &SyncObject) -> bool {
         match self {
             Keep::Nothing => false,
@@ -536,20 +599,20 @@ impl Keep {
 /// that is kept.
 pub(crate) fn remove(addr: usize, size: usize, keep: Keep) {
     let range = addr..addr.saturating_add(size);
-    pages::each_marked(addr, size, pages::SYNC, |part| {
-        let mut is_empty = true;
+    pages::each_marked(addr, size, keep.marks(), |part| {
+        let mut left = 0;
         // The record of the block comes first; most blocks have nothing else.
         let (mut granule, mut step) = (part.start, part.start + 8);
         while granule < part.end {
             // All that goes is asked for before the first is waited for.
             (granule..step).step_by(8).skip(1).for_each(prefetch);
             for granule in (granule..step).step_by(8) {
-                is_empty &= remove_of(granule, &range, keep);
+                left |= remove_of(granule, &range, keep);
             }
             granule = shadow::skip_syncless(step, part.end);
             step = part.end.min(granule + 8 * shadow::STEP);
         }
-        is_empty
+        left
     });
 }
 
@@ -562,42 +625,55 @@ fn prefetch(granule: usize) {
     }
 }
 
-/// The objects of a granule go, if their addresses are in the range. Returns whether none is left.
+/// The objects of a granule go, if their addresses are in the range. Returns the marks for what is left.
 #[inline]
-fn remove_of(granule: usize, range: &Range<usize>, keep: Keep) -> bool {
+fn remove_of(granule: usize, range: &Range<usize>, keep: Keep) -> u8 {
     let first = shadow::meta(granule).load(Acquire);
     if first == 0 {
-        return true;
+        0
+    } else if first & (ALONE | BIRTH) != 0 && keep.keeps_alone(granule) {
+        pages::RECORDS
+    } else {
+        remove_some(granule, range, keep)
     }
-    let is_kept = first & ALONE != 0 && keep == Keep::Block(granule);
-    !is_kept && remove_some(granule, range, keep)
 }
 
+/// What is not kept alone goes.
 #[inline(never)]
-fn remove_some(granule: usize, range: &Range<usize>, keep: Keep) -> bool {
+fn remove_some(granule: usize, range: &Range<usize>, keep: Keep) -> u8 {
     let meta = shadow::meta(granule);
-    let first = meta.load(Acquire);
+    let mut first = meta.load(Acquire);
+    while first & BIRTH != 0 {
+        if !range.contains(&granule) {
+            return pages::RECORDS;
+        }
+        match meta.compare_exchange(first, 0, Relaxed, Acquire) {
+            Ok(_) => return 0,
+            Err(now) => first = now,
+        }
+    }
     let is_cut = granule < range.start || range.end < granule + 8;
-    if is_cut || keep != Keep::Nothing && chain(first).any(|object| keep.keeps(object)) {
+    let is_kept = || first & ALONE == 0 && chain(first).any(|object| keep.keeps(object));
+    if is_cut || keep != Keep::Nothing && is_kept() {
         if chain(first).any(|object| object.goes_with(granule, range, keep)) {
             let _making = making(granule).lock();
             meta.fetch_and(!ALONE, Relaxed); // invariant 6
             chain(meta.load(Acquire)).for_each(|object| object.vacate(granule, range, keep));
         }
-        return false;
+        return pages::SYNC | pages::RECORDS;
     }
     let mut handle = meta.swap(0, Acquire); // pairs with `make`
     if handle & ALONE != 0 {
         if let Some(record) = by_handle(handle) {
             record.give_record();
         }
-        return true;
+        return 0;
     }
     while let Some(object) = by_handle(handle) {
         handle = object.next.load(Acquire);
         object.give();
     }
-    true
+    0
 }
 
 #[cfg(test)]

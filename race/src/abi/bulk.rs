@@ -1,9 +1,22 @@
 //! Copies and fills, which the pass calls in place of the C library's.
+//!
+//! Most copies are of a few words that are known. Those cost a short look, by a function that calls no other but the C library's, at
+//! its end: it has no registers to save. All else is left to another.
 
 use super::{watched, with_return_address};
 use crate::cell::READ;
 use crate::ctx::GoCtx;
+use crate::current::current_here;
 use crate::{Pc, access};
+
+/// Whether a copy of a few words is known. For who is not watched no access is, but when race mode is off.
+#[inline(always)]
+fn is_known_copy(to: *mut u8, from: *const u8, size: usize) -> bool {
+    current_here().is_some_and(|ctx| {
+        let is_known = |addr, flags| access::is_known_short(ctx.get(), addr, size, flags);
+        is_known(from.addr(), READ) && is_known(to.addr(), 0)
+    })
+}
 
 #[inline(always)]
 fn range(ctx: GoCtx, addr: *const u8, size: usize, flags: u64, pc: usize) {
@@ -23,6 +36,23 @@ fn copy(to: *mut u8, from: *const u8, size: usize, pc: usize) {
 /// # Safety
 /// As C's `memcpy`.
 unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, size: usize, pc: usize) -> *mut u8 {
+    if !is_known_copy(to, from, size) {
+        // SAFETY: the caller's contract.
+        return unsafe { checked_memcpy(to, from, size, pc) };
+    }
+    // SAFETY: the caller's contract.
+    unsafe { libc::memcpy(to.cast(), from.cast(), size) }.cast()
+}
+
+/// # Safety
+/// As C's `memcpy`.
+#[inline(never)]
+unsafe extern "C" fn checked_memcpy(
+    to: *mut u8,
+    from: *const u8,
+    size: usize,
+    pc: usize,
+) -> *mut u8 {
     copy(to, from, size, pc);
     // SAFETY: the caller's contract.
     unsafe { libc::memcpy(to.cast(), from.cast(), size) }.cast()
