@@ -15,8 +15,9 @@
 //! | fence, release | R becomes C |
 //!
 //! SeqCst is AcqRel here: its total order restricts which values are read, and adds no happens-before.
-//! The real operation runs under the object's lock, so M always belongs to the value that the operation saw or left.
-//! The access is marked in the shadow under the same lock, after the acquire (the store that is read happens before
+//! The real operation runs under the object's lock, so M always belongs to the value that the operation saw or left; but not where it leaves M as it is
+//! and the goroutine knows M, or nobody has released at the address: then a look at the object's count before and after it is enough (`sync.rs`).
+//! The access is marked in the shadow after the acquire (the store that is read happens before
 //! the load itself) and before the epoch moves on.
 //!
 //! # Blocking
@@ -27,7 +28,6 @@ use std::sync::atomic::Ordering;
 use crate::cell::{ATOMIC, READ};
 use crate::ctx::{Ctx, GoCtx};
 use crate::current::current;
-use crate::sync::Glance;
 use crate::{Pc, access, slot, sync};
 
 /// What kind of atomic operation, and its declared order.
@@ -93,57 +93,54 @@ pub(crate) fn by(
         return wrote;
     }
     let c = ctx.get();
-    let found = match kind {
-        AtomicOp::Load(_) => sync::glance(addr),
-        _ => None,
-    };
-    // Nothing to acquire: no lock, unless the value changes meanwhile.
-    if let Some(seen) = &found
-        && seen.is_known_to(c)
-    {
-        let wrote = op();
-        if seen.holds() {
-            mark(c, addr, size, kind, wrote, pc);
-            return wrote;
+    // What releases nothing takes no lock where there is nothing to acquire, unless that changes meanwhile.
+    if releases_nothing(c, kind) {
+        let found = sync::glance(addr);
+        if found.as_ref().is_none_or(|seen| seen.is_known_to(c)) {
+            let wrote = op();
+            let holds = match &found {
+                Some(seen) => seen.holds(),
+                // Who releases makes the object before the store; so if the store was seen, so is the object.
+                None => sync::glance(addr).is_none(),
+            };
+            if holds {
+                mark(c, addr, size, kind, wrote, pc);
+                return wrote;
+            }
+            if !matches!(kind, AtomicOp::Load(_)) {
+                // It cannot be done again. If the clock is a later value's, that orders more than there is: a race may be missed, none invented.
+                if let Some(mut held) = sync::find(addr) {
+                    acquire(c, &mut held, order_of(kind, wrote));
+                }
+                mark(c, addr, size, kind, wrote, pc);
+                return wrote;
+            }
         }
     }
     let held = match kind {
-        AtomicOp::Load(_) => found.and_then(Glance::lock),
+        AtomicOp::Load(_) => sync::find(addr),
         _ => sync::find_or_make(addr),
     };
-    // A load of what nobody releases to makes no object. Who releases makes it before the store; so if the store was seen, so is the object.
-    let mut held = match held {
-        Some(held) => held,
-        None => {
-            let wrote = op();
-            match sync::find(addr) {
-                Some(held) => held,
-                None => {
-                    mark(c, addr, size, kind, wrote, pc);
-                    return wrote;
-                }
-            }
-        }
+    let Some(mut held) = held else {
+        // Nobody watches the address, or the memory ends at this moment.
+        let wrote = op();
+        mark(c, addr, size, kind, wrote, pc);
+        return wrote;
     };
     let may_write = !matches!(kind, AtomicOp::Load(_));
     if may_write {
         held.change();
     }
     let wrote = op();
-    let (order, reads, writes) = match kind {
-        AtomicOp::Load(order) => (order, true, false),
-        AtomicOp::Store(order) => (order, false, true),
-        AtomicOp::Rmw(order) => (order, true, true),
-        AtomicOp::CompareExchange(order, failed) => {
-            (if wrote { order } else { failed }, true, wrote)
-        }
+    let order = order_of(kind, wrote);
+    let reads = !matches!(kind, AtomicOp::Store(_));
+    let writes = match kind {
+        AtomicOp::Load(_) => false,
+        AtomicOp::Store(_) | AtomicOp::Rmw(_) => true,
+        AtomicOp::CompareExchange(..) => wrote,
     };
     if reads {
-        if acquires(order) {
-            held.acquire(c);
-        } else {
-            held.acquire_by_fence(c);
-        }
+        acquire(c, &mut held, order);
     }
     mark(c, addr, size, kind, wrote, pc);
     if writes {
@@ -157,6 +154,36 @@ pub(crate) fn by(
         }
     }
     wrote
+}
+
+/// The declared order of what was done.
+fn order_of(kind: AtomicOp, wrote: bool) -> Ordering {
+    match kind {
+        AtomicOp::Load(order) | AtomicOp::Store(order) | AtomicOp::Rmw(order) => order,
+        AtomicOp::CompareExchange(order, _) if wrote => order,
+        AtomicOp::CompareExchange(_, failed) => failed,
+    }
+}
+
+/// Whether the operation leaves M as it is, whatever it finds.
+fn releases_nothing(c: &Ctx, kind: AtomicOp) -> bool {
+    match kind {
+        AtomicOp::Load(_) => true,
+        AtomicOp::Store(_) => false,
+        // A fence before it releases by it.
+        AtomicOp::Rmw(order) | AtomicOp::CompareExchange(order, _) => {
+            !releases(order) && c.release_fence.get().is_none()
+        }
+    }
+}
+
+/// What the operation read carries M.
+fn acquire(c: &mut Ctx, held: &mut sync::Held, order: Ordering) {
+    if acquires(order) {
+        held.acquire(c);
+    } else {
+        held.acquire_by_fence(c);
+    }
 }
 
 fn mark(c: &mut Ctx, addr: usize, size: usize, kind: AtomicOp, wrote: bool, pc: Pc) {

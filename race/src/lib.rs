@@ -60,6 +60,7 @@ mod births;
 pub mod carry;
 mod cell;
 mod clock;
+mod count;
 mod ctx;
 mod current;
 mod depot;

@@ -19,7 +19,8 @@
 //!    address's; `use_` and `addr` change under the lock.
 //! 2. `clock` is touched only with the lock held.
 //! 3. A handle is never 0 for an object: 0 ends a chain.
-//! 4. `count` changes with the lock held; it is odd from before the value at the address changes until the clock is the new value's.
+//! 4. `count` (`count.rs`) changes with the lock held; it is odd from before the value at the address changes until the clock is the new value's. An
+//!    operation that leaves the clock as it is changes nothing.
 //! 5. A record's fields (`size`, `pc`, `goid`) are written by who owns the block's memory, without the lock. Nothing but reports
 //!    depends on them: a program that gives one block out twice spoils a record, and no clock.
 //! 6. A meta word that is [`ALONE`] is of a chain of one object, of use `HEAP_BLOCK`, for the first byte of the granule.
@@ -32,8 +33,6 @@
 //!
 //! # Memory ordering
 //! `make: compare_exchange Release on the meta word` ⇄ `find: load Acquire, remove: swap Acquire`: the object's fields.
-//! `change: count odd, then the atomic operation (SeqCst)` ⇄ `the atomic load (SeqCst), then Glance::holds: load of count`: who read the
-//! new value sees the odd count, or a later one.
 //! A record may be written while it is read: its words are relaxed, and one has a sum of them all (`sealed`), by which the
 //! reader knows a mixture. Objects are cold when they are used again: what allocations and frees do stores to them, and
 //! waits for no load.
@@ -48,6 +47,7 @@ use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 
+use crate::count::Count;
 use crate::ctx::{ClockBox, Ctx};
 use crate::mem::{BLOCK, Kind, SpinGuard, SpinLock, fatal};
 use crate::{Pc, births, pages, proc, shadow};
@@ -78,7 +78,7 @@ pub(crate) struct SyncObject {
     pc: AtomicU64,
     goid: AtomicU64,
     /// How often the clock changed, or its address did, times two; odd while it does. Never begun anew.
-    count: AtomicU64,
+    count: Count,
 }
 
 /// Objects per mapped block.
@@ -132,28 +132,20 @@ impl Held {
         unsafe { &mut *self.sync.clock.get() }
     }
 
-    fn count(&self) -> u64 {
-        self.sync.count.load(Relaxed)
-    }
-
     /// The value at the address, or the clock, is about to change.
     pub(crate) fn change(&mut self) {
-        self.sync.count.store(self.count() | 1, Relaxed); // read after what follows
+        self.sync.count.begin();
     }
 
-    /// Whether there is nothing here that the goroutine does not know.
+    /// Whether there is nothing here that the goroutine does not know, or nothing but what this change brings.
     fn is_known_to(&self, c: &Ctx) -> bool {
-        c.known.knows(self.sync, self.count() & !1) || c.known.knows(self.sync, self.after())
-    }
-
-    /// The count when the change is over.
-    fn after(&self) -> u64 {
-        (self.count() + 1) & !1
+        let (before, after) = self.sync.count.around();
+        c.known.knows(self.sync, before) || c.known.knows(self.sync, after)
     }
 
     /// The goroutine knows all that is here, and will when the change is over.
     fn note_known(&self, c: &mut Ctx) {
-        c.known.note(self.sync, self.after());
+        c.known.note(self.sync, self.sync.count.around().1);
     }
 
     /// C joins M.
@@ -226,10 +218,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let count = self.count();
-        if count & 1 != 0 {
-            self.sync.count.store(count + 1, Release); // pairs with `glance`
-        }
+        self.sync.count.end();
     }
 }
 
@@ -283,7 +272,7 @@ impl Glance {
 
     /// Whether the value that was loaded meanwhile is still what it was then, and the clock too.
     pub(crate) fn holds(&self) -> bool {
-        self.sync.count.load(Acquire) == self.count && self.sync.is(self.addr, SYNC)
+        self.sync.count.is_still(self.count) && self.sync.is(self.addr, SYNC)
     }
 }
 
@@ -293,7 +282,7 @@ pub(crate) fn glance(addr: usize) -> Option<Glance> {
         return None;
     }
     let sync = chain(shadow::meta(addr).load(Acquire)).find(|s| s.is(addr, SYNC))?;
-    let count = sync.count.load(Acquire); // pairs with the store in `Held::drop`
+    let count = sync.count.now();
     Some(Glance { sync, addr, count })
 }
 
@@ -324,7 +313,7 @@ impl SyncObject {
     fn vacate(&self, granule: usize, range: &Range<usize>, keep: Keep) {
         let _held = self.lock.lock();
         if self.goes_with(granule, range, keep) {
-            self.forget_count();
+            self.count.forget();
             self.use_.store(VACANT, Relaxed);
             self.addr.store(granule, Relaxed);
             // SAFETY: invariant 2.
@@ -356,14 +345,9 @@ impl SyncObject {
         proc::give(Kind::Sync, NonNull::from(self).cast());
     }
 
-    /// What was known of the object is no more, with the lock held.
-    fn forget_count(&self) {
-        self.count.store(self.count.load(Relaxed) + 2, Release);
-    }
-
     fn give(&'static self) {
         let held = self.lock.lock();
-        self.forget_count();
+        self.count.forget();
         self.use_.store(FREE, Relaxed);
         // SAFETY: invariant 2.
         unsafe { &mut *self.clock.get() }.release();
