@@ -250,7 +250,8 @@ pub(crate) enum Left {
 
 /// [`check`], as far as it is usual. True: that was all; false: `c.left` says what is not done yet.
 ///
-/// The access counts. `again`: what is known counts as unknown. It may call no function of the C library, hence the inlining: its caller has not saved the registers for that (`abi/thunk.rs`).
+/// The access counts, and is of at least one byte and at most a chunk. `again`: what is known counts as unknown. It may call no function of the
+/// C library, hence the inlining: its caller has not saved the registers for that (`abi/thunk.rs`).
 #[inline(always)]
 pub(crate) fn check_quickly(
     c: &mut Ctx,
@@ -272,6 +273,7 @@ pub(crate) fn check_quickly(
         return false;
     }
     let template = c.template().unwrap_or(0);
+    let mut is_race = false;
     let mut granule = addr & !7;
     while granule < end {
         let g = Granule::of(granule);
@@ -295,7 +297,10 @@ pub(crate) fn check_quickly(
                         pc,
                     });
                 }
-                if let Some(old) = place(c, granule, new) {
+                if let Some(old) = place(c, granule, new)
+                    && !is_race
+                {
+                    is_race = true;
                     let access = Access {
                         addr: addr.max(granule),
                         size,
@@ -308,13 +313,12 @@ pub(crate) fn check_quickly(
                         old,
                         new,
                     };
-                    return false;
                 }
             }
         }
         granule += 8;
     }
-    true
+    !is_race
 }
 
 /// The cell that stands for the new access, of the same goroutine and epoch.
@@ -562,19 +566,24 @@ pub(crate) fn finish(c: &mut Ctx) {
     }
 }
 
-/// Bytes that [`check_quickly`] is for: after a race it leaves the rest unmarked.
-const QUICK: usize = 16;
+/// Bytes up to which most ranges are not known in parts: beyond, [`check`] skips what is.
+const SMALL: usize = 64;
 
-fn event(addr: usize, size: usize, flags: u64, pc: Pc) {
-    let Some(ctx) = current() else { return };
-    let c = ctx.get();
+/// [`check`], quickly where that is possible.
+pub(crate) fn check_at_once(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc: Pc) {
     if size == 0 || !c.watches_accesses() {
         return;
     }
-    if size > QUICK {
+    if size > SMALL {
         check(c, addr, size, flags, pc);
     } else if !check_quickly(c, addr, size, flags, pc, false) {
         finish(c);
+    }
+}
+
+fn event(addr: usize, size: usize, flags: u64, pc: Pc) {
+    if let Some(ctx) = current() {
+        check_at_once(ctx.get(), addr, size, flags, pc);
     }
 }
 

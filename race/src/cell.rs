@@ -40,62 +40,62 @@ impl Cell {
     pub(crate) const EMPTY: Cell = Cell(0);
 
     /// Slot and epoch alone, to which flags and bytes are added.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn template(slot: u32, epoch: u64) -> u64 {
         u64::from(slot) << SLOT_SHIFT | epoch << EPOCH_SHIFT
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_empty(self) -> bool {
         self.0 == 0
     }
-    #[inline]
+    #[inline(always)]
     pub(crate) fn mask(self) -> u8 {
         self.0 as u8
     }
-    #[inline]
+    #[inline(always)]
     pub(crate) fn slot(self) -> usize {
         (self.0 >> SLOT_SHIFT & 0xff) as usize
     }
-    #[inline]
+    #[inline(always)]
     pub(crate) fn epoch(self) -> u64 {
         self.0 >> EPOCH_SHIFT
     }
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_read(self) -> bool {
         self.0 & READ != 0
     }
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_atomic(self) -> bool {
         self.0 & ATOMIC != 0
     }
     /// Slot and epoch are the same.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_same_time(self, other: Cell) -> bool {
         (self.0 ^ other.0) & WHO == 0
     }
     /// All but the bytes is the same.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_same_kind(self, other: Cell) -> bool {
         (self.0 ^ other.0) & !MASK == 0
     }
     /// With the other's bytes too.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn with_bytes_of(self, other: Cell) -> Cell {
         Cell(self.0 | other.0 & MASK)
     }
     /// Without the other's bytes.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn without_bytes_of(self, other: Cell) -> Cell {
         Cell(self.0 & !(other.0 & MASK))
     }
     /// See the header.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn conflicts(self, other: Cell) -> bool {
         self.0 & other.0 & MASK != 0 && self.0 & other.0 & (READ | ATOMIC) == 0
     }
     /// See the header; bytes included.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn stands_for(self, other: Cell) -> bool {
         let bytes = other.0 & MASK & !self.0 == 0;
         let reads = !self.is_read() || other.is_read();

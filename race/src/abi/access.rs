@@ -12,7 +12,7 @@ use crate::{Pc, access};
 #[inline(always)]
 fn event(addr: usize, size: usize, flags: u64, pc: usize) {
     if let Some(ctx) = watched() {
-        access::check(ctx.get(), addr, size, flags, Pc::code(pc));
+        access::check_at_once(ctx.get(), addr, size, flags, Pc::code(pc));
     }
 }
 
