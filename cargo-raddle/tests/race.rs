@@ -158,6 +158,16 @@ fn a_race_is_reported_with_its_line() {
 }
 
 #[test]
+fn the_first_race_of_the_readme_is_found() {
+    let readme = include_str!("../../README.md");
+    let (_, rest) = readme.split_once("<<'EOF'\n").unwrap();
+    let (program, _) = rest.split_once("EOF\n").unwrap();
+    let package = Package::new("first-race", "", &[("src/main.rs", program)]);
+    let run = package.raddle("run --race").expect(66);
+    run.says("WARNING: DATA RACE").says("src/main.rs:7");
+}
+
+#[test]
 fn profiles_with_link_time_optimisation_work() {
     let profile = "[profile.release]\nlto = 'fat'\ncodegen-units = 1\npanic = 'abort'\nstrip = true\n\
                    [profile.thin]\ninherits = 'release'\nlto = 'thin'\npanic = 'unwind'";

@@ -1,6 +1,7 @@
 //! Memory that is used again, in the C heap and as mappings.
 
 use super::*;
+use std::hint::black_box;
 use std::ptr;
 use std::thread::spawn;
 
@@ -55,7 +56,7 @@ fn aligned_blocks_fail_and_work_as_libcs() {
     // SAFETY: the block.
     unsafe { libc::free(p) };
     // SAFETY: any size.
-    assert!(unsafe { libc::malloc(usize::MAX / 2) }.is_null());
+    assert!(black_box(unsafe { libc::malloc(usize::MAX / 2) }).is_null());
     assert_eq!(
         std::io::Error::last_os_error().raw_os_error(),
         Some(libc::ENOMEM)
