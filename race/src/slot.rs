@@ -105,6 +105,8 @@ static USED: AtomicUsize = AtomicUsize::new(0);
 static LIMIT: AtomicUsize = AtomicUsize::new(SLOTS);
 /// The slot whose holder ended last: taking it again keeps the slots in use few, and clocks short.
 static LAST_DEAD: AtomicUsize = AtomicUsize::new(0);
+/// Slots whose last holders have ended.
+static DEAD: AtomicUsize = AtomicUsize::new(0);
 /// Where the search for a slot to take begins: round the table, so that the longest unused comes first.
 static HAND: AtomicUsize = AtomicUsize::new(0);
 
@@ -134,8 +136,8 @@ pub(crate) fn attach(ctx: &mut Ctx) {
     attach_elsewhere(ctx);
 }
 
-/// The order: a slot without holder whose past the goroutine knows; a new one; anyone's who is not on a thread, again preferably one whose past it knows. Only when all
-/// of the first [`NEAR`] are held, those beyond.
+/// The order: a slot without holder whose past the goroutine knows; a new one; another without holder; anyone's who is not on a thread, preferably
+/// one whose past it knows. Only when all of the first [`NEAR`] are held, those beyond.
 #[cold]
 fn attach_elsewhere(ctx: &mut Ctx) {
     let limit = LIMIT.load(Relaxed);
@@ -162,6 +164,10 @@ fn attach_elsewhere(ctx: &mut Ctx) {
         }
         let count = used.min(end).saturating_sub(first);
         let from_hand = || (0..count).map(|i| first + (hand + i) % count);
+        // Who lives is to find his slot again, and reports who held it: some timers begin a goroutine each time.
+        if DEAD.load(Relaxed) > 0 && from_hand().any(|s| dead(s) && claim(ctx, s)) {
+            return;
+        }
         let cheap = from_hand()
             .take(WINDOW)
             .find(|&s| idle(s) && covered(ctx, s));
@@ -193,6 +199,9 @@ fn claim(ctx: &mut Ctx, s: usize) -> bool {
         return false;
     }
     let last = slot.epoch.load(Relaxed);
+    if seen == 0 && last > 0 {
+        DEAD.fetch_sub(1, Relaxed);
+    }
     if last >= EPOCH_LIMIT {
         slot.holder.store(HELD, Release);
         return false;
@@ -225,6 +234,7 @@ pub(crate) fn forget(ctx: &mut Ctx) {
             .holder
             .compare_exchange(address(ctx), 0, Release, Relaxed);
         if freed.is_ok() {
+            DEAD.fetch_add(1, Relaxed);
             LAST_DEAD.store(ctx.last_slot as usize, Relaxed);
         }
     }
