@@ -8,7 +8,7 @@
 //! # Invariants
 //! 1. A move is a copy of the bytes: padding included, pointers with their provenance.
 //! 2. What the program does to come by the value, or with it afterwards, is watched: its loads stay its own.
-//! 3. A value above [`MOST`] bytes lies in memory anyway. A function of this crate copies it, which is compiled plain.
+//! 3. A value above `MOST` bytes lies in memory anyway. A function of this crate copies it, which is compiled plain.
 //!
 //! # Why not
 //! That function for all: the value would have to lie in memory whose address it is given, and that makes the stores there watched ones.
