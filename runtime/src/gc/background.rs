@@ -86,9 +86,12 @@ fn is_global_allocator() -> bool {
 /// The sweeper's goroutine.
 fn sweep() {
     loop {
-        while gc::sweep_some(SPANS_AT_ONCE) {
-            raddle_sched::yield_now();
-        }
+        // Where a span begins, its first object does.
+        far_down(|| {
+            while gc::sweep_some(SPANS_AT_ONCE) {
+                raddle_sched::yield_now();
+            }
+        });
         SWEEPER.wait();
     }
 }
