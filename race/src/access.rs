@@ -34,7 +34,6 @@ use crate::cell::{ATOMIC, Cell, READ};
 use crate::ctx::Ctx;
 use crate::current::current;
 use crate::goroutine::{func_enter, func_exit};
-use crate::history::Event;
 use crate::report::{self, Access};
 use crate::shadow::{self, CELLS, Granule};
 use crate::{Pc, pages};
@@ -60,6 +59,12 @@ pub(crate) fn check(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc: Pc) {
         return;
     }
     c.follow_generation();
+    let access = Access {
+        addr,
+        size,
+        flags,
+        pc,
+    };
     let mut remembered = false;
     let mut reported = false;
     let mut granule = addr & !7;
@@ -84,13 +89,7 @@ pub(crate) fn check(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc: Pc) {
                     pages::note(granule, pages::CELLS);
                     if !remembered {
                         remembered = true;
-                        c.remember(Event {
-                            addr,
-                            size,
-                            flags,
-                            allocation: false,
-                            pc,
-                        });
+                        c.remember(access.event());
                     }
                     place(c, granule, new)
                 }
@@ -99,18 +98,7 @@ pub(crate) fn check(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc: Pc) {
             if let Some(old) = racing
                 && !reported
             {
-                reported = report::race(
-                    c,
-                    Access {
-                        addr: addr.max(granule),
-                        size,
-                        flags,
-                        pc,
-                    },
-                    granule,
-                    old,
-                    new,
-                );
+                reported = report::race(c, access.at_granule(granule), granule, old, new);
             }
         }
         granule += 8;
@@ -192,13 +180,7 @@ pub(crate) fn check_atomic(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc
         flags,
         pc,
     };
-    c.remember(Event {
-        addr,
-        size,
-        flags,
-        allocation: false,
-        pc,
-    });
+    c.remember(access.event());
     if let Some((i, cell)) = in_place(c, g.cells(), new) {
         g.cell(i).store(cell.0, Relaxed);
         return;
@@ -233,12 +215,7 @@ pub(crate) enum Left {
     /// The history is full.
     Turn,
     /// All of it.
-    Check {
-        addr: usize,
-        size: usize,
-        flags: u64,
-        pc: Pc,
-    },
+    Check(Access),
     /// The report.
     Report {
         access: Access,
@@ -261,15 +238,16 @@ pub(crate) fn check_quickly(
     pc: Pc,
     again: bool,
 ) -> bool {
+    let access = Access {
+        addr,
+        size,
+        flags,
+        pc,
+    };
     let end = addr.saturating_add(size);
     let mut remembered = false;
     if !c.is_ready() || !shadow::is_mapped(addr) || !shadow::is_mapped(end - 1) {
-        c.left = Left::Check {
-            addr,
-            size,
-            flags,
-            pc,
-        };
+        c.left = Left::Check(access);
         return false;
     }
     let template = c.template().unwrap_or(0);
@@ -289,26 +267,14 @@ pub(crate) fn check_quickly(
                 pages::note(granule, pages::CELLS);
                 if !remembered {
                     remembered = true;
-                    c.remember(Event {
-                        addr,
-                        size,
-                        flags,
-                        allocation: false,
-                        pc,
-                    });
+                    c.remember(access.event());
                 }
                 if let Some(old) = place(c, granule, new)
                     && !is_race
                 {
                     is_race = true;
-                    let access = Access {
-                        addr: addr.max(granule),
-                        size,
-                        flags,
-                        pc,
-                    };
                     c.left = Left::Report {
-                        access,
+                        access: access.at_granule(granule),
                         granule,
                         old,
                         new,
@@ -549,12 +515,12 @@ pub(crate) fn finish(c: &mut Ctx) {
     match std::mem::replace(&mut c.left, Left::Nothing) {
         Left::Nothing => {}
         Left::Turn => c.turn(),
-        Left::Check {
+        Left::Check(Access {
             addr,
             size,
             flags,
             pc,
-        } => check(c, addr, size, flags, pc),
+        }) => check(c, addr, size, flags, pc),
         Left::Report {
             access,
             granule,

@@ -28,6 +28,7 @@ use std::sync::atomic::Ordering;
 use crate::cell::{ATOMIC, READ};
 use crate::ctx::{Ctx, GoCtx};
 use crate::current::current;
+use crate::sync::Glance;
 use crate::{Pc, access, slot, sync};
 
 /// What kind of atomic operation, and its declared order.
@@ -93,9 +94,10 @@ pub(crate) fn by(
         return wrote;
     }
     let c = ctx.get();
+    let mut found = None;
     // What releases nothing takes no lock where there is nothing to acquire, unless that changes meanwhile.
     if releases_nothing(c, kind) {
-        let found = sync::glance(addr);
+        found = sync::glance(addr);
         if found.as_ref().is_none_or(|seen| seen.is_known_to(c)) {
             let wrote = op();
             let holds = match &found {
@@ -117,10 +119,10 @@ pub(crate) fn by(
             }
         }
     }
-    let held = match kind {
+    let held = found.and_then(Glance::lock).or_else(|| match kind {
         AtomicOp::Load(_) => sync::find(addr),
         _ => sync::find_or_make(addr),
-    };
+    });
     let Some(mut held) = held else {
         // Nobody watches the address, or the memory ends at this moment.
         let wrote = op();

@@ -54,14 +54,13 @@ fn each_granule_or_run(
 fn forget(addr: usize, size: usize) {
     let ends = (addr, addr.saturating_add(size));
     let cut = |granule, bytes| Granule::of(granule).clear_bytes(bytes);
-    pages::each_marked(addr, size, pages::CELLS, |part| {
+    // With the cells of whole pages go those of plane B.
+    pages::each_marked(addr, size, pages::CELLS | pages::DEEP, |part| {
         each_granule_or_run(part, ends, cut, |from, to| {
             shadow::fill(from, to, Cell::EMPTY)
         });
         0
     });
-    // With the cells of whole pages went those of plane B.
-    pages::each_marked(addr, size, pages::DEEP, |_| 0);
 }
 
 /// Makes one access (a cell without bytes) all that is known of `[addr, addr + size)`, exact to the byte.

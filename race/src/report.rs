@@ -16,7 +16,7 @@ use crate::cell::{ATOMIC, Cell, FLAGS, FREED, READ, Want};
 use crate::ctx::Ctx;
 use crate::current::{current, set_current};
 use crate::frames::{Stack, Trace};
-use crate::history::FRAMES;
+use crate::history::{Event, FRAMES};
 use crate::mem::{KeptErrno, SpinLock};
 use crate::options::Format;
 use crate::place::{Location, MAIN};
@@ -32,6 +32,35 @@ pub(crate) struct Access {
     pub(crate) size: usize,
     pub(crate) flags: u64,
     pub(crate) pc: Pc,
+}
+
+impl Access {
+    /// As the history has it.
+    #[inline(always)]
+    pub(crate) fn event(self) -> Event {
+        let Access {
+            addr,
+            size,
+            flags,
+            pc,
+        } = self;
+        Event {
+            addr,
+            size,
+            flags,
+            allocation: false,
+            pc,
+        }
+    }
+
+    /// The part that begins in the granule.
+    #[inline(always)]
+    pub(crate) fn at_granule(self, granule: usize) -> Access {
+        Access {
+            addr: self.addr.max(granule),
+            ..self
+        }
+    }
 }
 
 /// One of the two accesses, as far as it is known.
