@@ -5,7 +5,8 @@
 //! 1. A thread G belongs to one living thread, or lies on the free list.
 //! 2. Thread Gs are recycled, never freed: a late futex wake on one is harmless.
 //! 3. Its race context is the thread's, whether or not the thread had it before; the detector ends it, after the destructors of the thread's
-//!    thread-locals, which is later than the G.
+//!    thread-locals, which is later than the G. A collector's thread has none, ever: what it does while the world stands may not wait
+//!    for a lock of the detector, whose holder may stand.
 //!
 //! # Blocking
 //!
@@ -15,6 +16,7 @@ use crate::g::{G, State};
 use crate::p::FreeList;
 use crate::rt::{self, UnlockFn};
 use parking_lot::Mutex;
+use raddle_race::GoCtx;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -84,13 +86,23 @@ thread_local! {
 
 /// The calling plain thread's G, made at the first call.
 pub(crate) fn thread_g() -> &'static G {
+    begin(raddle_race::enabled().then(raddle_race::thread_attach))
+}
+
+/// The calling plain thread, which has no G yet, gets one without a race context: the detector takes no notice of what it does.
+pub(crate) fn begin_unwatched() {
+    begin(None);
+    raddle_race::set_current(None);
+}
+
+/// Gives the calling plain thread its G.
+fn begin(ctx: Option<(GoCtx, u64)>) -> &'static G {
     let recycled = FREE.lock().pop();
     let g = recycled.unwrap_or_else(|| {
         let g: &'static G = Box::leak(Box::new(G::new(true)));
         ALL.lock().push(g);
         g
     });
-    let ctx = raddle_race::enabled().then(raddle_race::thread_attach);
     g.race.set(ctx.map(|(ctx, _)| ctx));
     // The thread that runs the program's `main` may have the context of goroutine 1.
     let id = ctx.map(|(_, id)| id).filter(|id| *id >= FIRST_ID);

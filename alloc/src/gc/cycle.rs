@@ -322,6 +322,8 @@ fn coordinator(world: &'static dyn World) {
 /// One cycle; all is swept. Err: this thread cannot be stopped.
 fn cycle(world: &dyn World, crew: &Crew) -> Result<(Times, Measured), i32> {
     let asked = crate::now_ns();
+    // A watched access takes locks of the detector, whose holder may stand.
+    debug_assert_eq!(raddle_race::current(), None);
     world
         .stop(&crew.tids[..crew.helpers])
         .map_err(|unstoppable| unstoppable.tid)?;

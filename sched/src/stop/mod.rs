@@ -49,7 +49,7 @@ pub(crate) use halt::{arrive, generation};
 use crate::regions::Regions;
 use crate::sched::sched;
 use crate::sys::Lock;
-use crate::{clock, rt, signal, tls};
+use crate::{clock, rt, signal, thread, tls};
 use buf::Buf;
 use halt::Stopped;
 use modules::Modules;
@@ -226,8 +226,7 @@ impl World for Threads {
 
     fn thread_started(&self) {
         signal::block_all();
-        // With the world stopped it makes system calls, and no event may begin then.
-        raddle_race::set_current(None);
+        thread::begin_unwatched();
         COLLECTORS.fetch_add(1, Relaxed);
     }
 }
