@@ -3,13 +3,16 @@
 //!
 //! # Which memory
 //! The address of the fault is in plane A, and folded: eight regions of the address space share it. The program was about to access
-//! memory of one of them, so it is that in which something is mapped there (`mincore` tells). Where nothing is, the program is about to
-//! fault by itself, and gets its shadow for that: the lowest region's, where null pointers are.
+//! memory of one of them, so it is that in which something is mapped there (`mincore` tells) that is not shadow itself: shadow has none, and
+//! the access would fault for ever. Where nothing is, the program is about to fault by itself, and gets its shadow for that: the lowest
+//! region's, where null pointers are.
 //!
 //! With race mode off there are no cells, and inlined code expects to find none: then what is mapped is the kernel's page of zeros, to be read.
 //!
 //! # Blocking
-//! Runs in a signal handler, of a fault in the program's code or such a look: no lock of the detector is held by this thread.
+//! Runs in a signal handler, of a fault in compiled code or such a look, on any thread: also on the collector's while the world stands,
+//! and in a handler that has interrupted the detector. It waits for no lock but that of `shadow::map_chunks`, whose holder is never
+//! interrupted.
 
 use std::arch::asm;
 
@@ -56,14 +59,14 @@ pub(crate) fn map(addr: usize) -> bool {
         return true;
     }
     let page = folded & !(PAGE - 1);
-    let is_mapped = |at: &usize| {
+    let is_mapped = |at: usize| {
         let mut residency = 0;
-        let at = std::ptr::with_exposed_provenance_mut(*at);
+        let at = std::ptr::with_exposed_provenance_mut(at);
         // SAFETY: one page, one byte of answer; nothing of the page is touched.
         unsafe { libc::mincore(at, PAGE, &mut residency) == 0 }
     };
     let errno = crate::mem::KeptErrno::new();
-    let memory = shadow::unfolded(page).find(is_mapped).unwrap_or(page);
+    let memory = shadow::unfolded(page, is_mapped);
     drop(errno);
     shadow::map_chunks(memory, 1);
     true

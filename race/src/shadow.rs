@@ -42,6 +42,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::*}
 use crate::cell::Cell;
 use crate::mem::{KeptErrno, SpinLock, fatal};
 use crate::pages;
+use crate::sys::SignalsBlocked;
 
 pub(crate) const FOLD_BITS: u32 = 44;
 /// Bits of an address that choose its place in the shadow.
@@ -162,11 +163,13 @@ fn map_first(addr: usize) -> bool {
 /// Maps the shadow of `size` bytes at `addr`, where it is not yet mapped.
 pub(crate) fn map_chunks(addr: usize, size: usize) {
     let end = addr.saturating_add(size);
-    let own = |at: usize| (PLANE_A..pages::END).contains(&at);
-    if size == 0 || end > 1 << ADDRESS_BITS || own(addr) || own(end - 1) {
+    if size == 0 || end > 1 << ADDRESS_BITS || is_own(addr) || is_own(end - 1) {
         return;
     }
     let _errno = KeptErrno::new();
+    // Compiled code of any thread may need the lock at its next access: so a handler that has interrupted the lock's holder, and the
+    // collector, which has stopped that.
+    let _blocked = SignalsBlocked::new();
     let _held = MAPPING.lock();
     let last = (end - 1) & !(CHUNK - 1);
     let mut at = addr & !(CHUNK - 1);
@@ -195,9 +198,20 @@ pub(crate) fn of_plane(at: usize) -> Option<usize> {
     (PLANE_A..PLANE_B).contains(&at).then(|| (at - PLANE_A) / 2)
 }
 
-/// The addresses that are folded to `folded`.
-pub(crate) fn unfolded(folded: usize) -> impl Iterator<Item = usize> {
-    (0..1 << (ADDRESS_BITS - FOLD_BITS)).map(move |region| region << FOLD_BITS | folded)
+/// The address of which `folded` is what remains: that of memory which `is_mapped`, else the lowest. Not one of the shadow itself, which has
+/// no shadow.
+pub(crate) fn unfolded(folded: usize, is_mapped: impl Fn(usize) -> bool) -> usize {
+    let regions = 0..1 << (ADDRESS_BITS - FOLD_BITS);
+    let mut all = regions
+        .map(|region| region << FOLD_BITS | folded)
+        .filter(|&at| !is_own(at));
+    let of_memory = all.clone().find(|&at| is_mapped(at));
+    of_memory.or(all.next()).unwrap_or(folded)
+}
+
+/// Whether the address is the shadow's.
+fn is_own(addr: usize) -> bool {
+    (PLANE_A..pages::END).contains(&addr)
 }
 
 /// Has the processor bring what is known at the address: it is about to be replaced.
@@ -647,6 +661,22 @@ mod tests {
             }
         }
         (0..GRANULES).for_each(|i| Granule::of(base + 8 * i).set_only(Cell::EMPTY));
+    }
+
+    #[test]
+    fn what_is_unfolded_has_shadow() {
+        // The shadow of a program at 0x55e3_8000_0000 lies where the low bits of a thread-local's address may lead.
+        let plane_of_program = PLANE_A + 2 * (0x55e3_8000_0000 & FOLD);
+        let thread_local = 0x7000_0000_0000 | plane_of_program;
+        let memory = [plane_of_program, thread_local];
+        let found = unfolded(thread_local & FOLD, |at| memory.contains(&at));
+        assert_eq!(found, thread_local);
+
+        for folded in (0..=FOLD).step_by(0x123_4560) {
+            let at = unfolded(folded, |_| false);
+            assert!(at & FOLD == folded && !is_own(at), "{folded:x}");
+        }
+        assert_eq!(unfolded(0, |_| false), 0, "null pointers");
     }
 
     #[test]

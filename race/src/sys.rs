@@ -41,6 +41,38 @@ pub(crate) fn write(fd: c_int, bytes: &[u8]) -> isize {
     unsafe { libc::syscall(libc::SYS_write, fd, bytes.as_ptr(), bytes.len()) as isize }
 }
 
+/// While it lives, no signal handler runs on this thread.
+#[derive(Debug)]
+pub(crate) struct SignalsBlocked(u64);
+
+impl SignalsBlocked {
+    pub(crate) fn new() -> SignalsBlocked {
+        SignalsBlocked(set_mask(u64::MAX))
+    }
+}
+
+impl Drop for SignalsBlocked {
+    fn drop(&mut self) {
+        set_mask(self.0);
+    }
+}
+
+/// Sets the thread's mask of blocked signals, returns the one before.
+fn set_mask(mask: u64) -> u64 {
+    let mut before = 0_u64;
+    // SAFETY: a mask of the kernel's size, and room for another.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const mask,
+            &raw mut before,
+            size_of::<u64>(),
+        )
+    };
+    before
+}
+
 /// What a system call returned as an address: -1 is `MAP_FAILED`.
 pub(crate) fn pointer(at: c_long) -> *mut c_void {
     std::ptr::with_exposed_provenance_mut(at as usize)
