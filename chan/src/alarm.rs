@@ -158,9 +158,10 @@ impl Chan {
         deadline_ns: u64,
         at: &'static Location<'static>,
     ) -> Outcome {
-        hooks::send_begins(self, at);
+        let rt = enter();
+        hooks::send_begins(self, &rt, at);
         // SAFETY: `src` by the contract.
-        unsafe { self.transfer_until(Op::Send, src.cast_mut(), deadline_ns, at) }
+        unsafe { self.transfer_until(&rt, Op::Send, src.cast_mut(), deadline_ns, at) }
     }
 
     /// Receives an element into `dst`, waiting until `deadline_ns` at most (None: for ever). `Done`, `Closed`, or `Waiting`: the
@@ -179,7 +180,9 @@ impl Chan {
             // SAFETY: `dst` by the contract.
             _ if !self.has_queues() => unsafe { self.recv_clock(dst, deadline_ns, at) },
             // SAFETY: as above.
-            Some(deadline_ns) => unsafe { self.transfer_until(Op::Recv, dst, deadline_ns, at) },
+            Some(deadline_ns) => unsafe {
+                self.transfer_until(&enter(), Op::Recv, dst, deadline_ns, at)
+            },
             // SAFETY: as above.
             None if unsafe { self.recv(dst, at) } => Outcome::Done,
             None => Outcome::Closed,
@@ -265,17 +268,18 @@ impl Chan {
         slot: *mut u8,
         at: &'static Location<'static>,
     ) -> Outcome {
-        let would_wait = match op {
+        let rt = match op {
             Op::Send => {
-                hooks::send_begins(self, at);
-                self.send_would_wait()
+                let rt = enter();
+                hooks::send_begins(self, &rt, at);
+                if self.send_would_wait() {
+                    return Outcome::Waiting;
+                }
+                rt
             }
-            Op::Recv => self.recv_would_wait(),
+            Op::Recv if self.recv_would_wait() => return Outcome::Waiting,
+            Op::Recv => enter(),
         };
-        if would_wait {
-            return Outcome::Waiting;
-        }
-        let rt = enter();
         // SAFETY: the slot by the contract.
         match unsafe { self.try_locked(&rt, op, slot, at) } {
             Some(outcome) => outcome,
@@ -289,16 +293,16 @@ impl Chan {
 
     unsafe fn transfer_until(
         &self,
+        rt: &Rt,
         op: Op,
         slot: *mut u8,
         deadline_ns: u64,
         at: &'static Location<'static>,
     ) -> Outcome {
-        let rt = enter();
         loop {
             // First without the timer, which most calls do not need.
             // SAFETY: the slot by the caller's contract.
-            if let Some(outcome) = unsafe { self.try_locked(&rt, op, slot, at) } {
+            if let Some(outcome) = unsafe { self.try_locked(rt, op, slot, at) } {
                 return outcome;
             }
             // SAFETY: `try_locked` left it locked. The timer is not to be started with a lock held.
@@ -306,12 +310,12 @@ impl Chan {
             if now_ns() >= deadline_ns {
                 return Outcome::Waiting;
             }
-            let outcome = Alarm::with(&rt, deadline_ns, |alarm| {
+            let outcome = Alarm::with(rt, deadline_ns, |alarm| {
                 // SAFETY: the slot by the caller's contract.
-                match unsafe { self.try_locked(&rt, op, slot, at) } {
+                match unsafe { self.try_locked(rt, op, slot, at) } {
                     Some(outcome) => outcome,
                     // SAFETY: `try_locked` left it locked, and the call unlocks.
-                    None => unsafe { self.wait_until(&rt, alarm, op, slot, at) },
+                    None => unsafe { self.wait_until(rt, alarm, op, slot, at) },
                 }
             });
             if outcome != Outcome::Retry {

@@ -8,7 +8,7 @@
 //! | an operation finds the channel closed | acquire of the channel object |
 //! | an element goes into or comes out of slot i of a bounded buffer | release_acquire of the slot, by the side that runs, or by the parked side whose element it is |
 //! | the same with an unbounded buffer | release of the slot (send), acquire (receive): a receive never orders a later send |
-//! | two sides meet without a buffer | release, acquire for the parked side, release for the parked side, acquire |
+//! | two sides meet without a buffer | each is ordered after the other; there is no third side, so no object is between them |
 //! | a handle is dropped | release_merge of its counter; the last one acquires it |
 //! | memory becomes the channel's, or is given back | clear_shadow: it has nothing to do with what was there before |
 //!
@@ -16,22 +16,17 @@
 //! places that no other goroutine can name while the call lasts, and what lies between is the runtime's memory.
 //!
 //! A thread's context, and the P whose caches the detector uses, are there only inside the runtime. The hooks of transfers are
-//! called under the channel's lock, hence inside; the others enter it themselves, out of line.
+//! called under the channel's lock, hence inside, that of a send is handed the guard; the others enter it themselves, out of line.
 
 use crate::core::Chan;
 use raddle_race as race;
-use raddle_sched::{GRef, enter};
+use raddle_sched::{GRef, Rt, enter};
 use std::panic::Location;
 use std::ptr;
 
 /// The word that stands for the channel as an object.
 fn object(chan: &Chan) -> usize {
     ptr::from_ref(chan).addr()
-}
-
-/// The word that stands for a meeting without a buffer.
-fn meeting(chan: &Chan) -> usize {
-    object(chan) + 8
 }
 
 /// Tells the detector something from inside the runtime. Calls nest.
@@ -52,9 +47,9 @@ pub(crate) fn new_life(start: *const u8, bytes: usize) {
 }
 
 #[inline(always)]
-pub(crate) fn send_begins(chan: &Chan, at: &'static Location<'static>) {
+pub(crate) fn send_begins(chan: &Chan, _inside: &Rt, at: &'static Location<'static>) {
     if race::enabled() {
-        inside(|| race::read(object(chan), 8, race::Pc::at(at)));
+        race::read(object(chan), 8, race::Pc::at(at));
     }
 }
 
@@ -112,25 +107,21 @@ pub(crate) fn slot_emptied(slot: *mut u8) {
 
 /// The caller sends into an unbounded channel straight to the parked receiver `g`: one edge, from sender to receiver.
 #[inline(always)]
-pub(crate) fn handed_over(chan: &Chan, g: GRef) {
-    if race::enabled() {
-        race::release(meeting(chan));
-        if let Some(ctx) = g.race_ctx() {
-            race::acquire_g(ctx, meeting(chan));
-        }
+pub(crate) fn handed_over(g: GRef) {
+    if race::enabled()
+        && let Some(ctx) = g.race_ctx()
+    {
+        race::pass_g(ctx);
     }
 }
 
 /// The caller and the parked `g` meet: edges both ways.
 #[inline(always)]
-pub(crate) fn met(chan: &Chan, g: GRef) {
-    if race::enabled() {
-        race::release(meeting(chan));
-        if let Some(ctx) = g.race_ctx() {
-            race::acquire_g(ctx, meeting(chan));
-            race::release_g(ctx, meeting(chan));
-        }
-        race::acquire(meeting(chan));
+pub(crate) fn met(g: GRef) {
+    if race::enabled()
+        && let Some(ctx) = g.race_ctx()
+    {
+        race::meet_g(ctx);
     }
 }
 

@@ -9,6 +9,8 @@
 //! | release_merge | M joins C |
 //! | release_acquire | M becomes C as it was, C joins M as it was |
 //!
+//! Where one of two goroutines is parked and the other acts for both, no object is needed: [`pass_g`] and [`meet_g`] go from clock to clock.
+//!
 //! After a release the goroutine's epoch moves on, so that what it does next is not covered.
 //!
 //! # Blocking
@@ -50,6 +52,39 @@ fn do_release_merge(c: &mut Ctx, addr: usize) {
 
 fn do_release_acquire(c: &mut Ctx, addr: usize) {
     do_change(c, addr, Held::release_acquire);
+}
+
+/// The current goroutine hands something to another, which is parked and cannot run meanwhile: that one is ordered after what this one has
+/// done so far.
+#[inline(never)]
+pub fn pass_g(to: GoCtx) {
+    between(to, |c, g| {
+        g.acquire(&c.clock);
+        slot::tick(c);
+    });
+}
+
+/// The current goroutine meets another, which is parked and cannot run meanwhile: each is ordered after what the other has done so far.
+#[inline(never)]
+pub fn meet_g(other: GoCtx) {
+    between(other, |c, g| {
+        c.acquire(&g.clock);
+        g.clock.copy_from(&c.clock);
+        slot::tick(c);
+        slot::tick(g);
+    });
+}
+
+/// The current goroutine and another one, if the synchronisation of both counts.
+fn between(other: GoCtx, what: impl FnOnce(&mut Ctx, &mut Ctx)) {
+    if let Some(me) = current()
+        && me != other
+    {
+        let (c, g) = (me.get(), other.get());
+        if c.watches_sync() && g.watches_sync() {
+            what(c, g);
+        }
+    }
 }
 
 macro_rules! edges {

@@ -111,8 +111,8 @@ pub use atomic::{AtomicOp, atomic, fence};
 pub use ctx::GoCtx;
 pub use current::{current, set_current, switch_in, switch_out};
 pub use edges::{
-    acquire, acquire_g, release, release_acquire, release_acquire_g, release_g, release_merge,
-    release_merge_g,
+    acquire, acquire_g, meet_g, pass_g, release, release_acquire, release_acquire_g, release_g,
+    release_merge, release_merge_g,
 };
 pub use fault::is_instrumented;
 pub use goroutine::{

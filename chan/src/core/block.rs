@@ -15,8 +15,8 @@ impl Chan {
     ///
     /// `src` is an owned element, moved from exactly if the result is true.
     pub(crate) unsafe fn send(&self, src: *const u8, at: &'static Location<'static>) -> bool {
-        hooks::send_begins(self, at);
         let rt = enter();
+        hooks::send_begins(self, &rt, at);
         loop {
             self.lock();
             // SAFETY: locked; `src` by the contract.

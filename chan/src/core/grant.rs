@@ -65,14 +65,16 @@ impl Chan {
         src: *const u8,
         at: &'static Location<'static>,
     ) -> bool {
-        hooks::send_begins(self, at);
+        let rt = enter();
+        if !matches!(grant, Grant::Unbounded) {
+            hooks::send_begins(self, &rt, at);
+        }
         match grant {
             Grant::Closed => {
                 hooks::finds_closed(self);
                 false
             }
             Grant::Receiver(w) => {
-                let rt = enter();
                 self.lock();
                 // SAFETY: a granted receiver stays parked until it is made ready (waiter.rs, invariant 4). The lock: it may
                 // be linked to us since a moment ago only, and is off its stack once its `park` has unlocked.
@@ -84,7 +86,6 @@ impl Chan {
                 true
             }
             Grant::Place => {
-                let rt = enter();
                 self.lock();
                 // The place is free from here on, but nobody else can take it before the send below does.
                 self.reserved

@@ -82,8 +82,8 @@ impl Chan {
                 ring.advance_head();
             }
             Body::Ring(_) => {}
-            Body::List(_) => hooks::handed_over(self, w.g()),
-            Body::Zero | Body::Clock(_) | Body::Never => hooks::met(self, w.g()),
+            Body::List(_) => hooks::handed_over(w.g()),
+            Body::Zero | Body::Clock(_) | Body::Never => hooks::met(w.g()),
         }
     }
 
@@ -132,7 +132,7 @@ impl Chan {
                     // SAFETY: the parked sender's slot holds its element, which is ours now that `w` is won.
                     unsafe { self.elem.move_one(w.slot(), dst) };
                     w.finish(Outcome::Done);
-                    hooks::met(self, w.g());
+                    hooks::met(w.g());
                     return Polled::Done(Some(w.g()));
                 }
                 self.closed_or_wait()
