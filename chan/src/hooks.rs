@@ -6,7 +6,7 @@
 //! | close | write of the channel object |
 //! | the channel closes: by the first close, or by the end of a side | release_merge of the channel object, under the lock |
 //! | an operation finds the channel closed | acquire of the channel object |
-//! | an element goes into or comes out of slot i of a bounded buffer | release_acquire of the slot, by the side that runs, or by the parked side whose element it is |
+//! | an element goes into or comes out of slot i of a bounded buffer | release_acquire of the slot's baton, by the side that runs, or by the parked side whose element it is |
 //! | the same with an unbounded buffer | release of the slot (send), acquire (receive): a receive never orders a later send |
 //! | two sides meet without a buffer | each is ordered after the other; there is no third side, so no object is between them |
 //! | a handle is dropped | release_merge of its counter; the last one acquires it |
@@ -19,10 +19,11 @@
 //! called under the channel's lock, hence inside, that of a send is handed the guard; the others enter it themselves, out of line.
 
 use crate::core::Chan;
-use raddle_race as race;
+use raddle_race::{self as race, Baton};
 use raddle_sched::{GRef, Rt, enter};
+use std::mem;
 use std::panic::Location;
-use std::ptr;
+use std::ptr::{self, NonNull};
 
 /// The word that stands for the channel as an object.
 fn object(chan: &Chan) -> usize {
@@ -77,17 +78,40 @@ pub(crate) fn finds_closed(chan: &Chan) {
 }
 
 /// An element passes through a slot of a bounded buffer, in or out, on behalf of the caller or of the parked `g`.
+///
+/// # Safety
+///
+/// The caller holds the channel's lock; the baton is that of a slot.
 #[inline(always)]
-pub(crate) fn slot_passed(slot: *mut u8, g: Option<GRef>) {
-    if race::enabled() {
+pub(crate) unsafe fn slot_passed(baton: Option<NonNull<Baton>>, g: Option<GRef>) {
+    if let Some(mut baton) = baton {
+        // SAFETY: by the contract.
+        let baton = unsafe { baton.as_mut() };
         match g {
-            None => race::release_acquire(slot.addr()),
-            Some(g) => {
-                if let Some(ctx) = g.race_ctx() {
-                    race::release_acquire_g(ctx, slot.addr());
-                }
-            }
+            None => baton.pass(None),
+            Some(g) => g.race_ctx().into_iter().for_each(|g| baton.pass(Some(g))),
         }
+    }
+}
+
+/// The last receiver's end takes an element out of a slot of a bounded buffer.
+///
+/// # Safety
+///
+/// The caller alone uses the channel; the baton is that of a slot.
+#[inline(always)]
+pub(crate) unsafe fn slot_discarded(baton: Option<NonNull<Baton>>) {
+    if let Some(mut baton) = baton {
+        // SAFETY: by the contract.
+        inside(|| unsafe { baton.as_mut() }.pass(None));
+    }
+}
+
+/// A bounded buffer ends.
+#[inline(always)]
+pub(crate) fn slots_end(slots: Option<&mut [Baton]>) {
+    if let Some(slots) = slots {
+        inside(|| slots.iter_mut().for_each(|slot| drop(mem::take(slot))));
     }
 }
 

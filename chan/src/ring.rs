@@ -6,18 +6,24 @@
 //! 2. The `len` elements from `head` on (wrapping) are owned by the ring; `tail` is the slot after them.
 //! 3. `len + reserved <= cap`, where `len` and `reserved` are kept by the channel.
 //!
+//! In race mode each slot has a baton, which lies behind all the slots.
+//!
 //! Indices wrap by comparison, not by division.
 
 use crate::elem::Elem;
 use crate::hooks;
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use raddle_race::Baton;
+use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
+use std::slice;
 
 /// A ring of `cap` slots.
 #[derive(Debug)]
 pub(crate) struct Ring {
     slots: NonNull<u8>,
+    /// Only if it was made in race mode.
+    batons: Option<NonNull<Baton>>,
     cap: usize,
     head: Cell<usize>,
     tail: Cell<usize>,
@@ -30,27 +36,34 @@ impl Ring {
     ///
     /// If `cap` elements are more than an address space can hold.
     pub(crate) fn new(cap: usize, elem: &Elem) -> Self {
-        let slots = match Self::layout(cap, elem) {
+        let has_batons = raddle_race::enabled();
+        let (layout, batons_at) = Self::layout(cap, elem, has_batons);
+        let slots = match layout.size() {
             // Nothing to allocate: any aligned address serves slots without bytes.
-            layout if layout.size() == 0 => {
-                NonNull::new(ptr::without_provenance_mut(layout.align()))
-            }
+            0 => NonNull::new(ptr::without_provenance_mut(layout.align())),
             // SAFETY: the layout has a size.
-            layout => NonNull::new(unsafe { alloc(layout) }),
+            _ if has_batons => NonNull::new(unsafe { alloc_zeroed(layout) }),
+            // SAFETY: as above.
+            _ => NonNull::new(unsafe { alloc(layout) }),
         };
-        let slots = slots.unwrap_or_else(|| handle_alloc_error(Self::layout(cap, elem)));
+        let slots = slots.unwrap_or_else(|| handle_alloc_error(layout));
         Self {
             slots,
+            // SAFETY: the layout has room for as many batons as slots from there on, and zeros are new ones.
+            batons: has_batons.then(|| unsafe { slots.add(batons_at) }.cast()),
             cap,
             head: Cell::new(0),
             tail: Cell::new(0),
         }
     }
 
-    fn layout(cap: usize, elem: &Elem) -> Layout {
+    /// And where the batons are, if there are any.
+    fn layout(cap: usize, elem: &Elem, has_batons: bool) -> (Layout, usize) {
+        let batons = Layout::array::<Baton>(if has_batons { cap } else { 0 }).ok();
         elem.stride()
             .checked_mul(cap)
             .and_then(|bytes| Layout::from_size_align(bytes, elem.align()).ok())
+            .and_then(|slots| slots.extend(batons?).ok())
             .unwrap_or_else(|| {
                 panic!("a channel of {cap} messages of {} bytes does not fit in memory: choose a smaller capacity", elem.size())
             })
@@ -85,6 +98,23 @@ impl Ring {
         self.slot(self.head.get(), elem)
     }
 
+    fn baton(&self, index: usize) -> Option<NonNull<Baton>> {
+        // SAFETY: the index is below `cap`, so the baton lies in the allocation.
+        self.batons.map(|all| unsafe { all.add(index) })
+    }
+
+    /// The baton of the slot where the next element goes.
+    #[inline]
+    pub(crate) fn tail_baton(&self) -> Option<NonNull<Baton>> {
+        self.baton(self.tail.get())
+    }
+
+    /// The baton of the slot where the oldest element is.
+    #[inline]
+    pub(crate) fn head_baton(&self) -> Option<NonNull<Baton>> {
+        self.baton(self.head.get())
+    }
+
     /// The tail slot has been filled.
     #[inline]
     pub(crate) fn advance_tail(&self) {
@@ -103,7 +133,12 @@ impl Ring {
     ///
     /// The ring was made with the same `elem` and is not used afterwards.
     pub(crate) unsafe fn free(&self, elem: &Elem) {
-        let layout = Self::layout(self.cap, elem);
+        // SAFETY: by the contract nobody else uses them.
+        let batons = self
+            .batons
+            .map(|all| unsafe { slice::from_raw_parts_mut(all.as_ptr(), self.cap) });
+        hooks::slots_end(batons);
+        let (layout, _) = Self::layout(self.cap, elem, self.batons.is_some());
         if layout.size() != 0 {
             hooks::new_life(self.slots.as_ptr(), layout.size());
             // SAFETY: allocated by `new` with this layout.

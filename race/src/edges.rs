@@ -9,6 +9,8 @@
 //! | release_merge | M joins C |
 //! | release_acquire | M becomes C as it was, C joins M as it was |
 //!
+//! A [`Baton`] is such an object that somebody keeps instead of an address.
+//!
 //! Where one of two goroutines is parked and the other acts for both, no object is needed: [`pass_g`] and [`meet_g`] go from clock to clock.
 //!
 //! After a release the goroutine's epoch moves on, so that what it does next is not covered.
@@ -18,7 +20,7 @@
 
 use crate::ctx::{Ctx, GoCtx};
 use crate::current::current;
-use crate::sync::Held;
+use crate::sync::{Baton, Held};
 use crate::{slot, sync};
 
 fn do_acquire(c: &mut Ctx, addr: usize) {
@@ -34,12 +36,16 @@ fn do_acquire(c: &mut Ctx, addr: usize) {
 /// A change of the address's object by `what`, after which the goroutine's epoch moves on.
 fn do_change(c: &mut Ctx, addr: usize, what: impl FnOnce(&mut Held, &mut Ctx)) {
     if c.watches_sync()
-        && let Some(mut held) = sync::find_or_make(addr)
+        && let Some(held) = sync::find_or_make(addr)
     {
-        what(&mut held, c);
-        drop(held);
-        slot::tick(c);
+        change(c, held, what);
     }
+}
+
+fn change(c: &mut Ctx, mut held: Held, what: impl FnOnce(&mut Held, &mut Ctx)) {
+    what(&mut held, c);
+    drop(held);
+    slot::tick(c);
 }
 
 fn do_release(c: &mut Ctx, addr: usize) {
@@ -52,6 +58,19 @@ fn do_release_merge(c: &mut Ctx, addr: usize) {
 
 fn do_release_acquire(c: &mut Ctx, addr: usize) {
     do_change(c, addr, Held::release_acquire);
+}
+
+impl Baton {
+    /// [`release_acquire`] of the baton, by the current goroutine or on behalf of `parked`, which cannot run meanwhile.
+    #[inline(never)]
+    pub fn pass(&mut self, parked: Option<GoCtx>) {
+        if let Some(ctx) = parked.or_else(current) {
+            let c = ctx.get();
+            if c.watches_sync() {
+                change(c, self.held(), Held::release_acquire);
+            }
+        }
+    }
 }
 
 /// The current goroutine hands something to another, which is parked and cannot run meanwhile: that one is ordered after what this one has

@@ -131,3 +131,4 @@ pub use proc::{ProcCtx, proc_create, proc_destroy};
 pub use report::errors;
 pub use state::{enabled, fini, init};
 pub use stats::{Stats, stats};
+pub use sync::Baton;

@@ -2,7 +2,7 @@
 //!
 //! # States
 //! An object is free, or of use `SYNC` (a clock for one exact address), `HEAP_BLOCK` (who allocated the heap block that
-//! begins here, or began here and was freed), or `VACANT`. A granule's meta word is the handle of the first object of a chain; objects
+//! begins here, or began here and was freed), `VACANT`, or `BATON` (at no address, one [`Baton`]'s). A granule's meta word is the handle of the first object of a chain; objects
 //! are added in front by compare-exchange and leave it only all together, when `remove` takes the whole granule. One that
 //! goes alone (its neighbour in the granule lives on) leaves its place vacant, which the granule's next object takes.
 //!
@@ -17,7 +17,7 @@
 //! 1. Objects stay mapped for ever and their shared fields are atomic: a walk over a chain that is being recycled reads
 //!    other objects of this kind, and ends. Who found an object locks it and looks again whether it is still the
 //!    address's; `use_` and `addr` change under the lock.
-//! 2. `clock` is touched only with the lock held.
+//! 2. `clock` is touched only with the lock held, or by the owner of the object's baton.
 //! 3. A handle is never 0 for an object: 0 ends a chain.
 //! 4. `count` (`count.rs`) changes with the lock held; it is odd from before the value at the address changes until the clock is the new value's. An
 //!    operation that leaves the clock as it is changes nothing.
@@ -57,6 +57,7 @@ const FREE: u32 = 0;
 const VACANT: u32 = 3;
 const SYNC: u32 = 1;
 const HEAP_BLOCK: u32 = 2;
+const BATON: u32 = 4;
 
 /// In a meta word: its chain is one object, the record of a block that begins with the granule (invariant 6).
 const ALONE: u32 = 1 << 31;
@@ -118,17 +119,17 @@ fn by_handle(handle: u32) -> Option<&'static SyncObject> {
     Some(unsafe { &*at })
 }
 
-/// A locked sync object.
+/// A sync object that is locked, or a baton's.
 #[derive(Debug)]
 pub(crate) struct Held {
     sync: &'static SyncObject,
-    _lock: SpinGuard<'static>,
+    _lock: Option<SpinGuard<'static>>,
 }
 
 impl Held {
     /// What was released here.
     fn clock(&mut self) -> &mut ClockBox {
-        // SAFETY: invariant 2: the lock is held, by this `Held` alone, which is borrowed mutably.
+        // SAFETY: invariant 2: the lock is held, or the baton borrowed, by this `Held` alone, which is borrowed mutably.
         unsafe { &mut *self.sync.clock.get() }
     }
 
@@ -356,6 +357,26 @@ impl SyncObject {
     }
 }
 
+/// A sync object at no address, for who has a place to keep it and sees to it that one goroutine at a time uses it: nothing has to be
+/// looked up or locked then. All zero bytes are a new one. When it is dropped, so is what was released through it.
+#[derive(Debug, Default)]
+#[repr(transparent)]
+pub struct Baton(Option<&'static SyncObject>);
+
+impl Baton {
+    /// For the change that its user makes.
+    pub(crate) fn held(&mut self) -> Held {
+        let sync = self.0.get_or_insert_with(|| SyncObject::new(0, BATON));
+        Held { sync, _lock: None }
+    }
+}
+
+impl Drop for Baton {
+    fn drop(&mut self) {
+        self.0.take().into_iter().for_each(SyncObject::give);
+    }
+}
+
 /// What a page of memory is marked with that has an object of this use.
 fn mark_of(use_: u32) -> u8 {
     if use_ == HEAP_BLOCK {
@@ -372,7 +393,10 @@ fn chain(first: u32) -> impl Iterator<Item = &'static SyncObject> {
 fn lock(sync: &'static SyncObject, addr: usize) -> Option<Held> {
     let lock = sync.lock.lock();
     // Lazily: who drops it changes the count.
-    sync.is(addr, SYNC).then(|| Held { sync, _lock: lock })
+    sync.is(addr, SYNC).then(|| Held {
+        sync,
+        _lock: Some(lock),
+    })
 }
 
 fn lock_in_chain(first: u32, addr: usize) -> Option<Held> {

@@ -77,8 +77,9 @@ impl Chan {
                     match &chan.body {
                         Body::Ring(ring) => {
                             let slot = ring.head_slot(&chan.elem);
+                            // SAFETY: invariant 5; a slot of the ring.
+                            unsafe { hooks::slot_discarded(ring.head_baton()) };
                             ring.advance_head();
-                            hooks::slot_emptied(slot);
                             // SAFETY: the head slot held an element, which is ours by invariant 5.
                             unsafe { chan.elem.drop_one(slot) };
                         }

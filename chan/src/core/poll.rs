@@ -60,7 +60,8 @@ impl Chan {
         let slot = ring.tail_slot(&self.elem);
         // SAFETY: the caller passes an owned element and has checked that there is room.
         unsafe { self.elem.move_one(src, slot) };
-        hooks::slot_passed(slot, g);
+        // SAFETY: the caller's lock; a slot of the ring.
+        unsafe { hooks::slot_passed(ring.tail_baton(), g) };
         ring.advance_tail();
         self.len
             .store(self.len.load(Ordering::Relaxed) + 1, Ordering::Release); // pairs with the hints
@@ -75,9 +76,10 @@ impl Chan {
         match &self.body {
             Body::Ring(ring) if raddle_race::enabled() => {
                 // As if it went through the buffer, which is empty: both pass the next slot.
-                let slot = ring.tail_slot(&self.elem);
-                hooks::slot_passed(slot, from);
-                hooks::slot_passed(slot, Some(w.g()));
+                // SAFETY: the caller's lock; a slot of the ring.
+                unsafe { hooks::slot_passed(ring.tail_baton(), from) };
+                // SAFETY: as above.
+                unsafe { hooks::slot_passed(ring.tail_baton(), Some(w.g())) };
                 ring.advance_tail();
                 ring.advance_head();
             }
@@ -100,7 +102,8 @@ impl Chan {
                 let slot = ring.head_slot(&self.elem);
                 // SAFETY: the head slot holds an element since the ring is not empty; `dst` by the contract.
                 unsafe { self.elem.move_one(slot, dst) };
-                hooks::slot_passed(slot, None);
+                // SAFETY: the caller's lock; a slot of the ring.
+                unsafe { hooks::slot_passed(ring.head_baton(), None) };
                 ring.advance_head();
                 self.len.store(len - 1, Ordering::Release); // pairs with the hints
                 if self.sendq.looks_empty() {
