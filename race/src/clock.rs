@@ -24,6 +24,7 @@
 //! predecessor's epochs, which is what the gaps here repair.
 
 use std::mem::offset_of;
+use std::ops::BitOr;
 use std::ptr::NonNull;
 
 use crate::mem::Kind;
@@ -57,12 +58,12 @@ impl Gap {
     fn slot(self) -> usize {
         (self.from >> SLOT_SHIFT) as usize
     }
-    fn intersect(self, other: Gap) -> Option<Gap> {
-        let both = Gap {
+    /// What is in both; nothing, if it ends before it begins.
+    fn intersect(self, other: Gap) -> Gap {
+        Gap {
             from: self.from.max(other.from),
             to: self.to.min(other.to),
-        };
-        (both.from <= both.to).then_some(both)
+        }
     }
 }
 
@@ -191,16 +192,26 @@ impl Clock {
         if known >= last {
             return 0;
         }
-        let mut all = Pieces::none();
         let new = Gap {
             from: key(slot, known + 1),
             to: key(slot, last),
         };
-        let before = self.gaps().partition_point(|g| g.from < new.from);
-        let (before, after) = self.gaps().split_at(before);
-        before.iter().for_each(|g| all.push(*g));
+        let (gaps, at) = (
+            self.gaps(),
+            self.gaps().partition_point(|g| g.from < new.from),
+        );
+        let count = gaps.len();
+        if count < MAX_GAPS {
+            self.gaps.copy_within(at..count, at + 1);
+            self.gaps[at] = new;
+            self.gap_count += 1;
+            self.gap_slots[slot / 64] |= 1 << (slot % 64);
+            return 0;
+        }
+        let mut all = Pieces::none();
+        gaps[..at].iter().for_each(|g| all.push(*g));
         all.push(new);
-        after.iter().for_each(|g| all.push(*g));
+        gaps[at..].iter().for_each(|g| all.push(*g));
         self.set_gaps(all)
     }
 
@@ -251,37 +262,24 @@ impl Clock {
     fn meet_gaps(&self, other: &Clock) -> Pieces {
         let mut both = Pieces::none();
         let (mut mine, mut theirs) = (self.gaps(), other.gaps());
-        // Slot by slot: of each the next gap, or all beyond the last.
-        while let Some(slot) = first_slot(mine).into_iter().chain(first_slot(theirs)).min() {
-            // Most are unknown to both alike.
-            let alike = mine.iter().zip(theirs).take_while(|(g, h)| g == h).count();
-            if alike > 0 {
-                mine[..alike].iter().for_each(|g| both.push(*g));
-                (mine, theirs) = (&mine[alike..], &theirs[alike..]);
-                continue;
-            }
-            let is_here = |gaps: &[Gap]| first_slot(gaps) == Some(slot);
-            while is_here(mine) || is_here(theirs) {
-                let g = if is_here(mine) {
-                    mine[0]
-                } else {
-                    self.beyond(slot)
-                };
-                let h = if is_here(theirs) {
-                    theirs[0]
-                } else {
-                    other.beyond(slot)
-                };
-                both.extend(g.intersect(h));
-                if g.to <= h.to {
-                    mine = &mine[1..];
+        loop {
+            // Who has no more gaps in a slot knows nothing beyond his epoch there.
+            mine = both.take_before(first_slot(theirs), mine, other);
+            theirs = both.take_before(first_slot(mine), theirs, self);
+            if let (&[g, ref mine_rest @ ..], &[h, ref theirs_rest @ ..]) = (mine, theirs) {
+                if g.slot() == h.slot() {
+                    both.push(g.intersect(h));
+                    if g.to <= h.to {
+                        mine = mine_rest;
+                    }
+                    if h.to <= g.to {
+                        theirs = theirs_rest;
+                    }
                 }
-                if h.to <= g.to {
-                    theirs = &theirs[1..];
-                }
+            } else if mine.is_empty() && theirs.is_empty() {
+                return both;
             }
         }
-        both
     }
 
     fn beyond(&self, slot: usize) -> Gap {
@@ -293,14 +291,14 @@ impl Clock {
 
     fn set_gaps(&mut self, mut all: Pieces) -> u32 {
         self.clear_gaps();
-        let mut closed = all.dropped;
+        let mut closed = 0;
         while all.len > MAX_GAPS {
             let behind = |g: &Gap| self.hi(g.slot()).saturating_sub(g.to & EPOCH_MASK);
             let gaps = all.gaps();
             let oldest = (0..gaps.len())
                 .max_by_key(|&i| behind(&gaps[i]))
                 .unwrap_or(0);
-            gaps[oldest..].rotate_left(1);
+            gaps.copy_within(oldest + 1.., oldest);
             all.len -= 1;
             closed += 1;
         }
@@ -308,8 +306,10 @@ impl Clock {
         debug_assert!(gaps.is_sorted_by_key(|g| g.from), "invariant 2");
         self.gaps[..gaps.len()].copy_from_slice(gaps);
         self.gap_count = gaps.len() as u32;
-        for g in gaps.iter() {
-            self.gap_slots[g.slot() / 64] |= 1 << (g.slot() % 64);
+        // Neighbours' bits are put together first: one after the other would wait for one word.
+        for of_word in gaps.chunk_by(|g, h| g.slot() / 64 == h.slot() / 64) {
+            let bits = of_word.iter().map(|g| 1 << (g.slot() % 64));
+            self.gap_slots[of_word[0].slot() / 64] = bits.fold(0, BitOr::bitor);
         }
         closed
     }
@@ -400,12 +400,13 @@ over_epochs! {
     }
 }
 
-fn first_slot(gaps: &[Gap]) -> Option<usize> {
-    gaps.first().map(|g| g.slot())
+/// [`SLOTS`] if there is no gap.
+fn first_slot(gaps: &[Gap]) -> usize {
+    gaps.first().map_or(SLOTS, |g| g.slot())
 }
 
-/// Each piece of a join ends a gap of one clock or the other.
-const PIECES: usize = 2 * MAX_GAPS;
+/// Each piece of a join ends a gap of one clock or the other; one place more, for what is not a piece.
+const PIECES: usize = 2 * MAX_GAPS + 1;
 
 /// Room for the pieces of a join before the list is cut to size. In memory of its own: a goroutine's stack should stay within a page.
 #[derive(Debug)]
@@ -413,7 +414,6 @@ const PIECES: usize = 2 * MAX_GAPS;
 pub(crate) struct GapList {
     _link: u64,
     len: usize,
-    dropped: u32,
     gaps: [Gap; PIECES],
 }
 
@@ -445,7 +445,6 @@ impl Pieces {
     fn none() -> Pieces {
         let mut list = Pieces(proc::take(Kind::GapList).cast());
         list.len = 0;
-        list.dropped = 0;
         list
     }
 }
@@ -455,19 +454,23 @@ impl GapList {
         &mut self.gaps[..self.len]
     }
 
+    /// Unless there is nothing in it.
+    #[inline(always)]
     fn push(&mut self, gap: Gap) {
-        match self.gaps.get_mut(self.len) {
-            Some(place) => {
-                *place = gap;
-                self.len += 1;
-            }
-            None => self.dropped += 1,
-        }
+        self.gaps[self.len] = gap;
+        self.len += usize::from(gap.from <= gap.to);
     }
-    fn extend(&mut self, gap: Option<Gap>) {
-        if let Some(gap) = gap {
-            self.push(gap);
+
+    /// Of the gaps that come before the slot, what the other clock, without gaps there, does not know either. Returns the other gaps.
+    #[inline(always)]
+    fn take_before<'a>(&mut self, slot: usize, mut gaps: &'a [Gap], other: &Clock) -> &'a [Gap] {
+        while let [g, rest @ ..] = gaps
+            && g.slot() < slot
+        {
+            self.push(g.intersect(other.beyond(g.slot())));
+            gaps = rest;
         }
+        gaps
     }
 }
 
