@@ -134,6 +134,49 @@ macro_rules! access_16 {
 access_16!(READ, "raddle_race_read16_v1": __tsan_read16 __tsan_unaligned_read16);
 access_16!(WRITE, "raddle_race_write16_v1": __tsan_write16 __tsan_unaligned_write16);
 
+unsafe extern "C" {
+    /// The copy, and all that there is to do for one that is not known.
+    fn raddle_race_memcpy_v1(to: *mut u8, from: *const u8, size: usize) -> *mut u8;
+}
+
+/// Most copies are of a few words, or of less than one, and of a size that the compiler knows: then half of this goes away, and the copy takes
+/// as many instructions as it would without.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn __tsan_memcpy(to: *mut u8, from: *const u8, size: usize) -> *mut u8 {
+    let (target, source) = (to as usize, from as usize);
+    let is_known = if size & 7 == 0 {
+        size <= 64 && (target | source) & 7 == 0 && {
+            let (mut differences, mut at) = (0, 0);
+            while at < size {
+                // SAFETY: the program is about to copy the bytes.
+                differences |= unsafe { difference(source + at) } & (READ | 0xff);
+                // SAFETY: as above.
+                differences |= unsafe { difference(target + at) };
+                at += 8;
+            }
+            differences == 0
+        }
+    } else {
+        let last = 8usize.wrapping_sub(size);
+        size < 8 && target & 7 <= last && source & 7 <= last && {
+            let bytes = (1 << size) - 1;
+            // SAFETY: as above; both lie within eight bytes.
+            let read = unsafe { difference(source) } & (READ | bytes << (source & 7));
+            // SAFETY: as above.
+            let written = unsafe { difference(target) } & (WRITE | bytes << (target & 7));
+            read | written == 0
+        }
+    };
+    if is_known {
+        // SAFETY: the caller's contract.
+        unsafe { to.copy_from_nonoverlapping(from, size) };
+        return to;
+    }
+    core::hint::cold_path();
+    // SAFETY: the caller's contract.
+    unsafe { raddle_race_memcpy_v1(to, from, size) }
+}
+
 /// A function begins. See "Why assembly" for the branches inside.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn __tsan_func_entry(pc: *mut u8) {

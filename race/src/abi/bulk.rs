@@ -90,6 +90,7 @@ extern "C" fn write_range(addr: *const u8, size: usize, pc: usize) {
 
 with_return_address! {
     __tsan_memcpy => memcpy, "rcx";
+    raddle_race_memcpy_v1 => memcpy, "rcx";
     __tsan_memmove => memmove, "rcx";
     __tsan_memset => memset, "rcx";
     __tsan_read_range => read_range, "rdx";

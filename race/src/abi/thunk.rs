@@ -91,12 +91,12 @@ macro_rules! known_aside {
                 "xor rsi, qword ptr [rdx + 8]",
                 "test rsi, rax",
                 "jnz 2f",
-                // Every eighth time it is moved to cell 0, in the next step.
+                // Every 256th time it is moved to cell 0, in the next step: more often, and two that read one table would move each other's away.
                 "8:",
                 "mov eax, dword ptr [rdx + 20]",
                 "inc eax",
                 "mov dword ptr [rdx + 20], eax",
-                "test eax, 7",
+                "test eax, 255",
                 "jz 2f",
                 "9:",
                 "pop rsi",
