@@ -6,6 +6,8 @@
 //! - a case `race_...` must end with status 66, and the two sides of every report must be at lines that are marked as one pair;
 //! - a case `no_race_...` must end with status 0 and say nothing.
 //!
+//! Where a line of the case is marked as the one that allocates the block, the reports must say so.
+//!
 //! A case with `known_limit` in its name fixes what the detector does today and should not: the README's limits name the reason. It
 //! fails once that is mended, and is then given its right name.
 //!
@@ -82,6 +84,8 @@ struct Marks {
     labels: HashMap<u64, BTreeSet<String>>,
     /// By line: the case that it is in.
     case: HashMap<u64, String>,
+    /// By case: the line that allocates the block in which the race is.
+    block: HashMap<String, u64>,
 }
 
 impl Marks {
@@ -94,6 +98,7 @@ impl Marks {
             file,
             labels: HashMap::new(),
             case: HashMap::new(),
+            block: HashMap::new(),
         };
         let mut inside = String::new();
         for (number, line) in (1..).zip(text.lines()) {
@@ -103,6 +108,9 @@ impl Marks {
             marks.case.insert(number, inside.clone());
             if line == "}" {
                 inside.clear();
+            }
+            if line.ends_with("//~ block") {
+                marks.block.insert(inside.clone(), number);
             }
             if let Some((code, labels)) = line.split_once("//~ race") {
                 let above = u64::from(code.trim().is_empty());
@@ -142,10 +150,15 @@ impl Marks {
             line.filter(in_place)
                 .and_then(|line| self.labels.get(&line))
         });
+        let block = &report["block"];
+        if let Some(at) = self.block.get(case)
+            && self.line(block) != Some(*at)
+        {
+            let line = self.line(block);
+            return Some(format!("the block is allocated at {}", show(block, line)));
+        }
         let fits = match labels {
             [Some(a), Some(b)] => !a.is_disjoint(b),
-            // Where nobody knows the other side's own line.
-            [Some(_), None] | [None, Some(_)] => case.contains("known_limit"),
             _ => false,
         };
         (!fits).then(|| {

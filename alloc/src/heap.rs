@@ -24,6 +24,7 @@ use crate::thread::{busy, current, this_thread};
 use crate::{arena, cache, central, pages};
 use raddle_race::Pc;
 use std::alloc::{GlobalAlloc, Layout};
+use std::arch::naked_asm;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering::*};
 
@@ -70,7 +71,8 @@ unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match pop(layout) {
             Some(object) => object,
-            None => allocate(layout, Kind::Manual, Pc::NONE, false),
+            // SAFETY: the parts of a layout.
+            None => unsafe { allocate_here(layout.size(), layout.align()) },
         }
     }
 
@@ -81,41 +83,29 @@ unsafe impl GlobalAlloc for Heap {
             return;
         }
         // SAFETY: the caller's contract.
-        unsafe { free_slow(object, layout) };
+        unsafe { free_here(object, layout.size(), layout.align()) };
     }
 
+    #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        if !is_small(rounded(layout), layout.align()) {
-            return allocate(layout, Kind::Manual, Pc::NONE, true);
+        match pop(layout) {
+            Some(object) => {
+                // SAFETY: fresh, and so large.
+                unsafe { object.write_bytes(0, layout.size()) };
+                object
+            }
+            // SAFETY: the parts of a layout.
+            None => unsafe { allocate_zeroed_here(layout.size(), layout.align()) },
         }
-        // SAFETY: the caller's contract.
-        let object = unsafe { self.alloc(layout) };
-        if !object.is_null() {
-            // SAFETY: fresh, and so large.
-            unsafe { object.write_bytes(0, layout.size()) };
-        }
-        object
     }
 
     unsafe fn realloc(&self, object: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        // SAFETY: the caller's contract: rounded up to the alignment it does not overflow.
-        let new = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
-        if resize_in_place(object, layout, new) {
-            if raddle_race::enabled() {
-                raddle_race::malloc_aligned(object.addr(), new_size, Pc::NONE);
-            }
-            return object;
+        if raddle_race::enabled() {
+            // SAFETY: the caller's contract.
+            return unsafe { resize_here(object, layout.size(), layout.align(), new_size) };
         }
         // SAFETY: the caller's contract.
-        let moved = unsafe { self.alloc(new) };
-        if !moved.is_null() {
-            let both = layout.size().min(new_size);
-            // SAFETY: both are so large, and the new object overlaps no other.
-            unsafe { ptr::copy_nonoverlapping(object, moved, both) };
-            // SAFETY: the caller's contract.
-            unsafe { self.dealloc(object, layout) };
-        }
-        moved
+        unsafe { resize(object, layout, new_size, Pc::NONE) }
     }
 }
 
@@ -240,6 +230,104 @@ pub(crate) fn allocate(layout: Layout, kind: Kind, pc: Pc, zeroed: bool) -> *mut
     object
 }
 
+/// Functions for [`Heap`], which calls them last of all: that is compiled to a jump, so they return to the program. Each passes that place on in
+/// the register of one more argument. Where it is not compiled so, the place is the heap's own, which reports leave out.
+macro_rules! called_by_the_program {
+    ($($here:ident($($arg:ident: $type:ty),*) $(-> $result:ty)?, $register:literal => $at:path;)*) => {$(
+        #[unsafe(naked)]
+        unsafe extern "C" fn $here($($arg: $type),*) $(-> $result)? {
+            naked_asm!(concat!("mov ", $register, ", qword ptr [rsp]"), "jmp {at}", at = sym $at)
+        }
+    )*};
+}
+
+called_by_the_program! {
+    allocate_here(size: usize, align: usize) -> *mut u8, "rdx" => allocate_at;
+    allocate_zeroed_here(size: usize, align: usize) -> *mut u8, "rdx" => allocate_zeroed_at;
+    free_here(object: *mut u8, size: usize, align: usize), "rcx" => free_at;
+    resize_here(object: *mut u8, size: usize, align: usize, new_size: usize) -> *mut u8, "r8" => resize_at;
+}
+
+/// # Safety
+///
+/// The parts of a layout.
+unsafe extern "C" fn allocate_at(size: usize, align: usize, pc: usize) -> *mut u8 {
+    // SAFETY: by the contract.
+    let layout = unsafe { Layout::from_size_align_unchecked(size, align) };
+    allocate(layout, Kind::Manual, place(pc), false)
+}
+
+/// # Safety
+///
+/// The parts of a layout.
+unsafe extern "C" fn allocate_zeroed_at(size: usize, align: usize, pc: usize) -> *mut u8 {
+    // SAFETY: by the contract.
+    let layout = unsafe { Layout::from_size_align_unchecked(size, align) };
+    allocate(layout, Kind::Manual, place(pc), true)
+}
+
+/// # Safety
+///
+/// As [`GlobalAlloc::dealloc`].
+#[cold]
+unsafe extern "C" fn free_at(object: *mut u8, size: usize, align: usize, pc: usize) {
+    // SAFETY: the parts of a layout.
+    let layout = unsafe { Layout::from_size_align_unchecked(size, align) };
+    // SAFETY: by the contract.
+    unsafe { free_slow(object, layout, place(pc)) };
+}
+
+/// # Safety
+///
+/// As [`GlobalAlloc::realloc`].
+unsafe extern "C" fn resize_at(
+    object: *mut u8,
+    size: usize,
+    align: usize,
+    new_size: usize,
+    pc: usize,
+) -> *mut u8 {
+    // SAFETY: the parts of a layout.
+    let layout = unsafe { Layout::from_size_align_unchecked(size, align) };
+    // SAFETY: by the contract.
+    unsafe { resize(object, layout, new_size, place(pc)) }
+}
+
+/// # Safety
+///
+/// As [`GlobalAlloc::realloc`].
+unsafe fn resize(object: *mut u8, layout: Layout, new_size: usize, pc: Pc) -> *mut u8 {
+    // SAFETY: by the contract: rounded up to the alignment it does not overflow.
+    let new = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
+    if resize_in_place(object, layout, new) {
+        if raddle_race::enabled() {
+            raddle_race::malloc_aligned(object.addr(), new_size, pc);
+        }
+        return object;
+    }
+    let moved = pop(new).unwrap_or_else(|| allocate(new, Kind::Manual, pc, false));
+    if !moved.is_null() {
+        let both = layout.size().min(new_size);
+        // SAFETY: both are so large, and the new object overlaps no other.
+        unsafe { ptr::copy_nonoverlapping(object, moved, both) };
+        // SAFETY: by the contract.
+        if !unsafe { push(object, layout) } {
+            // SAFETY: by the contract.
+            unsafe { free_slow(object, layout, pc) };
+        }
+    }
+    moved
+}
+
+/// A place for the detector. Where calls are not recorded it finds more by itself.
+fn place(pc: usize) -> Pc {
+    if raddle_race::is_instrumented() {
+        Pc::code(pc)
+    } else {
+        Pc::NONE
+    }
+}
+
 /// [`allocate`], of which the detector does not hear.
 fn allocate_untold(layout: Layout, kind: Kind, zeroed: bool) -> *mut u8 {
     gc::before_allocation(kind);
@@ -343,10 +431,9 @@ fn large(size: usize, align: usize, kind: Kind) -> Option<(usize, usize, bool)> 
 /// # Safety
 ///
 /// As [`GlobalAlloc::dealloc`].
-#[cold]
-unsafe fn free_slow(object: *mut u8, layout: Layout) {
+unsafe fn free_slow(object: *mut u8, layout: Layout, pc: Pc) {
     if raddle_race::enabled() {
-        raddle_race::free_aligned(object.addr(), layout.size(), Pc::NONE);
+        raddle_race::free_aligned(object.addr(), layout.size(), pc);
     }
     // SAFETY: by the contract.
     unsafe { free_slow_untold(object, layout) };

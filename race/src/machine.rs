@@ -4,7 +4,8 @@
 //! `created`, `thread` where a plain thread has no goroutine, and `own`: which frame of `stack` is the first of the program's own, when it is not the first); where it lies in a
 //! heap block `block` (`address`, `size`, `goroutine`, `stack`: who allocated it; the last two only where known); else, where it is
 //! known, `location` (`kind`: global, thread-local or stack; `name`, `address`, `size`, `module`, `offset` of a variable; `owner`
-//! and its `goroutine`).
+//! and its `goroutine`). A stack is a list of frames, innermost first: `function`, `file`, `line`, `column`, and where it is known `offset`: the bytes
+//! from the start of the function to the place that the call returns to.
 //!
 //! A SARIF result has the same object as its property `report`, and as its locations the program's own lines. The log begins with the first report.
 
@@ -154,12 +155,17 @@ fn json_stack(out: &mut String, trace: &Trace) -> fmt::Result {
         let file = line.file().unwrap_or("");
         write!(
             out,
-            "{{\"function\":{},\"file\":{},\"line\":{},\"column\":{}}}",
+            "{{\"function\":{},\"file\":{},\"line\":{},\"column\":{}",
             Quoted(function),
             Quoted(file),
             line.line,
             line.column
-        )
+        )?;
+        if line.offset != 0 {
+            write!(out, ",\"offset\":{}", line.offset)?;
+        }
+        out.push('}');
+        Ok(())
     })
 }
 

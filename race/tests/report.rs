@@ -410,7 +410,7 @@ fn json_and_sarif_have_the_block_s_stack() {
     };
     let json = stderr(&json);
     let block = "\"block\":{\"address\":\"0x7200000000c0\",\"size\":24,\"goroutine\":7,\"stack\":[{\"function\":\"app::store\",\
-                 \"file\":\"/src/app/main.rs\",\"line\":12,\"column\":0},{\"function\":\"app::caller\",";
+                 \"file\":\"/src/app/main.rs\",\"line\":12,\"column\":0,\"offset\":58},{\"function\":\"app::caller\",";
     assert!(
         json.contains(block) && json.contains("\"op\":\"free\""),
         "{json}"
@@ -567,11 +567,11 @@ fn json_has_one_object_per_line() {
         stderr(&output),
         "{\"kind\":\"data race\",\"accesses\":[{\"op\":\"read\",\"address\":\"0x720000000080\",\"size\":8,\"goroutine\":1,\
          \"state\":\"running\",\"parent\":0,\"created\":[],\"stack\":[{\"function\":\"app::load\",\"file\":\"/src/app/main.rs\",\
-         \"line\":20,\"column\":0}]},{\"op\":\"write\",\"address\":\"0x720000000080\",\"size\":8,\"goroutine\":7,\
+         \"line\":20,\"column\":0,\"offset\":58}]},{\"op\":\"write\",\"address\":\"0x720000000080\",\"size\":8,\"goroutine\":7,\
          \"state\":\"running\",\"parent\":1,\"name\":\"worker\",\"created\":[{\"function\":\"app::main\",\
-         \"file\":\"/src/app/main.rs\",\"line\":5,\"column\":0}],\"stack\":[{\"function\":\"app::store\",\
-         \"file\":\"/src/app/main.rs\",\"line\":12,\"column\":0},{\"function\":\"app::caller\",\"file\":\"/src/app/main.rs\",\
-         \"line\":33,\"column\":0}]}]}\n"
+         \"file\":\"/src/app/main.rs\",\"line\":5,\"column\":0,\"offset\":58}],\"stack\":[{\"function\":\"app::store\",\
+         \"file\":\"/src/app/main.rs\",\"line\":12,\"column\":0,\"offset\":58},{\"function\":\"app::caller\",\"file\":\"/src/app/main.rs\",\
+         \"line\":33,\"column\":0,\"offset\":58}]}]}\n"
     );
 }
 

@@ -1979,7 +1979,7 @@ pub fn no_race_stack_of_nodes() {
     stack(Release, Acquire);
 }
 
-pub fn race_known_limit_stack_of_nodes_relaxed() {
+pub fn race_stack_of_nodes_relaxed() {
     stack(Release, Relaxed);
 }
 

@@ -2,7 +2,8 @@
 //! `race-cases oracle SEED COUNT` runs random programs.
 //!
 //! A case `race_...` has a data race, and its report must name lines marked `//~ race`; a case `no_race_...` has none. With a
-//! label, `//~ race LABEL`, only lines of one label belong together. A mark on a line of its own is for the line above. A marked line outside the cases counts for all cases of its
+//! label, `//~ race LABEL`, only lines of one label belong together. A mark on a line of its own is for the line above. `//~ block`: the line that
+//! allocates the block in which the race is. A marked line outside the cases counts for all cases of its
 //! file. Where a case is one of Go's suite, it has Go's name (`TestRaceIntRWClosures`: `race_int_rw_closures`), and its file too.
 //!
 //! Races are undefined behaviour; what these do on a real machine is get a wrong number. Those that could do worse (a torn

@@ -1188,8 +1188,8 @@ pub fn no_race_known_limit_free_after_use() {
     );
 }
 
-pub fn race_known_limit_use_after_free() {
-    let p = Ptr(Box::into_raw(Box::new([0u64; 4])));
+pub fn race_use_after_free() {
+    let p = Ptr(Box::into_raw(Box::new([0u64; 4]))); //~ block
     then(
         move || {
             // SAFETY: the last use that should be.
@@ -1200,6 +1200,32 @@ pub fn race_known_limit_use_after_free() {
             read(unsafe { ptr::read_volatile(here(p.get()).cast::<u64>().add(2)) }); //~ race
         },
     );
+}
+
+/// Writes to the vector's memory, of two goroutines.
+fn write_twice(mut v: Vec<u64>) {
+    let p = Ptr(v.as_mut_ptr());
+    std::mem::forget(v);
+    both(
+        // SAFETY: never freed.
+        move || unsafe { *here(p.get()) = 1 }, //~ race
+        // SAFETY: as above.
+        move || unsafe { *here(p.get()) = 2 }, //~ race
+    );
+}
+
+pub fn race_in_block_of_zeros() {
+    write_twice(vec![0; here(10)]); //~ block
+}
+
+pub fn race_in_large_block_of_zeros() {
+    write_twice(vec![0; here(100_000)]); //~ block
+}
+
+pub fn race_in_block_that_grew() {
+    let mut v = vec![1];
+    v.reserve_exact(here(100)); //~ block
+    write_twice(v);
 }
 
 pub fn no_race_free_after_join() {
