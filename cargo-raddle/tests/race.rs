@@ -3,7 +3,8 @@
 //! Owns a directory below cargo's own for tests, in which it writes the packages. The compiled detector stays there from one run to the
 //! next; everything else is made anew.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::LazyLock;
@@ -291,6 +292,47 @@ fn main() {
         .output()
         .unwrap();
     Outcome(run).expect(66).says("src/lib.rs:10");
+}
+
+/// A toolchain that has all of the one in use but its linker, by links.
+fn without_linker() -> PathBuf {
+    let printed = Command::new("rustc").args(["--print", "sysroot"]).output();
+    let printed = String::from_utf8(printed.unwrap().stdout).unwrap();
+    let (from, to) = (
+        Path::new(printed.trim_end()),
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join("no-linker"),
+    );
+    if to.exists() {
+        fs::remove_dir_all(&to).unwrap();
+    }
+    let target = "lib/rustlib/x86_64-unknown-linux-gnu";
+    fs::create_dir_all(to.join(target)).unwrap();
+    fs::create_dir_all(to.join("bin")).unwrap();
+    let libraries = format!("{target}/lib");
+    std::os::unix::fs::symlink(from.join(&libraries), to.join(libraries)).unwrap();
+    let rustc = format!(
+        "#!/bin/sh\nexec {:?} --sysroot {to:?} \"$@\"\n",
+        from.join("bin/rustc")
+    );
+    fs::write(to.join("bin/rustc"), rustc).unwrap();
+    fs::set_permissions(to.join("bin/rustc"), Permissions::from_mode(0o755)).unwrap();
+    to
+}
+
+#[test]
+fn without_the_toolchains_linker_a_plain_std_does() {
+    let package = racy("plain-std", "");
+    let rustc = without_linker().join("bin/rustc");
+    let run = package
+        .command("run --race --release")
+        .env("RUSTC", rustc)
+        .output();
+    Outcome(run.unwrap())
+        .expect(66)
+        .says("this toolchain has no rust-lld")
+        .says("going on with a plain std")
+        .says("WARNING: DATA RACE")
+        .says("src/lib.rs:10");
 }
 
 #[test]
