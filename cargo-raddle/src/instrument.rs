@@ -17,13 +17,17 @@ use crate::passes::Pipeline;
 use crate::toolchain::Toolchain;
 
 /// Parts of mangled names whose functions are not instrumented, not even their atomics.
-pub(crate) const LEFT_ALONE: [&str; 4] = [
+pub(crate) const LEFT_ALONE: [&str; 8] = [
     // Its lock, taken at the start and end of every thread, orders threads that the program leaves unordered: races would hide.
     "14stack_overflow",
     // Backtraces: of no interest, and millions of events when a program panics.
     "3std12backtrace_rs",
     "_5gimli",
+    "_6adler2",
+    "_6object",
     "_9addr2line",
+    "_11miniz_oxide",
+    "_14rustc_demangle",
 ];
 
 /// What it takes to instrument libraries.
@@ -162,12 +166,31 @@ fn bitcode(object: &[u8]) -> Result<&[u8]> {
     Ok(section.data()?)
 }
 
+/// Whether the function of this mangled name is of no interest. An instance of another crate's function is one of that crate's, though the name
+/// ends with the crate that asked for it.
+fn is_left_alone(name: &str) -> bool {
+    let is_crate = |end: &&str| {
+        let Some((hash, ident)) = end[2..].split_once('_') else {
+            return false;
+        };
+        let digits = ident.bytes().take_while(u8::is_ascii_digit).count();
+        let length = ident[..digits].parse::<usize>();
+        hash.bytes().all(|b| b.is_ascii_alphanumeric()) && length == Ok(ident.len() - digits)
+    };
+    let mut ends = name.match_indices("Cs").map(|(at, _)| &name[at..]);
+    let name = match ends.find(is_crate) {
+        Some(end) => &name[..name.len() - end.len()],
+        None => name,
+    };
+    LEFT_ALONE.iter().any(|part| name.contains(part))
+}
+
 /// A line for each function of `object` that is not to be instrumented.
 fn functions_left_alone(object: &[u8]) -> Result<String> {
     let mut lines = String::new();
     for symbol in object::File::parse(object)?.symbols() {
         let Ok(name) = symbol.name() else { continue };
-        if symbol.is_definition() && LEFT_ALONE.iter().any(|part| name.contains(part)) {
+        if symbol.is_definition() && is_left_alone(name) {
             lines.push_str(name);
             lines.push_str(",disable_sanitizer_instrumentation\n");
         }
@@ -181,4 +204,36 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instances_of_other_crates_functions_are_not_left_alone() {
+        for (name, expected) in [
+            (
+                "_RINvNtCsgEmfK2I1SDS_4core5slice20copy_from_slice_implhECsfEOYDRpO4Ta_11miniz_oxide",
+                false,
+            ),
+            (
+                "_RNvMs4_NtCslNYArtu3iFV_5alloc7raw_vecNtB5_11RawVecInner11finish_growCsduwmD7cSIQq_5gimli",
+                false,
+            ),
+            (
+                "_RNvNtNtCsfEOYDRpO4Ta_11miniz_oxide7inflate4core10decompress",
+                true,
+            ),
+            (
+                "_RINvNtCsgEmfK2I1SDS_4core3ptr13drop_in_placeNtNtCsduwmD7cSIQq_5gimli4read5ErrorECs4X4t9plMPHF_9addr2line",
+                true,
+            ),
+            ("_RNvNtNtCs1_3std12backtrace_rs9symbolize7resolve", true),
+            ("_RNvNtCs1_3std6thread5sleep", false),
+            ("__tsan_read8", false),
+        ] {
+            assert_eq!(is_left_alone(name), expected, "{name}");
+        }
+    }
 }
