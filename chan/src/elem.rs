@@ -3,17 +3,12 @@
 //! # Invariants
 //!
 //! 1. Moving an element is copying its bytes: whoever copied them out owns the element, the source is then only memory.
-//! 2. `stride` is a multiple of `align`, so every slot of a buffer that starts aligned is aligned.
-//! 3. In race mode `stride` is at least 8: each slot's address names a sync object of its own, which the detector
-//!    tells apart by 8-byte words. Outside race mode a zero-sized element takes no memory.
+//! 2. `size` is a multiple of `align`, as Rust's layouts are, so every slot of a buffer that starts aligned is aligned.
 
-use raddle_race::{self as race, carry};
+use raddle_race::carry;
 use std::alloc::Layout;
 use std::mem::{MaybeUninit, needs_drop};
 use std::ptr;
-
-/// The smallest stride that gives every slot its own sync object.
-const SYNC_BYTES: usize = 8;
 
 /// Where a message lies in the frame of a typed shell while the core works on it. Moves into and out of it are not watched: only the
 /// runtime knows the place.
@@ -76,7 +71,6 @@ impl ElemType {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Elem {
     size: usize,
-    stride: usize,
     align: usize,
     drop: Option<unsafe fn(*mut u8)>,
 }
@@ -91,38 +85,22 @@ impl Elem {
     /// For a channel that never has an element.
     pub(crate) const NOTHING: Elem = Elem {
         size: 0,
-        stride: 0,
         align: 1,
         drop: None,
     };
 
     pub(crate) fn of(&ElemType { layout, drop }: &ElemType) -> Self {
-        let (stride, align) = if race::enabled() {
-            (
-                layout.size().max(SYNC_BYTES),
-                layout.align().max(SYNC_BYTES),
-            )
-        } else {
-            (layout.size(), layout.align())
-        };
         Self {
             size: layout.size(),
-            stride: stride.next_multiple_of(align),
-            align,
+            align: layout.align(),
             drop,
         }
     }
 
-    /// Bytes of one element.
+    /// Bytes of one element, and from one slot of a buffer to the next.
     #[inline]
     pub(crate) fn size(&self) -> usize {
         self.size
-    }
-
-    /// Bytes from one slot to the next.
-    #[inline]
-    pub(crate) fn stride(&self) -> usize {
-        self.stride
     }
 
     /// Alignment of a buffer of elements.

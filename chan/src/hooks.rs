@@ -7,7 +7,7 @@
 //! | the channel closes: by the first close, or by the end of a side | release_merge of the channel object, under the lock |
 //! | an operation finds the channel closed | acquire of the channel object |
 //! | an element goes into or comes out of slot i of a bounded buffer | release_acquire of the slot's baton, by the side that runs, or by the parked side whose element it is |
-//! | the same with an unbounded buffer | release of the slot (send), acquire (receive): a receive never orders a later send |
+//! | the same with an unbounded buffer | release of the slot's baton (send), acquire (receive): a receive never orders a later send |
 //! | two sides meet without a buffer | each is ordered after the other; there is no third side, so no object is between them |
 //! | a handle is dropped | release_merge of its counter; the last one acquires it |
 //! | memory becomes the channel's, or is given back | clear_shadow: it has nothing to do with what was there before |
@@ -115,17 +115,29 @@ pub(crate) fn slots_end(slots: Option<&mut [Baton]>) {
     }
 }
 
+/// An element goes into a slot of an unbounded buffer.
+///
+/// # Safety
+///
+/// As for [`slot_passed`].
 #[inline(always)]
-pub(crate) fn slot_filled(slot: *mut u8) {
-    if race::enabled() {
-        race::release(slot.addr());
+pub(crate) unsafe fn slot_filled(baton: Option<NonNull<Baton>>) {
+    if let Some(mut baton) = baton {
+        // SAFETY: by the contract.
+        unsafe { baton.as_mut() }.release();
     }
 }
 
+/// An element comes out of a slot of an unbounded buffer.
+///
+/// # Safety
+///
+/// As for [`slot_passed`], or the caller alone uses the channel.
 #[inline(always)]
-pub(crate) fn slot_emptied(slot: *mut u8) {
-    if race::enabled() {
-        inside(|| race::acquire(slot.addr()));
+pub(crate) unsafe fn slot_emptied(baton: Option<NonNull<Baton>>) {
+    if let Some(mut baton) = baton {
+        // SAFETY: by the contract.
+        inside(|| unsafe { baton.as_mut() }.take());
     }
 }
 

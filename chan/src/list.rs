@@ -6,6 +6,7 @@
 //! 2. Elements lie from (`head`, `head_index`) to (`tail`, `tail_index`); blocks in between are full. `tail` is null
 //!    exactly if no block has been installed, or all were taken back.
 //! 3. At most `SPARES` emptied blocks are kept for reuse; a queue that stays short allocates nothing any more.
+//! 4. In race mode each slot has a baton, behind all the slots of its block: a new one unless the slot is filled.
 //!
 //! # Blocking
 //!
@@ -14,9 +15,10 @@
 
 use crate::elem::Elem;
 use crate::hooks;
+use raddle_race::Baton;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::Cell;
-use std::ptr;
+use std::ptr::{self, NonNull};
 
 /// Emptied blocks that are kept.
 const SPARES: usize = 2;
@@ -39,13 +41,15 @@ pub(crate) struct List {
     spare: Cell<*mut Block>,
     spares: Cell<usize>,
     per_block: usize,
+    /// Made in race mode.
+    has_batons: bool,
 }
 
 impl List {
     pub(crate) fn new(elem: &Elem) -> Self {
-        let per_block = match elem.stride() {
+        let per_block = match elem.size() {
             0 => BLOCK_BYTES,
-            stride => ((BLOCK_BYTES - size_of::<Block>()) / stride).max(4),
+            size => ((BLOCK_BYTES - size_of::<Block>()) / size).max(4),
         };
         Self {
             head: Cell::new(ptr::null_mut()),
@@ -55,24 +59,31 @@ impl List {
             spare: Cell::new(ptr::null_mut()),
             spares: Cell::new(0),
             per_block,
+            has_batons: raddle_race::enabled(),
         }
     }
 
+    /// Of a block, and where its batons are.
     fn layout(&self, elem: &Elem) -> (Layout, usize) {
-        Layout::array::<u8>(elem.stride() * self.per_block)
+        let batons = if self.has_batons { self.per_block } else { 0 };
+        Layout::array::<u8>(elem.size() * self.per_block)
             .and_then(|slots| slots.align_to(elem.align()))
             .and_then(|slots| Layout::new::<Block>().extend(slots))
+            .and_then(|(block, _)| block.extend(Layout::array::<Baton>(batons)?))
             .expect("four elements fit in memory, since one does many times over")
     }
 
     /// A fresh block, linked nowhere. Allocates: not under the lock.
     pub(crate) fn new_block(&self, elem: &Elem) -> *mut Block {
-        let (layout, _) = self.layout(elem);
+        let (layout, batons_at) = self.layout(elem);
         // SAFETY: the layout has the header's size at least.
         let block = unsafe { alloc(layout) }.cast::<Block>();
         if block.is_null() {
             handle_alloc_error(layout);
         }
+        let batons = block.wrapping_byte_add(batons_at).cast::<u8>();
+        // SAFETY: the end of the allocation. Zeros are new batons.
+        unsafe { batons.write_bytes(0, layout.size() - batons_at) };
         hooks::new_life(block.cast(), layout.size());
         // SAFETY: freshly allocated, aligned for a block.
         unsafe {
@@ -100,7 +111,15 @@ impl List {
     fn slot(&self, block: *mut Block, index: usize, elem: &Elem) -> *mut u8 {
         let first = size_of::<Block>().next_multiple_of(elem.align());
         // SAFETY: `index` is below `per_block`, so the slot lies in the block.
-        unsafe { block.cast::<u8>().add(first + index * elem.stride()) }
+        unsafe { block.cast::<u8>().add(first + index * elem.size()) }
+    }
+
+    fn baton(&self, block: *mut Block, index: usize, elem: &Elem) -> Option<NonNull<Baton>> {
+        let (_, at) = self.layout(elem);
+        let first = block.wrapping_byte_add(at).cast::<Baton>();
+        self.has_batons
+            .then(|| NonNull::new(first.wrapping_add(index)))
+            .flatten()
     }
 
     fn next(block: *mut Block) -> *mut Block {
@@ -133,8 +152,8 @@ impl List {
         block
     }
 
-    /// The slot for the next element, which counts as filled from here on; None: a block is needed (`keep` one, try again).
-    pub(crate) fn push(&self, elem: &Elem) -> Option<*mut u8> {
+    /// The slot for the next element, which counts as filled from here on, and its baton; None: a block is needed (`keep` one, try again).
+    pub(crate) fn push(&self, elem: &Elem) -> Option<(*mut u8, Option<NonNull<Baton>>)> {
         if self.tail_index.get() == self.per_block {
             let block = self.take_spare();
             if block.is_null() {
@@ -151,12 +170,16 @@ impl List {
         }
         let index = self.tail_index.get();
         self.tail_index.set(index + 1);
-        Some(self.slot(self.tail.get(), index, elem))
+        let block = self.tail.get();
+        let baton = self.baton(block, index, elem);
+        Some((self.slot(block, index, elem), baton))
     }
 
-    /// The slot of the oldest element, which the caller knows to exist.
-    pub(crate) fn front(&self, elem: &Elem) -> *mut u8 {
-        self.slot(self.head.get(), self.head_index.get(), elem)
+    /// The slot of the oldest element, which the caller knows to exist, and its baton.
+    pub(crate) fn front(&self, elem: &Elem) -> (*mut u8, Option<NonNull<Baton>>) {
+        let (block, index) = (self.head.get(), self.head_index.get());
+        let baton = self.baton(block, index, elem);
+        (self.slot(block, index, elem), baton)
     }
 
     /// The front slot has been emptied. Returns a block to free, or null.

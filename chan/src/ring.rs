@@ -60,7 +60,7 @@ impl Ring {
     /// And where the batons are, if there are any.
     fn layout(cap: usize, elem: &Elem, has_batons: bool) -> (Layout, usize) {
         let batons = Layout::array::<Baton>(if has_batons { cap } else { 0 }).ok();
-        elem.stride()
+        elem.size()
             .checked_mul(cap)
             .and_then(|bytes| Layout::from_size_align(bytes, elem.align()).ok())
             .and_then(|slots| slots.extend(batons?).ok())
@@ -78,7 +78,7 @@ impl Ring {
     fn slot(&self, index: usize, elem: &Elem) -> *mut u8 {
         debug_assert!(index < self.cap);
         // SAFETY: the index is below `cap`, so the slot lies in the allocation.
-        unsafe { self.slots.as_ptr().add(index * elem.stride()) }
+        unsafe { self.slots.as_ptr().add(index * elem.size()) }
     }
 
     #[inline]

@@ -71,6 +71,29 @@ impl Baton {
             }
         }
     }
+
+    /// [`release`] to the baton by the current goroutine.
+    #[inline(never)]
+    pub fn release(&mut self) {
+        if let Some(ctx) = current() {
+            let c = ctx.get();
+            if c.watches_sync() {
+                change(c, self.held(), Held::release);
+            }
+        }
+    }
+
+    /// [`acquire`] from the baton by the current goroutine; it is a new one then, and its memory others'.
+    #[inline(never)]
+    pub fn take(&mut self) {
+        let mut taken = std::mem::take(self);
+        if let Some(ctx) = current() {
+            let c = ctx.get();
+            if c.watches_sync() {
+                taken.held().acquire(c);
+            }
+        }
+    }
 }
 
 /// The current goroutine hands something to another, which is parked and cannot run meanwhile: that one is ordered after what this one has

@@ -84,8 +84,9 @@ impl Chan {
                             unsafe { chan.elem.drop_one(slot) };
                         }
                         Body::List(list) => {
-                            let slot = list.front(&chan.elem);
-                            hooks::slot_emptied(slot);
+                            let (slot, baton) = list.front(&chan.elem);
+                            // SAFETY: invariant 5; the slot's baton.
+                            unsafe { hooks::slot_emptied(baton) };
                             let guard = Spent { chan, list };
                             // SAFETY: as above; the block stays until `guard` ends.
                             unsafe { chan.elem.drop_one(slot) };

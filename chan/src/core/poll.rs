@@ -36,12 +36,13 @@ impl Chan {
                 unsafe { self.push_ring(ring, src, None) };
             }
             Body::List(list) => {
-                let Some(slot) = list.push(&self.elem) else {
+                let Some((slot, baton)) = list.push(&self.elem) else {
                     return Polled::NeedBlock;
                 };
                 // SAFETY: `src` by the contract; the slot is free and ours.
                 unsafe { self.elem.move_one(src, slot) };
-                hooks::slot_filled(slot);
+                // SAFETY: the caller's lock; the slot's baton.
+                unsafe { hooks::slot_filled(baton) };
                 self.len
                     .store(self.len.load(Ordering::Relaxed) + 1, Ordering::Release);
             }
@@ -113,10 +114,11 @@ impl Chan {
                 Polled::Done(unsafe { self.place_freed(rt, ring) })
             }
             Body::List(list) if len != 0 => {
-                let slot = list.front(&self.elem);
+                let (slot, baton) = list.front(&self.elem);
                 // SAFETY: the front slot holds an element since the list is not empty; `dst` by the contract.
                 unsafe { self.elem.move_one(slot, dst) };
-                hooks::slot_emptied(slot);
+                // SAFETY: the caller's lock; the slot's baton.
+                unsafe { hooks::slot_emptied(baton) };
                 self.len.store(len - 1, Ordering::Release); // pairs with the hints
                 let spent = list.pop();
                 if !spent.is_null() {

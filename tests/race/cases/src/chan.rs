@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use raddle::chan::select;
+use raddle::chan::{bounded, select, unbounded};
 use raddle::time::sleep;
 
 use crate::support::*;
@@ -677,4 +677,59 @@ pub fn no_race_elem_size0() {
     *y.at() += 1;
     a.join().unwrap();
     b.join().unwrap();
+}
+
+/// Two goroutines, of which the second sends after the first, and who receives when both have: what the detector knows of their order is what
+/// messages without bytes tell it.
+fn send_units(
+    to: fn() -> (Sender<()>, Receiver<()>),
+    receive: impl FnOnce(Receiver<()>, [Var; 2]),
+) {
+    let vars = [var(0), var(0)];
+    let (tx, rx) = to();
+    let turn = leak(Turn::new());
+    let senders = [0, 1].map(|i| {
+        let tx = tx.clone();
+        go(move || {
+            turn.wait(i as u32);
+            *vars[i].at() = 1; //~ race
+            tx.send(()).unwrap();
+            turn.set(i as u32 + 1);
+        })
+    });
+    turn.wait(2);
+    receive(rx, vars);
+    for sender in senders {
+        sender.join().unwrap();
+    }
+}
+
+type Var = &'static Racy<i32>;
+
+fn receive_both(rx: Receiver<()>, [x, y]: [Var; 2]) {
+    rx.recv().unwrap();
+    rx.recv().unwrap();
+    read(*x.at() + *y.at());
+}
+
+fn receive_one(rx: Receiver<()>, [x, y]: [Var; 2]) {
+    rx.recv().unwrap();
+    read(*x.at());
+    read(*y.at()); //~ race
+}
+
+pub fn no_race_units_unbounded() {
+    send_units(unbounded, receive_both);
+}
+
+pub fn race_units_unbounded() {
+    send_units(unbounded, receive_one);
+}
+
+pub fn no_race_units_bounded() {
+    send_units(|| bounded(2), receive_both);
+}
+
+pub fn race_units_bounded() {
+    send_units(|| bounded(2), receive_one);
 }
