@@ -60,8 +60,8 @@ fn releases(order: Ordering) -> bool {
 
 /// Runs an atomic operation of the current goroutine on the `size` bytes at `addr`.
 ///
-/// `op` performs the operation, once (a load perhaps twice), and returns whether it wrote (a compare-exchange that failed did not; the value
-/// does not matter for the other kinds). Returns what `op` returned. Without a current context only `op` runs.
+/// `op` performs the operation, once (a load or a failed compare-exchange perhaps twice, of which the second counts), and returns whether it
+/// wrote (a compare-exchange that failed did not; the value does not matter for the other kinds). Returns what `op` returned. Without a current context only `op` runs.
 ///
 /// # Happens-before
 /// By the declared order, as in the header of this module: release to acquire, through release sequences.
@@ -109,8 +109,13 @@ pub(crate) fn by(
                 mark(c, addr, size, kind, wrote, pc);
                 return wrote;
             }
-            if !matches!(kind, AtomicOp::Load(_)) {
-                // It cannot be done again. If the clock is a later value's, that orders more than there is: a race may be missed, none invented.
+            let is_repeatable = match kind {
+                AtomicOp::Load(_) => true,
+                AtomicOp::CompareExchange(..) => !wrote,
+                AtomicOp::Store(_) | AtomicOp::Rmw(_) => false,
+            };
+            if !is_repeatable {
+                // If the clock is a later value's, that orders more than there is: a race may be missed, none invented.
                 if let Some(mut held) = sync::find(addr) {
                     acquire(c, &mut held, order_of(kind, wrote));
                 }

@@ -210,7 +210,7 @@ impl AtomicBool {
         &self,
         kind: AtomicOp,
         at: &'static Location<'static>,
-        op: impl FnOnce(&std_atomic::AtomicBool) -> R,
+        op: impl Fn(&std_atomic::AtomicBool) -> R,
     ) -> R {
         watched(
             self.as_ptr().addr(),

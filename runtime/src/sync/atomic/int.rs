@@ -209,7 +209,7 @@ macro_rules! atomic_ints {
                 &self,
                 kind: AtomicOp,
                 at: &'static Location<'static>,
-                op: impl FnOnce(&std_atomic::$name) -> R,
+                op: impl Fn(&std_atomic::$name) -> R,
             ) -> R {
                 watched(self.as_ptr().addr(), size_of::<Self>(), kind, at, || op(&self.0), |_| true)
             }

@@ -210,7 +210,7 @@ impl<T> AtomicPtr<T> {
         &self,
         kind: AtomicOp,
         at: &'static Location<'static>,
-        op: impl FnOnce(&std_atomic::AtomicPtr<T>) -> R,
+        op: impl Fn(&std_atomic::AtomicPtr<T>) -> R,
     ) -> R {
         watched(
             self.as_ptr().addr(),

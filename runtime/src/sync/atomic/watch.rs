@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use raddle_race::{self as race, AtomicOp, Pc};
 use raddle_sched::enter;
 
-/// Runs `op` on the `size` bytes at `addr`; `wrote` tells from its result whether it wrote.
+/// Runs `op` on the `size` bytes at `addr`, once or, if it did not write, perhaps twice; `wrote` tells from its result whether it did.
 ///
 /// One predictable branch and `op` when race mode is off.
 #[inline(always)]
@@ -16,29 +16,15 @@ pub(super) fn watched<R>(
     size: usize,
     kind: AtomicOp,
     at: &'static Location<'static>,
-    op: impl FnOnce() -> R,
-    wrote: impl FnOnce(&R) -> bool,
+    op: impl Fn() -> R,
+    wrote: impl Fn(&R) -> bool,
 ) -> R {
     if !race::enabled() || is_misuse(kind) {
         return op();
     }
-    let (mut op, mut wrote, mut result) = (Some(op), Some(wrote), None);
-    tell(
-        addr,
-        size,
-        kind,
-        at,
-        &mut || match (op.take(), wrote.take()) {
-            (Some(op), Some(wrote)) => {
-                let r = op();
-                let w = wrote(&r);
-                result = Some(r);
-                w
-            }
-            _ => false,
-        },
-    );
-    result.expect("the detector runs the operation once")
+    let mut result = None;
+    tell(addr, size, kind, at, &mut || wrote(result.insert(op())));
+    result.expect("the detector runs the operation")
 }
 
 /// An order that the operation refuses with a panic, which must not happen inside the detector.
