@@ -388,7 +388,13 @@ pub(crate) fn statics_and_thread_locals_keep_alive() {
         |gc| SLOT.store(Some(gc), Release),
         |()| SLOT.load(Acquire).unwrap()[1],
     );
-    stays(|gc| MINE.set(Some(gc)), |()| MINE.get().unwrap()[2]);
+    let mine = || stays(|gc| MINE.set(Some(gc)), |()| MINE.get().unwrap()[2]);
+    if crate::thread_locals::follows() {
+        mine();
+    } else {
+        // A goroutine may come out of a collection on another thread.
+        std::thread::spawn(mine).join().unwrap();
+    }
 }
 
 pub(crate) fn parked_goroutines_keep_alive() {

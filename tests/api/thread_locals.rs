@@ -15,7 +15,7 @@ use std::thread;
 use raddle::chan;
 
 /// Whether thread-locals are the goroutine's.
-fn follows() -> bool {
+pub(crate) fn follows() -> bool {
     raddle::runtime::tls_mode() != "thread"
 }
 
