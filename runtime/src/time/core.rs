@@ -7,6 +7,8 @@
 //!    goroutine that it starts, a firing of several takes another for it; stopping an armed timer gives it back.
 //! 2. The timer is started and stopped, and a moment is sent, with `state` locked; each start has its number. A goroutine
 //!    sends only if its number is still that of the last start: no moment arrives from before a stop or a reset.
+//! 3. A ticker has one goroutine on its way at a time: a moment that comes before it has begun is left out, as one would be that finds the
+//!    channel full. Else a fast ticker would make goroutines faster than they run.
 //!
 //! # Blocking
 //!
@@ -22,6 +24,7 @@
 use std::alloc::Layout;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::ptr;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -52,6 +55,8 @@ pub(super) struct Core {
     action: Action,
     /// Fires again and again.
     periodic: bool,
+    /// One more than the start that a ticker's goroutine belongs to which has not begun yet; 0: there is none.
+    on_its_way: AtomicUsize,
     /// Where it was made: the place that starts the goroutines.
     pub(super) at: &'static Location<'static>,
 }
@@ -66,6 +71,7 @@ impl Core {
             }),
             action,
             periodic,
+            on_its_way: AtomicUsize::new(0),
             at,
         })
     }
@@ -187,6 +193,10 @@ unsafe fn fire(rt: &Rt, core: *mut (), start: usize) {
     let this = unsafe { &*core };
     let (at, periodic) = (this.at, this.periodic);
     if periodic {
+        // Relaxed: only how many goroutines there are depends on it.
+        if this.on_its_way.swap(start.wrapping_add(1), Relaxed) == start.wrapping_add(1) {
+            return;
+        }
         // SAFETY: as above; the timer keeps its own count for the next time.
         unsafe { Arc::increment_strong_count(core) };
     }
@@ -217,6 +227,11 @@ unsafe fn run(firing: *mut u8) {
         let _inside = enter();
         raddle_race::set_goid(id);
     }
+    let this_start = start.wrapping_add(1);
+    // Fails if a later start has sent one.
+    let _ = core
+        .on_its_way
+        .compare_exchange(this_start, 0, Relaxed, Relaxed);
     // What the function captured may go with the last count, and is the user's too.
     survive(|| core.act(start));
     survive(|| drop(core));
