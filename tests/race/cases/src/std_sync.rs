@@ -490,6 +490,8 @@ pub fn no_race_mpsc_rendezvous_back() {
 
 pub fn race_mpsc_write_after_send() {
     let (x, (tx, rx)) = (var(0), mpsc::channel());
+    // Its end would be seen by a late receiver, and order the two.
+    let tx = leak(tx);
     threads(
         move || {
             tx.send(()).unwrap();
