@@ -293,7 +293,12 @@ fn settings(number: usize) -> Vec<Setting> {
     }
     all.push(Setting {
         procs: 2,
-        debug: "seed=1,yield=3".to_owned(),
+        // Yields everywhere, but not where chance would then decide who comes first.
+        debug: if number.is_multiple_of(8) {
+            "seed=1,yield=3".to_owned()
+        } else {
+            "seed=1".to_owned()
+        },
         unoptimised: true,
     });
     all
