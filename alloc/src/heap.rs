@@ -72,7 +72,7 @@ unsafe impl GlobalAlloc for Heap {
         match pop(layout) {
             Some(object) => object,
             // SAFETY: the parts of a layout.
-            None => unsafe { allocate_here(layout.size(), layout.align()) },
+            None => unsafe { allocate_here(layout.size(), layout.align(), false) },
         }
     }
 
@@ -95,7 +95,7 @@ unsafe impl GlobalAlloc for Heap {
                 object
             }
             // SAFETY: the parts of a layout.
-            None => unsafe { allocate_zeroed_here(layout.size(), layout.align()) },
+            None => unsafe { allocate_here(layout.size(), layout.align(), true) },
         }
     }
 
@@ -242,8 +242,7 @@ macro_rules! called_by_the_program {
 }
 
 called_by_the_program! {
-    allocate_here(size: usize, align: usize) -> *mut u8, "rdx" => allocate_at;
-    allocate_zeroed_here(size: usize, align: usize) -> *mut u8, "rdx" => allocate_zeroed_at;
+    allocate_here(size: usize, align: usize, zeroed: bool) -> *mut u8, "rcx" => allocate_at;
     free_here(object: *mut u8, size: usize, align: usize), "rcx" => free_at;
     resize_here(object: *mut u8, size: usize, align: usize, new_size: usize) -> *mut u8, "r8" => resize_at;
 }
@@ -251,19 +250,10 @@ called_by_the_program! {
 /// # Safety
 ///
 /// The parts of a layout.
-unsafe extern "C" fn allocate_at(size: usize, align: usize, pc: usize) -> *mut u8 {
+unsafe extern "C" fn allocate_at(size: usize, align: usize, zeroed: bool, pc: usize) -> *mut u8 {
     // SAFETY: by the contract.
     let layout = unsafe { Layout::from_size_align_unchecked(size, align) };
-    allocate(layout, Kind::Manual, place(pc), false)
-}
-
-/// # Safety
-///
-/// The parts of a layout.
-unsafe extern "C" fn allocate_zeroed_at(size: usize, align: usize, pc: usize) -> *mut u8 {
-    // SAFETY: by the contract.
-    let layout = unsafe { Layout::from_size_align_unchecked(size, align) };
-    allocate(layout, Kind::Manual, place(pc), true)
+    allocate(layout, Kind::Manual, place(pc), zeroed)
 }
 
 /// # Safety

@@ -115,11 +115,12 @@ impl List {
     }
 
     fn baton(&self, block: *mut Block, index: usize, elem: &Elem) -> Option<NonNull<Baton>> {
+        if !self.has_batons {
+            return None;
+        }
         let (_, at) = self.layout(elem);
         let first = block.wrapping_byte_add(at).cast::<Baton>();
-        self.has_batons
-            .then(|| NonNull::new(first.wrapping_add(index)))
-            .flatten()
+        NonNull::new(first.wrapping_add(index))
     }
 
     fn next(block: *mut Block) -> *mut Block {

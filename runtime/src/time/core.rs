@@ -194,7 +194,8 @@ unsafe fn fire(rt: &Rt, core: *mut (), start: usize) {
     let (at, periodic) = (this.at, this.periodic);
     if periodic {
         // Relaxed: only how many goroutines there are depends on it.
-        if this.on_its_way.swap(start.wrapping_add(1), Relaxed) == start.wrapping_add(1) {
+        let number = start.wrapping_add(1);
+        if this.on_its_way.swap(number, Relaxed) == number {
             return;
         }
         // SAFETY: as above; the timer keeps its own count for the next time.
@@ -227,11 +228,11 @@ unsafe fn run(firing: *mut u8) {
         let _inside = enter();
         raddle_race::set_goid(id);
     }
-    let this_start = start.wrapping_add(1);
     // Fails if a later start has sent one.
+    let number = start.wrapping_add(1);
     let _ = core
         .on_its_way
-        .compare_exchange(this_start, 0, Relaxed, Relaxed);
+        .compare_exchange(number, 0, Relaxed, Relaxed);
     // What the function captured may go with the last count, and is the user's too.
     survive(|| core.act(start));
     survive(|| drop(core));
