@@ -1,5 +1,6 @@
 //! What std offers to synchronise with, from threads and from goroutines, and the same with the synchronisation left out.
 
+use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Barrier, Condvar, LazyLock, Mutex, Once, OnceLock, RwLock, Weak};
@@ -490,8 +491,9 @@ pub fn no_race_mpsc_rendezvous_back() {
 
 pub fn race_mpsc_write_after_send() {
     let (x, (tx, rx)) = (var(0), mpsc::channel());
-    // Its end would be seen by a late receiver, and order the two.
-    let tx = leak(tx);
+    // Neither end goes: a late receiver would see the sender's, a sender still busy waking the receiver would see the
+    // receiver's, and either orders the two.
+    let (tx, rx) = (leak(tx), ManuallyDrop::new(rx));
     threads(
         move || {
             tx.send(()).unwrap();
