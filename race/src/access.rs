@@ -30,7 +30,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering::*};
 
-use crate::cell::{ATOMIC, Cell, READ};
+use crate::cell::{ATOMIC, Cell, FLAGS, READ};
 use crate::ctx::Ctx;
 use crate::current::current;
 use crate::goroutine::{func_enter, func_exit};
@@ -158,6 +158,16 @@ fn after_known(from: usize, to: usize, template: u64, flags: u64) -> usize {
     shadow::skip_alike(from, end, template | flags | 0xff, bits_of(flags))
 }
 
+/// Whether an atomic access within eight bytes that have shadow is known by cell 0 or 1.
+#[inline(always)]
+pub(crate) fn is_known_atomic(c: &Ctx, addr: usize, size: usize, flags: u64) -> bool {
+    let bytes = u64::from(bytes_in(addr & !7, addr, addr + size));
+    let new = Cell(c.head.fast & !FLAGS & !0xff | flags | bytes);
+    let (zero, one) = Granule::of(addr).pair();
+    let is_known = |old: Cell| old.is_same_time(new) && old.stands_for(new);
+    is_known(zero) || is_known(one)
+}
+
 /// Marks an atomic access by `c`, which holds the lock of the address's sync object, or nobody releases there.
 ///
 /// The mark takes its place where it is, by one step: no inlined code looks for it, and what it stands for is mostly the marks of other
@@ -170,18 +180,24 @@ pub(crate) fn check_atomic(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc
     let g = Granule::of(granule);
     let template = c.template().unwrap_or(0);
     let new = Cell(template | flags | u64::from(bytes_in(granule, addr, addr + size)));
-    if known_by(g, new).is_some() {
+    let cells = g.cells();
+    if cells
+        .iter()
+        .any(|old| old.is_same_time(new) && old.stands_for(new))
+    {
         return;
     }
-    pages::note(granule, pages::CELLS);
+    if cells[0].is_empty() {
+        pages::note(granule, pages::CELLS);
+    }
     let access = Access {
         addr,
         size,
         flags,
         pc,
     };
-    c.remember(access.event());
-    if let Some((i, cell)) = in_place(c, g.cells(), new) {
+    c.remember_in_room(access.event());
+    if let Some((i, cell)) = in_place(c, cells, new) {
         g.cell(i).store(cell.0, Relaxed);
         return;
     }
@@ -267,7 +283,7 @@ pub(crate) fn check_quickly(
                 pages::note(granule, pages::CELLS);
                 if !remembered {
                     remembered = true;
-                    c.remember(access.event());
+                    c.remember_in_room(access.event());
                 }
                 if let Some(old) = place(c, granule, new)
                     && !is_race

@@ -17,8 +17,10 @@
 //! SeqCst is AcqRel here: its total order restricts which values are read, and adds no happens-before.
 //! The real operation runs under the object's lock, so M always belongs to the value that the operation saw or left; but not where it leaves M as it is
 //! and the goroutine knows M, or nobody has released at the address: then a look at the object's count before and after it is enough (`sync.rs`).
-//! The access is marked in the shadow after the acquire (the store that is read happens before
-//! the load itself) and before the epoch moves on.
+//!
+//! The access is marked in the shadow after the acquire (the store that is read happens before the load itself), before M has C (who
+//! acquires it may do with the memory what it likes), and before the epoch moves on. Who acquires and releases by one operation marks under
+//! the lock, therefore; who only releases, before it; who only acquires, after it: others wait for that lock.
 //!
 //! # Blocking
 //! The spin lock of the object is held while `op` runs; `op` must be the bare atomic operation.
@@ -29,7 +31,7 @@ use crate::cell::{ATOMIC, READ};
 use crate::ctx::{Ctx, GoCtx};
 use crate::current::current;
 use crate::sync::Glance;
-use crate::{Pc, access, slot, sync};
+use crate::{Pc, access, shadow, slot, sync};
 
 /// What kind of atomic operation, and its declared order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +81,31 @@ pub fn atomic(
     }
 }
 
+/// A load by the goroutine whose context this is, if there is nothing to acquire; if there is, nothing is done that counts. What spins,
+/// or looks whether something has changed, mostly comes here.
+#[inline(always)]
+pub(crate) fn load_known<T>(
+    c: &mut Ctx,
+    addr: usize,
+    size: usize,
+    pc: Pc,
+    load: impl Fn() -> T,
+) -> Option<T> {
+    if !c.watches_sync() || !shadow::is_mapped(addr) {
+        return None;
+    }
+    let seen = sync::peek(addr).filter(|seen| seen.is_known_to(c))?;
+    let value = load();
+    // Else another value may have come, and its clock.
+    if !seen.holds() {
+        return None;
+    }
+    if !access::is_known_atomic(c, addr, size, ATOMIC | READ) {
+        access::check_atomic(c, addr, size, ATOMIC | READ, pc);
+    }
+    Some(value)
+}
+
 /// [`atomic`] of the goroutine whose context this is.
 pub(crate) fn by(
     ctx: GoCtx,
@@ -88,12 +115,22 @@ pub(crate) fn by(
     pc: Pc,
     op: &mut dyn FnMut() -> bool,
 ) -> bool {
-    if !ctx.get().watches_sync() {
+    let c = ctx.get();
+    if !c.watches_sync() {
         let wrote = op();
-        mark(ctx.get(), addr, size, kind, wrote, pc);
+        mark(c, addr, size, kind, wrote, pc);
         return wrote;
     }
-    let c = ctx.get();
+    // See the header for when the access is marked.
+    let is_marked = acquires_nothing(kind);
+    if is_marked {
+        mark(c, addr, size, kind, true, pc);
+    }
+    let mark_unless = |is_marked: bool, c: &mut Ctx, wrote: bool| {
+        if !is_marked {
+            mark(c, addr, size, kind, wrote, pc);
+        }
+    };
     let mut found = None;
     // What releases nothing takes no lock where there is nothing to acquire, unless that changes meanwhile.
     if releases_nothing(c, kind) {
@@ -105,21 +142,17 @@ pub(crate) fn by(
                 // Who releases makes the object before the store; so if the store was seen, so is the object.
                 None => sync::glance(addr).is_none(),
             };
-            if holds {
-                mark(c, addr, size, kind, wrote, pc);
-                return wrote;
-            }
             let is_repeatable = match kind {
                 AtomicOp::Load(_) => true,
                 AtomicOp::CompareExchange(..) => !wrote,
                 AtomicOp::Store(_) | AtomicOp::Rmw(_) => false,
             };
-            if !is_repeatable {
+            if holds || !is_repeatable {
                 // If the clock is a later value's, that orders more than there is: a race may be missed, none invented.
-                if let Some(mut held) = sync::find(addr) {
+                if !holds && let Some(mut held) = sync::find(addr) {
                     acquire(c, &mut held, order_of(kind, wrote));
                 }
-                mark(c, addr, size, kind, wrote, pc);
+                mark_unless(is_marked, c, wrote);
                 return wrote;
             }
         }
@@ -131,7 +164,7 @@ pub(crate) fn by(
     let Some(mut held) = held else {
         // Nobody watches the address, or the memory ends at this moment.
         let wrote = op();
-        mark(c, addr, size, kind, wrote, pc);
+        mark_unless(is_marked, c, wrote);
         return wrote;
     };
     let may_write = !matches!(kind, AtomicOp::Load(_));
@@ -149,16 +182,19 @@ pub(crate) fn by(
     if reads {
         acquire(c, &mut held, order);
     }
-    mark(c, addr, size, kind, wrote, pc);
+    let tells = writes && releases(order);
+    mark_unless(is_marked || !tells, c, wrote);
     if writes {
-        match (releases(order), reads) {
+        match (tells, reads) {
             (true, true) => held.release_merge(c),
             (true, false) => held.release(c),
             (false, continues) => held.release_by_fence(c, continues),
         }
-        if releases(order) {
-            slot::tick(c);
-        }
+    }
+    drop(held);
+    mark_unless(is_marked || tells, c, wrote);
+    if tells {
+        slot::tick(c);
     }
     wrote
 }
@@ -169,6 +205,15 @@ fn order_of(kind: AtomicOp, wrote: bool) -> Ordering {
         AtomicOp::Load(order) | AtomicOp::Store(order) | AtomicOp::Rmw(order) => order,
         AtomicOp::CompareExchange(order, _) if wrote => order,
         AtomicOp::CompareExchange(_, failed) => failed,
+    }
+}
+
+/// Whether the operation leaves C as it is, whatever it finds, and writes.
+fn acquires_nothing(kind: AtomicOp) -> bool {
+    match kind {
+        AtomicOp::Store(_) => true,
+        AtomicOp::Rmw(order) => !acquires(order),
+        AtomicOp::Load(_) | AtomicOp::CompareExchange(..) => false,
     }
 }
 

@@ -401,15 +401,23 @@ impl Ctx {
 
     /// Puts an access into the history.
     pub(crate) fn remember(&mut self, event: Event) {
-        let history = &self.record().history;
+        if !self.head.cursor.has_room() {
+            self.turn();
+        }
+        self.remember_in_room(event);
+    }
+
+    /// [`remember`](Self::remember), where there is room (`is_ready`).
+    #[inline(always)]
+    pub(crate) fn remember_in_room(&mut self, event: Event) {
         if self.head.marked != self.template {
             self.head.marked = self.template;
             if let Some(touched) = self.head.touched {
                 touched.store(self.epoch(), Relaxed); // published by `slot::detach`
             }
-            self.head.cursor.mark(history, self.template);
+            self.head.cursor.mark(self.template);
         }
-        self.head.cursor.access(history, self.template, event);
+        self.head.cursor.access(event);
     }
 
     pub(crate) fn note_closed(&mut self, gaps: u32) {

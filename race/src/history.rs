@@ -68,6 +68,8 @@ const EVENT_FLAGS: u32 = 52;
 /// The event made the block that it covers.
 const ALLOCATION: u64 = 1 << 60;
 const ADDR_BITS: u32 = 48;
+/// Words of an access, at most.
+const ACCESS_WORDS: usize = 3;
 /// Sizes from here on have an operand of their own.
 const LARGE_SIZE: usize = 1 << 13;
 
@@ -249,7 +251,7 @@ impl Cursor {
     /// Room for a mark and any access.
     #[inline]
     pub(crate) fn has_room(&self) -> bool {
-        self.room() > 4
+        self.room() > 1 + ACCESS_WORDS
     }
 
     #[inline(always)]
@@ -286,15 +288,15 @@ impl Cursor {
         }
     }
 
-    /// Epoch or slot changed.
+    /// Epoch or slot changed; there is room (`has_room`).
     #[inline(always)]
-    pub(crate) fn mark(&self, history: &History, template: u64) {
-        self.push(history, template, &[mark_of(template)]);
+    pub(crate) fn mark(&self, template: u64) {
+        self.put(&[mark_of(template)]);
     }
 
-    /// An access; `flags` are a cell's.
+    /// An access; `flags` are a cell's. There is room.
     #[inline(always)]
-    pub(crate) fn access(&self, history: &History, template: u64, event: Event) {
+    pub(crate) fn access(&self, event: Event) {
         let Event {
             addr,
             size,
@@ -308,14 +310,10 @@ impl Cursor {
             | pc.bits();
         let addr = OPERAND << TAG_SHIFT | addr as u64 & ((1 << ADDR_BITS) - 1);
         if size < LARGE_SIZE {
-            self.push(
-                history,
-                template,
-                &[addr | (size as u64) << ADDR_BITS, head],
-            );
+            self.put(&[addr | (size as u64) << ADDR_BITS, head]);
         } else {
             let size = OPERAND << TAG_SHIFT | size as u64;
-            self.push(history, template, &[size, addr, head]);
+            self.put(&[size, addr, head]);
         }
     }
 
@@ -571,12 +569,19 @@ impl History {
 /// how many returns there are for whose calls the words do not go back far enough.
 #[inline]
 fn callers_before(end: usize, word: impl Fn(usize) -> u64, to: &mut [Pc]) -> (usize, usize) {
+    const AT_ONCE: usize = 4;
     let (mut count, mut left) = (0, 0usize);
-    for i in (0..end).rev() {
-        let word = word(i);
-        if word >= ACCESS << TAG_SHIFT {
-            continue; // most are, and this branch is foreseen where that of the match is not
+    let mut end = end;
+    while end > 0 {
+        // Most are accesses and their operands, all of whose tags have the bits of both.
+        if end >= AT_ONCE
+            && (1..=AT_ONCE).fold(!0, |all, n| all & word(end - n)) >= ACCESS << TAG_SHIFT
+        {
+            end -= AT_ONCE;
+            continue;
         }
+        end -= 1;
+        let word = word(end);
         match word >> TAG_SHIFT {
             EXIT => left += 1,
             MARK if word & BASE != 0 => break,

@@ -277,6 +277,45 @@ impl Glance {
     }
 }
 
+/// [`Glance`] of an address whose granule has at most one object.
+#[derive(Debug)]
+pub(crate) struct Peek {
+    addr: usize,
+    first: u32,
+    of: Option<Glance>,
+}
+
+impl Peek {
+    /// Whether there was nothing to acquire that the goroutine does not know.
+    #[inline(always)]
+    pub(crate) fn is_known_to(&self, c: &Ctx) -> bool {
+        self.of.as_ref().is_none_or(|seen| seen.is_known_to(c))
+    }
+
+    /// As [`Glance::holds`]; where there was no object, whether there is none.
+    #[inline(always)]
+    pub(crate) fn holds(&self) -> bool {
+        match &self.of {
+            Some(seen) => seen.holds(),
+            None => shadow::meta(self.addr).load(Acquire) == self.first,
+        }
+    }
+}
+
+/// [`glance`] at an address that has shadow, as far as that takes a few instructions; None: it takes more.
+#[inline(always)]
+pub(crate) fn peek(addr: usize) -> Option<Peek> {
+    let first = shadow::meta(addr).load(Acquire);
+    let of = if first == 0 || first & BIRTH != 0 {
+        None
+    } else {
+        let sync = by_handle(first).filter(|s| s.is(addr, SYNC))?;
+        let count = sync.count.now();
+        Some(Glance { sync, addr, count })
+    };
+    Some(Peek { addr, first, of })
+}
+
 /// A look at the address's sync object, if it has one.
 pub(crate) fn glance(addr: usize) -> Option<Glance> {
     if !shadow::is_watched(addr) {

@@ -11,7 +11,7 @@ use std::{mem, ptr};
 
 use super::{watched, with_return_address};
 use crate::Pc;
-use crate::atomic::{AtomicOp, by};
+use crate::atomic::{AtomicOp, by, load_known};
 
 /// C11's numbers: relaxed, consume (which nobody tells from acquire), acquire, release, both, sequentially consistent.
 fn order(number: i32) -> Ordering {
@@ -115,8 +115,14 @@ macro_rules! operations {
             use super::*;
 
             pub(super) extern "C" fn load(at: &$atomic, number: i32, pc: usize) -> $int {
-                let kind = AtomicOp::Load(order(number));
-                run(ptr::from_ref(at).addr(), kind, pc, || (at.load(SeqCst), false))
+                let addr = ptr::from_ref(at).addr();
+                let Some(ctx) = watched() else { return at.load(SeqCst) };
+                if let Some(value) =
+                    load_known(ctx.get(), addr, size_of::<$int>(), Pc::code(pc), || at.load(SeqCst))
+                {
+                    return value;
+                }
+                run(addr, AtomicOp::Load(order(number)), pc, || (at.load(SeqCst), false))
             }
 
             pub(super) extern "C" fn store(at: &$atomic, value: $int, number: i32, pc: usize) {

@@ -498,7 +498,7 @@ pub(crate) fn place_access(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::atomic::Ordering::Relaxed;
 
     use super::*;
@@ -508,10 +508,10 @@ mod tests {
     use crate::testing::{detector, fresh_memory, fresh_pc, on};
     use crate::{GoCtx, acquire, go_end, go_start, release};
 
-    struct Dice(u64);
+    pub(in super::super) struct Dice(pub(in super::super) u64);
 
     impl Dice {
-        fn roll(&mut self, n: u64) -> u64 {
+        pub(in super::super) fn roll(&mut self, n: u64) -> u64 {
             self.0 = self
                 .0
                 .wrapping_mul(6364136223846793005)
@@ -520,18 +520,18 @@ mod tests {
         }
     }
 
-    fn cells(addr: usize) -> [u64; CELLS] {
+    pub(in super::super) fn cells(addr: usize) -> [u64; CELLS] {
         [0, 1, 2, 3].map(|i| Granule::of(addr).cell(i).load(Relaxed))
     }
 
-    fn set(addr: usize, to: [u64; CELLS]) {
+    pub(in super::super) fn set(addr: usize, to: [u64; CELLS]) {
         for (i, cell) in to.into_iter().enumerate() {
             Granule::of(addr).cell(i).store(cell, Relaxed);
         }
     }
 
     /// A cell of some goroutine and time that `c` may have met: nobody's, its own, ordered before it or not.
-    fn any_cell(dice: &mut Dice, c: &Ctx, others: &[GoCtx]) -> u64 {
+    pub(in super::super) fn any_cell(dice: &mut Dice, c: &Ctx, others: &[GoCtx]) -> u64 {
         let kind = [0, READ, ATOMIC, READ | ATOMIC, FREED][dice.roll(5) as usize];
         let bytes = [0xff, 0x0f, 0xf0, 0x03, 0x80, 0x01][dice.roll(6) as usize];
         let (slot, now) = match dice.roll(3) {

@@ -1,25 +1,28 @@
 //! What the inlined part of race mode (`cargo raddle`'s `hooks.rs`) calls when it does not know an access, or a half of the history
 //! is full. The names end with the version of the agreement between the two.
 //!
-//! # Four steps
+//! # Five steps
 //! 1. `$name`: is the access known by one of the other cells, or does nobody watch? A few instructions, a few registers.
-//! 2. `place`: the usual case of an access that is not known, in general registers.
-//! 3. `access::check_quickly`: the usual check, in Rust, which computes in general registers and the lower 16 bytes of 16 vector registers.
-//! 4. `access::finish`: what is rare, such as a report, or a full history. It may use the C library's copies, and these all
+//! 2. `renew`: an access to what the goroutine has to itself, at a new time.
+//! 3. `place`: the usual case of an access that is not known, in general registers.
+//! 4. `access::check_quickly`: the usual check, in Rust, which computes in general registers and the lower 16 bytes of 16 vector registers.
+//! 5. `access::finish`: what is rare, such as a report, or a full history. It may use the C library's copies, and these all
 //!    that the processor has.
 //!
 //! # Invariants
 //! 1. Every register but the flags is as before when a function here returns: the code around the call does not know of it. Each step saves
-//!    what it uses; before the fourth, the processor tells what of the wide registers is in use.
+//!    what it uses; before the fifth, the processor tells what of the wide registers is in use.
 //! 2. `rdi` holds the address; nothing else is passed.
 //! 3. `check_quickly`, and what it calls, calls no function of the C library: `.ci/run hooks` looks at the machine code.
 
 use std::arch::naked_asm;
+use std::mem::offset_of;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use super::access;
 use super::place::{PLANE_B, place};
-use crate::shadow;
+use crate::ctx::{Ctx, GENERATION, Head};
+use crate::{cell, clock, shadow};
 
 /// What there is to save beside the lower halves of 16 vector registers, as bits of `xgetbv`: 0 where there is nothing.
 static STATE: AtomicU32 = AtomicU32::new(0);
@@ -48,7 +51,7 @@ pub(crate) fn init() {
 
 /// The first step for accesses within eight bytes.
 macro_rules! known_aside {
-    ($($name:ident => $size:literal, $mask:literal, $same:literal, $kind:expr;)*) => {$(
+    ($($name:ident => $size:literal, $mask:literal, $same:literal, $who:expr, $kind:expr;)*) => {$(
         /// See the module's header.
         #[unsafe(naked)]
         #[unsafe(no_mangle)]
@@ -77,11 +80,16 @@ macro_rules! known_aside {
                 // Cell 1; while it is empty there are no others.
                 "mov rsi, qword ptr [rcx + 8]",
                 "test rsi, rsi",
-                "jz 2f",
+                "jz 3f",
                 "xor rsi, qword ptr [rdx + 8]",
                 "test rsi, rax",
                 "jz 8f",
                 "movabs rsi, {plane_b}",
+                "cmp qword ptr [rcx + rsi], 0",
+                "jne 4f",
+                "cmp qword ptr [rcx + rsi + 8], 0",
+                "je 3f",
+                "4:",
                 "add rcx, rsi",
                 "mov rsi, qword ptr [rcx]",
                 "xor rsi, qword ptr [rdx + 8]",
@@ -107,15 +115,180 @@ macro_rules! known_aside {
                 "2:",
                 "mov esi, {kind}",
                 "jmp {next}",
+                // Of the same goroutine, and no more than this access?
+                "3:",
+                "mov rsi, qword ptr [rcx]",
+                "xor esi, dword ptr [rdx + 8]",
+                "and esi, {who}",
+                "cmp esi, {flags}",
+                "jne 2b",
+                "movzx eax, al",
+                "mov esi, {kind}",
+                "jmp {renew}",
                 fold = const shadow::FOLD & !7,
                 plane_a = const shadow::PLANE_A,
                 plane_b = const PLANE_B,
                 kind = const $kind,
+                who = const $who,
+                flags = const ($kind & access::READS) << 8,
                 next = sym save_and_check,
+                renew = sym renew,
             )
         }
     )*};
 }
+
+/// The second step, where cells 0 and 1 are all there is, and 0 is the goroutine's own earlier access and no more than this one, which then takes
+/// its place. What [`place`] would do, quickly; after each release it is what most accesses to a goroutine's own memory need.
+///
+/// In rax are the bytes within the granule, in rcx its cells, in rdx the head, in rsi the kind; on the stack are the return address, rax, rcx, rdx, rsi.
+#[unsafe(naked)]
+unsafe extern "C" fn renew() {
+    naked_asm!(
+        "push r8",
+        "push r9",
+        "push r10",
+        // Slot and epoch, which have a mark in the history; without a slot they are none that had. Nobody took a snapshot since the last access.
+        "mov r8, qword ptr [rdx + {fast}]",
+        "sub r8, 0xff",
+        "cmp r8, qword ptr [rdx + {marked}]",
+        "jne 2f",
+        "mov r9d, dword ptr [rip + {generation}]",
+        "cmp r9d, dword ptr [rdx + {seen}]",
+        "jne 2f",
+        // The access as a cell, in r9. Has cell 0 no other bytes, and is it of this goroutine, not of one that had the slot before?
+        "mov r9d, esi",
+        "and r9d, {reads}",
+        "shl r9d, 8",
+        "or r9, rax",
+        "or r9, r8",
+        "mov rax, qword ptr [rcx]",
+        "mov r8d, r9d",
+        "not r8d",
+        "test r8b, al",
+        "jnz 2f",
+        "cmp rax, qword ptr [rdx + {since}]",
+        "jb 2f",
+        // Cell 1, if it is in use: the goroutine's own, or ordered before it?
+        "mov rax, qword ptr [rcx + 8]",
+        "test rax, rax",
+        "jz 5f",
+        "mov r8, rax",
+        "xor r8, r9",
+        "test r8d, 0xff00",
+        "jnz 3f",
+        "cmp rax, qword ptr [rdx + {since}]",
+        "jae 4f",
+        "3:",
+        "mov r8, rax",
+        "shr r8, 19",
+        "movzx r10d, ax",
+        "shr r10d, 8",
+        "cmp r10d, {near}",
+        "jae 2f",
+        "cmp qword ptr [rdx + r10 * 8 + {hi}], r8",
+        "jb 6f",
+        "mov r8d, r10d",
+        "shr r8d, 6",
+        "mov r8, qword ptr [rdx + r8 * 8 + {gap_slots}]",
+        "bt r8, r10",
+        "jc 2f",
+        // It is. It becomes a copy, if the access stands for it.
+        "4:",
+        "mov r8d, r9d",
+        "not r8d",
+        "test r8b, al",
+        "jnz 5f",
+        "not eax",
+        "and eax, r9d",
+        "test eax, {read}",
+        "jnz 5f",
+        "bts esi, {copy}",
+        "jmp 5f",
+        // It is not. No common byte, or both read?
+        "6:",
+        "and eax, r9d",
+        "test al, al",
+        "jz 5f",
+        "test eax, {read}",
+        "jz 2f",
+        // The shadow is this address's, not that of another that folds to the same place.
+        "5:",
+        "mov rax, rdi",
+        "shr rax, {fold_bits}",
+        "inc eax",
+        "movabs r8, {fold}",
+        "and r8, rdi",
+        "shr r8, {chunk_bits}",
+        "movabs r10, {table}",
+        "cmp al, byte ptr [r10 + r8]",
+        "jne 2f",
+        // The history, if it has room: where and how much, what and who.
+        "mov r10, qword ptr [rdx + {pos}]",
+        "lea rax, [r10 + 24]",
+        "cmp rax, qword ptr [rdx + {end}]",
+        "jae 2f",
+        "movzx eax, sil",
+        "shl rax, 48",
+        "or rax, rdi",
+        "movabs r8, 0xe000000000000000",
+        "or rax, r8",
+        "mov qword ptr [r10], rax",
+        "mov eax, esi",
+        "and eax, {reads}",
+        "shl rax, 44",
+        "or rax, qword ptr [rsp + 56]",
+        "movabs r8, 0xc000000000000000",
+        "or rax, r8",
+        "mov qword ptr [r10 + 8], rax",
+        "add r10, 16",
+        "mov qword ptr [rdx + {pos}], r10",
+        "test esi, esi",
+        "jns 7f",
+        "mov qword ptr [rcx + 8], r9",
+        "7:",
+        "mov qword ptr [rcx], r9",
+        "pop r10",
+        "pop r9",
+        "pop r8",
+        "pop rsi",
+        "pop rdx",
+        "pop rcx",
+        "pop rax",
+        "ret",
+        "2:",
+        "btr esi, {copy}",
+        "pop r10",
+        "pop r9",
+        "pop r8",
+        "jmp {next}",
+        fast = const offset_of!(Head, fast),
+        marked = const offset_of!(Head, marked),
+        since = const offset_of!(Head, since),
+        seen = const offset_of!(Head, generation),
+        generation = sym GENERATION,
+        pos = const offset_of!(Head, cursor),
+        end = const offset_of!(Head, cursor) + 8,
+        hi = const offset_of!(Ctx, clock) + clock::HI,
+        near = const clock::NEAR,
+        gap_slots = const offset_of!(Ctx, clock) + clock::GAP_SLOTS,
+        reads = const access::READS,
+        read = const cell::READ,
+        copy = const COPY,
+        fold = const shadow::FOLD & !7,
+        fold_bits = const shadow::FOLD_BITS,
+        chunk_bits = const shadow::CHUNK_BITS,
+        table = const shadow::TABLE,
+        next = sym save_and_check,
+    )
+}
+
+/// Set in the kind while cell 1 is to become a copy of cell 0.
+const COPY: u32 = 31;
+/// The bits of cell 0 that decide whether an access may renew it: slot and flags,
+const RENEWS: u64 = cell::ALL_BUT_EPOCH - 0xff;
+/// but a write stands for a read.
+const WRITE_RENEWS: u64 = RENEWS - cell::READ;
 
 /// The first step for accesses of sixteen bytes.
 macro_rules! two_granules {
@@ -148,7 +321,7 @@ macro_rules! two_granules {
     )*};
 }
 
-/// The second step and, if they must be, the third and fourth. In rdx is the head; on the stack are the return address, rax, rcx, rdx, rsi; in rsi is the kind.
+/// The third step and, if they must be, the fourth and fifth. In rdx is the head; on the stack are the return address, rax, rcx, rdx, rsi; in rsi is the kind.
 #[unsafe(naked)]
 unsafe extern "C" fn save_and_check() {
     naked_asm!(
@@ -221,7 +394,7 @@ unsafe extern "C" fn save_and_check() {
     )
 }
 
-/// Calls the fourth step with all of the wide registers saved. General ones and the lower parts are saved by the caller.
+/// Calls the fifth step with all of the wide registers saved. General ones and the lower parts are saved by the caller.
 #[unsafe(naked)]
 unsafe extern "C" fn save_all_and_finish() {
     naked_asm!(
@@ -290,17 +463,116 @@ unsafe extern "C" fn raddle_race_turn_v1() {
 }
 
 known_aside! {
-    raddle_race_read1_v1 => "1", "1", "0xfffffffffffeff00", access::READS | 1;
-    raddle_race_read2_v1 => "2", "3", "0xfffffffffffeff00", access::READS | 2;
-    raddle_race_read4_v1 => "4", "15", "0xfffffffffffeff00", access::READS | 4;
-    raddle_race_read8_v1 => "8", "255", "0xfffffffffffeff00", access::READS | 8;
-    raddle_race_write1_v1 => "1", "1", "0xffffffffffffff00", 1;
-    raddle_race_write2_v1 => "2", "3", "0xffffffffffffff00", 2;
-    raddle_race_write4_v1 => "4", "15", "0xffffffffffffff00", 4;
-    raddle_race_write8_v1 => "8", "255", "0xffffffffffffff00", 8;
+    raddle_race_read1_v1 => "1", "1", "0xfffffffffffeff00", RENEWS, access::READS | 1;
+    raddle_race_read2_v1 => "2", "3", "0xfffffffffffeff00", RENEWS, access::READS | 2;
+    raddle_race_read4_v1 => "4", "15", "0xfffffffffffeff00", RENEWS, access::READS | 4;
+    raddle_race_read8_v1 => "8", "255", "0xfffffffffffeff00", RENEWS, access::READS | 8;
+    raddle_race_write1_v1 => "1", "1", "0xffffffffffffff00", WRITE_RENEWS, 1;
+    raddle_race_write2_v1 => "2", "3", "0xffffffffffffff00", WRITE_RENEWS, 2;
+    raddle_race_write4_v1 => "4", "15", "0xffffffffffffff00", WRITE_RENEWS, 4;
+    raddle_race_write8_v1 => "8", "255", "0xffffffffffffff00", WRITE_RENEWS, 8;
 }
 
 two_granules! {
     raddle_race_read16_v1 => access::READS | 16;
     raddle_race_write16_v1 => 16;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::arch::asm;
+
+    use super::super::place::tests::{Dice, any_cell, cells, set};
+    use super::*;
+    use crate::cell::{Cell, READ};
+    use crate::testing::{detector, fresh_memory, fresh_pc, on};
+    use crate::{acquire, go_end, go_start, pages, release};
+
+    /// Of an access where two cells at most are in use and none races: it is among the cells afterwards, and whatever was there too, unless it was
+    /// ordered before us and one of ours stands for it.
+    #[test]
+    fn nothing_is_lost() {
+        let _one = detector();
+        let me = go_start(None, 1, fresh_pc());
+        let others = [2, 3, 4].map(|goid| go_start(Some(me), goid, fresh_pc()));
+        let sync = fresh_memory(64);
+        for other in others {
+            on(other, || release(sync + 8 * (other == others[2]) as usize));
+        }
+        let memory = fresh_memory(1 << 15);
+        let mut dice = Dice(11);
+        let mut missed = 0;
+        on(me, || {
+            release(sync + 32);
+            acquire(sync);
+            release(sync + 32);
+            for round in 0..200_000 {
+                let c = me.get();
+                let at = memory + dice.roll(1 << 15) as usize / 16 * 16;
+                pages::note(at, pages::CELLS);
+                let mut there = [0; 4];
+                for cell in &mut there[..dice.roll(3) as usize] {
+                    *cell = any_cell(&mut dice, c, &others);
+                }
+                if dice.roll(2) == 0 {
+                    there[0] = there[0] & 0xff | Cell::template(c.slot, c.epoch() - dice.roll(2));
+                    there[0] |= [0, READ][dice.roll(2) as usize];
+                }
+                set(at, there);
+                let size = 1 << dice.roll(4);
+                let addr = at + dice.roll((8 / size) as u64) as usize * size;
+                let reads = dice.roll(2) == 0;
+                let template = c.template().expect("a slot");
+                let bytes = u64::from(crate::access::bytes_in(at, addr, addr + size));
+                let new = Cell(template | if reads { READ } else { 0 } | bytes);
+                let ordered = |o: Cell| c.is_own(o) || c.clock.covers(o.slot(), o.epoch());
+                if there
+                    .map(Cell)
+                    .iter()
+                    .any(|o| o.conflicts(new) && !ordered(*o))
+                {
+                    continue;
+                }
+                let miss = match (size, reads) {
+                    (1, true) => raddle_race_read1_v1 as unsafe extern "C" fn(),
+                    (2, true) => raddle_race_read2_v1,
+                    (4, true) => raddle_race_read4_v1,
+                    (_, true) => raddle_race_read8_v1,
+                    (1, false) => raddle_race_write1_v1,
+                    (2, false) => raddle_race_write2_v1,
+                    (4, false) => raddle_race_write4_v1,
+                    (_, false) => raddle_race_write8_v1,
+                };
+                // SAFETY: it takes the address in `rdi`, keeps every register, and needs an aligned stack.
+                unsafe {
+                    asm!(
+                        "mov {kept}, rsp",
+                        "and rsp, -16",
+                        "call {miss}",
+                        "mov rsp, {kept}",
+                        kept = out(reg) _,
+                        miss = in(reg) miss,
+                        in("rdi") addr,
+                    );
+                }
+                let c = me.get();
+                let now = cells(at).map(Cell);
+                let what = format!("round {round}: {there:x?} {new:x?} {now:x?}");
+                let ours = |o: &Cell| o.is_same_time(new) && o.stands_for(new);
+                assert!(now.iter().any(ours), "{what}");
+                for old in there.map(Cell) {
+                    let stays = |o: &Cell| o.is_same_kind(old) && o.with_bytes_of(old) == *o;
+                    let is_ordered = c.is_own(old) || c.clock.covers(old.slot(), old.epoch());
+                    let stands = |o: &Cell| is_ordered && c.is_own(*o) && o.stands_for(old);
+                    assert!(now.iter().any(|o| stays(o) || stands(o)), "{what}");
+                }
+                missed += usize::from(now != there.map(Cell));
+            }
+        });
+        assert!(missed > 50_000, "{missed}");
+        for ctx in others {
+            go_end(ctx);
+        }
+        go_end(me);
+    }
 }
