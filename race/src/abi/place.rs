@@ -544,8 +544,8 @@ pub(super) mod tests {
         Cell::template(slot, now.saturating_sub(dice.roll(3)).max(1)) | kind | bytes
     }
 
-    #[test]
-    fn registers_and_rust_place_alike() {
+    /// Runs `f` as a goroutine with some epochs behind it, and gives it three others, two of which are ordered before it.
+    pub(in super::super) fn among_others(f: impl FnOnce(GoCtx, &[GoCtx])) {
         let _one = detector();
         let me = go_start(None, 1, fresh_pc());
         let others = [2, 3, 4].map(|goid| go_start(Some(me), goid, fresh_pc()));
@@ -553,13 +553,24 @@ pub(super) mod tests {
         for other in others {
             on(other, || release(sync + 8 * (other == others[2]) as usize));
         }
-        let memory = fresh_memory(1 << 16);
-        let mut dice = Dice(7);
-        let (mut placed, mut declined) = (0, 0);
         on(me, || {
             release(sync + 32);
             acquire(sync);
             release(sync + 32);
+            f(me, &others);
+        });
+        for ctx in others {
+            go_end(ctx);
+        }
+        go_end(me);
+    }
+
+    #[test]
+    fn registers_and_rust_place_alike() {
+        let mut dice = Dice(7);
+        let (mut placed, mut declined) = (0, 0);
+        among_others(|me, others| {
+            let memory = fresh_memory(1 << 16);
             for round in 0..200_000 {
                 let c = me.get();
                 let at = memory + dice.roll(1 << 15) as usize / 16 * 16;
@@ -569,7 +580,7 @@ pub(super) mod tests {
                 let count = dice.roll(5) as usize;
                 let mut there = [0; CELLS];
                 for cell in &mut there[..count] {
-                    *cell = any_cell(&mut dice, c, &others);
+                    *cell = any_cell(&mut dice, c, others);
                 }
                 if count == 3 && dice.roll(2) == 0 {
                     there.swap(2, 3);
@@ -622,9 +633,5 @@ pub(super) mod tests {
             }
         });
         assert!(placed > 50_000 && declined > 5_000, "{placed} {declined}");
-        for ctx in others {
-            go_end(ctx);
-        }
-        go_end(me);
     }
 }

@@ -482,37 +482,27 @@ two_granules! {
 mod tests {
     use std::arch::asm;
 
-    use super::super::place::tests::{Dice, any_cell, cells, set};
+    use super::super::place::tests::{Dice, among_others, any_cell, cells, set};
     use super::*;
     use crate::cell::{Cell, READ};
-    use crate::testing::{detector, fresh_memory, fresh_pc, on};
-    use crate::{acquire, go_end, go_start, pages, release};
+    use crate::pages;
+    use crate::testing::fresh_memory;
 
     /// Of an access where two cells at most are in use and none races: it is among the cells afterwards, and whatever was there too, unless it was
     /// ordered before us and one of ours stands for it.
     #[test]
     fn nothing_is_lost() {
-        let _one = detector();
-        let me = go_start(None, 1, fresh_pc());
-        let others = [2, 3, 4].map(|goid| go_start(Some(me), goid, fresh_pc()));
-        let sync = fresh_memory(64);
-        for other in others {
-            on(other, || release(sync + 8 * (other == others[2]) as usize));
-        }
-        let memory = fresh_memory(1 << 15);
         let mut dice = Dice(11);
         let mut missed = 0;
-        on(me, || {
-            release(sync + 32);
-            acquire(sync);
-            release(sync + 32);
+        among_others(|me, others| {
+            let memory = fresh_memory(1 << 15);
             for round in 0..200_000 {
                 let c = me.get();
                 let at = memory + dice.roll(1 << 15) as usize / 16 * 16;
                 pages::note(at, pages::CELLS);
                 let mut there = [0; 4];
                 for cell in &mut there[..dice.roll(3) as usize] {
-                    *cell = any_cell(&mut dice, c, &others);
+                    *cell = any_cell(&mut dice, c, others);
                 }
                 if dice.roll(2) == 0 {
                     there[0] = there[0] & 0xff | Cell::template(c.slot, c.epoch() - dice.roll(2));
@@ -570,9 +560,5 @@ mod tests {
             }
         });
         assert!(missed > 50_000, "{missed}");
-        for ctx in others {
-            go_end(ctx);
-        }
-        go_end(me);
     }
 }
