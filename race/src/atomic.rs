@@ -88,13 +88,14 @@ pub(crate) fn load_known<T>(
     c: &mut Ctx,
     addr: usize,
     size: usize,
+    order: Ordering,
     pc: Pc,
     load: impl Fn() -> T,
 ) -> Option<T> {
     if !c.watches_sync() || !shadow::is_mapped(addr) {
         return None;
     }
-    let seen = sync::peek(addr).filter(|seen| seen.is_known_to(c))?;
+    let seen = sync::peek(addr).filter(|seen| seen.is_known_to(c, !acquires(order)))?;
     let value = load();
     // Else another value may have come, and its clock.
     if !seen.holds() {
@@ -122,20 +123,20 @@ pub(crate) fn by(
         return wrote;
     }
     // See the header for when the access is marked.
-    let is_marked = acquires_nothing(kind);
+    let may_acquire = may_acquire(kind);
+    // Whether a compare-exchange writes is not known before.
+    let is_marked = !may_acquire && !matches!(kind, AtomicOp::CompareExchange(..));
     if is_marked {
         mark(c, addr, size, kind, true, pc);
     }
-    let mark_unless = |is_marked: bool, c: &mut Ctx, wrote: bool| {
-        if !is_marked {
-            mark(c, addr, size, kind, wrote, pc);
-        }
-    };
     let mut found = None;
     // What releases nothing takes no lock where there is nothing to acquire, unless that changes meanwhile.
     if releases_nothing(c, kind) {
         found = sync::glance(addr);
-        if found.as_ref().is_none_or(|seen| seen.is_known_to(c)) {
+        if found
+            .as_ref()
+            .is_none_or(|seen| seen.is_known_to(c, !may_acquire))
+        {
             let wrote = op();
             let holds = match &found {
                 Some(seen) => seen.holds(),
@@ -152,7 +153,9 @@ pub(crate) fn by(
                 if !holds && let Some(mut held) = sync::find(addr) {
                     acquire(c, &mut held, order_of(kind, wrote));
                 }
-                mark_unless(is_marked, c, wrote);
+                if !is_marked {
+                    mark(c, addr, size, kind, wrote, pc);
+                }
                 return wrote;
             }
         }
@@ -164,7 +167,9 @@ pub(crate) fn by(
     let Some(mut held) = held else {
         // Nobody watches the address, or the memory ends at this moment.
         let wrote = op();
-        mark_unless(is_marked, c, wrote);
+        if !is_marked {
+            mark(c, addr, size, kind, wrote, pc);
+        }
         return wrote;
     };
     let may_write = !matches!(kind, AtomicOp::Load(_));
@@ -183,7 +188,9 @@ pub(crate) fn by(
         acquire(c, &mut held, order);
     }
     let tells = writes && releases(order);
-    mark_unless(is_marked || !tells, c, wrote);
+    if !is_marked && tells {
+        mark(c, addr, size, kind, wrote, pc);
+    }
     if writes {
         match (tells, reads) {
             (true, true) => held.release_merge(c),
@@ -192,7 +199,9 @@ pub(crate) fn by(
         }
     }
     drop(held);
-    mark_unless(is_marked || tells, c, wrote);
+    if !is_marked && !tells {
+        mark(c, addr, size, kind, wrote, pc);
+    }
     if tells {
         slot::tick(c);
     }
@@ -208,12 +217,12 @@ fn order_of(kind: AtomicOp, wrote: bool) -> Ordering {
     }
 }
 
-/// Whether the operation leaves C as it is, whatever it finds, and writes.
-fn acquires_nothing(kind: AtomicOp) -> bool {
+/// Whether the operation changes C in one of its outcomes.
+fn may_acquire(kind: AtomicOp) -> bool {
     match kind {
-        AtomicOp::Store(_) => true,
-        AtomicOp::Rmw(order) => !acquires(order),
-        AtomicOp::Load(_) | AtomicOp::CompareExchange(..) => false,
+        AtomicOp::Load(order) | AtomicOp::Rmw(order) => acquires(order),
+        AtomicOp::Store(_) => false,
+        AtomicOp::CompareExchange(order, failed) => acquires(order) || acquires(failed),
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{slot, sync};
 fn do_acquire(c: &mut Ctx, addr: usize) {
     if c.watches_sync()
         && let Some(seen) = sync::glance(addr)
-        && !seen.is_known_to(c)
+        && !seen.is_known_to(c, false)
         && let Some(mut held) = seen.lock()
     {
         held.acquire(c);

@@ -29,7 +29,8 @@
 //!
 //! # What is known
 //! A goroutine remembers of a few objects at which count its clock covered theirs ([`Known`]). At that count there is nothing to acquire, and an
-//! atomic load needs no lock ([`glance`]).
+//! atomic load needs no lock ([`glance`]). Of the last object that it saw by a relaxed load it remembers at which count a fence would cover it:
+//! who spins does not keep others from the object.
 //!
 //! # Memory ordering
 //! `make: compare_exchange Release on the meta word` ⇄ `find: load Acquire, remove: swap Acquire`: the object's fields.
@@ -162,12 +163,14 @@ impl Held {
 
     /// What a later fence of the goroutine's acquires joins M.
     pub(crate) fn acquire_by_fence(&mut self, c: &mut Ctx) {
-        if !self.is_known_to(c)
-            && let Some(clock) = self.clock().get()
-        {
+        if self.is_known_to(c) {
+            return;
+        }
+        if let Some(clock) = self.clock().get() {
             let closed = c.acquire_fence.get_or_new().join(clock);
             c.note_closed(closed);
         }
+        c.known.by_fence = Known::at(self.sync, self.sync.count.around().1);
     }
 
     /// M becomes C.
@@ -228,27 +231,33 @@ const KNOWN: usize = 8;
 
 /// Of which sync objects a goroutine knows all that they held, and at which count.
 #[derive(Debug)]
-pub(crate) struct Known([(usize, u64); KNOWN]);
+pub(crate) struct Known {
+    by_place: [(usize, u64); KNOWN],
+    /// The object that a relaxed load looked at last: a fence would know all that it held.
+    by_fence: (usize, u64),
+}
 
 impl Known {
     /// Forgets all.
     pub(crate) fn clear(&mut self) {
-        self.0 = [(0, 0); KNOWN];
+        self.by_place = [(0, 0); KNOWN];
+        self.by_fence = (0, 0);
     }
 
-    fn place(object: &SyncObject) -> (usize, usize) {
-        let at = std::ptr::from_ref(object).addr();
-        (at, at / size_of::<SyncObject>() % KNOWN)
+    fn at(object: &SyncObject, count: u64) -> (usize, u64) {
+        (std::ptr::from_ref(object).addr(), count)
+    }
+
+    fn place(object: &SyncObject) -> usize {
+        std::ptr::from_ref(object).addr() / size_of::<SyncObject>() % KNOWN
     }
 
     fn knows(&self, object: &SyncObject, count: u64) -> bool {
-        let (at, place) = Known::place(object);
-        self.0[place] == (at, count)
+        self.by_place[Known::place(object)] == Known::at(object, count)
     }
 
     fn note(&mut self, object: &SyncObject, count: u64) {
-        let (at, place) = Known::place(object);
-        self.0[place] = (at, count);
+        self.by_place[Known::place(object)] = Known::at(object, count);
     }
 }
 
@@ -261,9 +270,10 @@ pub(crate) struct Glance {
 }
 
 impl Glance {
-    /// Whether the object held nothing that the goroutine does not know.
-    pub(crate) fn is_known_to(&self, c: &Ctx) -> bool {
+    /// Whether the object held nothing that the goroutine does not know; `by_fence`: or would, after a fence.
+    pub(crate) fn is_known_to(&self, c: &Ctx, by_fence: bool) -> bool {
         c.known.knows(self.sync, self.count)
+            || by_fence && c.known.by_fence == Known::at(self.sync, self.count)
     }
 
     /// The object, locked, if it is still the address's.
@@ -286,10 +296,12 @@ pub(crate) struct Peek {
 }
 
 impl Peek {
-    /// Whether there was nothing to acquire that the goroutine does not know.
+    /// As [`Glance::is_known_to`], or whether there was no object.
     #[inline(always)]
-    pub(crate) fn is_known_to(&self, c: &Ctx) -> bool {
-        self.of.as_ref().is_none_or(|seen| seen.is_known_to(c))
+    pub(crate) fn is_known_to(&self, c: &Ctx, by_fence: bool) -> bool {
+        self.of
+            .as_ref()
+            .is_none_or(|seen| seen.is_known_to(c, by_fence))
     }
 
     /// As [`Glance::holds`]; where there was no object, whether there is none.

@@ -117,12 +117,10 @@ macro_rules! operations {
             pub(super) extern "C" fn load(at: &$atomic, number: i32, pc: usize) -> $int {
                 let addr = ptr::from_ref(at).addr();
                 let Some(ctx) = watched() else { return at.load(SeqCst) };
-                if let Some(value) =
-                    load_known(ctx.get(), addr, size_of::<$int>(), Pc::code(pc), || at.load(SeqCst))
-                {
-                    return value;
-                }
-                run(addr, AtomicOp::Load(order(number)), pc, || (at.load(SeqCst), false))
+                let order = order(number);
+                let load = || at.load(SeqCst);
+                let known = load_known(ctx.get(), addr, size_of::<$int>(), order, Pc::code(pc), load);
+                known.unwrap_or_else(|| run(addr, AtomicOp::Load(order), pc, || (load(), false)))
             }
 
             pub(super) extern "C" fn store(at: &$atomic, value: $int, number: i32, pc: usize) {
