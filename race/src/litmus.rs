@@ -4,6 +4,7 @@
 
 use std::sync::atomic::Ordering::{self, AcqRel, Acquire, Relaxed, Release, SeqCst};
 
+use crate::atomic::load_known;
 use crate::ctx::GoCtx;
 use crate::goroutine::{go_end, go_start};
 use crate::testing::{self, fresh_memory, fresh_pc, on, take_races};
@@ -48,8 +49,17 @@ impl Scene {
             atomic(self.flag(), 4, op, fresh_pc(), &mut || wrote)
         });
     }
-    fn load(&self, g: usize, order: Ordering) {
-        self.atomic(g, AtomicOp::Load(order), false);
+    /// As compiled code does it: says whether it took the short way.
+    fn load(&self, g: usize, order: Ordering) -> bool {
+        let at = self.flag();
+        let is_known = on(self.goroutines[g], || {
+            let c = self.goroutines[g].get();
+            load_known(c, at, 4, order, fresh_pc(), || ()).is_some()
+        });
+        if !is_known {
+            self.atomic(g, AtomicOp::Load(order), false);
+        }
+        is_known
     }
     fn store(&self, g: usize, order: Ordering) {
         self.atomic(g, AtomicOp::Store(order), true);
@@ -137,6 +147,36 @@ fn a_load_after_the_acquire_fence_gives_nothing() {
     s.store(0, Release);
     s.fence(1, Acquire);
     s.load(1, Relaxed);
+    s.read(1);
+    assert!(s.verdict().0);
+}
+
+#[test]
+fn what_spins_by_relaxed_loads_waits_for_nobody() {
+    let s = Scene::new();
+    s.store(0, Release);
+    assert!(!s.load(1, Relaxed));
+    assert!(s.load(1, Relaxed), "the same once more");
+    assert!(!s.load(1, Acquire), "which is more than a fence would know");
+    assert!(s.load(1, Acquire));
+    s.write(0);
+    s.store(0, Release);
+    assert!(!s.load(1, Relaxed), "another store");
+    assert!(s.load(1, Relaxed));
+    s.fence(1, Acquire);
+    s.read(1);
+    assert!(!s.verdict().0);
+}
+
+#[test]
+fn a_store_after_the_last_relaxed_load_is_not_seen() {
+    let s = Scene::new();
+    s.store(0, Release);
+    s.load(1, Relaxed);
+    s.load(1, Relaxed);
+    s.write(0);
+    s.store(0, Release);
+    s.fence(1, Acquire);
     s.read(1);
     assert!(s.verdict().0);
 }
