@@ -27,8 +27,6 @@ pub(crate) const FLAG_SHIFT: u32 = 16;
 const SLOT_SHIFT: u32 = 8;
 const EPOCH_SHIFT: u32 = 19;
 const MASK: u64 = 0xff;
-/// The bits below the epoch: bytes, slot and flags.
-pub(crate) const ALL_BUT_EPOCH: u64 = (1 << EPOCH_SHIFT) - 1;
 /// Slot and epoch.
 const WHO: u64 = !(MASK | FLAGS);
 

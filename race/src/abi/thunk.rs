@@ -3,7 +3,7 @@
 //!
 //! # Five steps
 //! 1. `$name`: is the access known by one of the other cells, or does nobody watch? A few instructions, a few registers.
-//! 2. `renew`: an access to what the goroutine has to itself, at a new time.
+//! 2. `renew`: an access to what the goroutine has to itself, at a new time, or to what it was given.
 //! 3. `place`: the usual case of an access that is not known, in general registers.
 //! 4. `access::check_quickly`: the usual check, in Rust, which computes in general registers and the lower 16 bytes of 16 vector registers.
 //! 5. `access::finish`: what is rare, such as a report, or a full history. It may use the C library's copies, and these all
@@ -51,7 +51,7 @@ pub(crate) fn init() {
 
 /// The first step for accesses within eight bytes.
 macro_rules! known_aside {
-    ($($name:ident => $size:literal, $mask:literal, $same:literal, $who:expr, $kind:expr;)*) => {$(
+    ($($name:ident => $size:literal, $mask:literal, $same:literal, $kind:expr;)*) => {$(
         /// See the module's header.
         #[unsafe(naked)]
         #[unsafe(no_mangle)]
@@ -115,13 +115,7 @@ macro_rules! known_aside {
                 "2:",
                 "mov esi, {kind}",
                 "jmp {next}",
-                // Of the same goroutine, and no more than this access?
                 "3:",
-                "mov rsi, qword ptr [rcx]",
-                "xor esi, dword ptr [rdx + 8]",
-                "and esi, {who}",
-                "cmp esi, {flags}",
-                "jne 2b",
                 "movzx eax, al",
                 "mov esi, {kind}",
                 "jmp {renew}",
@@ -129,8 +123,6 @@ macro_rules! known_aside {
                 plane_a = const shadow::PLANE_A,
                 plane_b = const PLANE_B,
                 kind = const $kind,
-                who = const $who,
-                flags = const ($kind & access::READS) << 8,
                 next = sym save_and_check,
                 renew = sym renew,
             )
@@ -138,8 +130,9 @@ macro_rules! known_aside {
     )*};
 }
 
-/// The second step, where cells 0 and 1 are all there is, and 0 is the goroutine's own earlier access and no more than this one, which then takes
-/// its place. What [`place`] would do, quickly; after each release it is what most accesses to a goroutine's own memory need.
+/// The second step, where cells 0 and 1 are all there is. What [`place`] would do, quickly, of two kinds of memory:
+/// - a goroutine's own, after a release: cell 0 is its earlier access and no more than this one, which takes its place;
+/// - what changes hands: cell 0 is another's, ordered before this one, and alone.
 ///
 /// In rax are the bytes within the granule, in rcx its cells, in rdx the head, in rsi the kind; on the stack are the return address, rax, rcx, rdx, rsi.
 #[unsafe(naked)]
@@ -148,6 +141,7 @@ unsafe extern "C" fn renew() {
         "push r8",
         "push r9",
         "push r10",
+        "push rbx",
         // Slot and epoch, which have a mark in the history; without a slot they are none that had. Nobody took a snapshot since the last access.
         "mov r8, qword ptr [rdx + {fast}]",
         "sub r8, 0xff",
@@ -156,25 +150,35 @@ unsafe extern "C" fn renew() {
         "mov r9d, dword ptr [rip + {generation}]",
         "cmp r9d, dword ptr [rdx + {seen}]",
         "jne 2f",
-        // The access as a cell, in r9. Has cell 0 no other bytes, and is it of this goroutine, not of one that had the slot before?
+        // The access as a cell, in r9; cell 0 in r10, cell 1 in rax.
         "mov r9d, esi",
         "and r9d, {reads}",
         "shl r9d, 8",
         "or r9, rax",
         "or r9, r8",
-        "mov rax, qword ptr [rcx]",
+        "mov r10, qword ptr [rcx]",
+        "mov rax, qword ptr [rcx + 8]",
+        "mov r8d, r10d",
+        "xor r8d, r9d",
+        "test r8d, 0xff00",
+        "jnz 8f",
+        // Cell 0 has the slot. Is it no more than this access, and not of a goroutine that had the slot before?
+        "test r8d, {atomic} | {freed}",
+        "jnz 2f",
+        "and r8d, r9d",
+        "test r8d, {read}",
+        "jnz 2f",
         "mov r8d, r9d",
         "not r8d",
-        "test r8b, al",
+        "test r8b, r10b",
         "jnz 2f",
-        "cmp rax, qword ptr [rdx + {since}]",
+        "cmp r10, qword ptr [rdx + {since}]",
         "jb 2f",
         // Cell 1, if it is in use: the goroutine's own, or ordered before it?
-        "mov rax, qword ptr [rcx + 8]",
         "test rax, rax",
         "jz 5f",
-        "mov r8, rax",
-        "xor r8, r9",
+        "mov r8d, eax",
+        "xor r8d, r9d",
         "test r8d, 0xff00",
         "jnz 3f",
         "cmp rax, qword ptr [rdx + {since}]",
@@ -182,16 +186,15 @@ unsafe extern "C" fn renew() {
         "3:",
         "mov r8, rax",
         "shr r8, 19",
-        "movzx r10d, ax",
-        "shr r10d, 8",
-        "cmp r10d, {near}",
+        "movzx ebx, ah",
+        "cmp ebx, {near}",
         "jae 2f",
-        "cmp qword ptr [rdx + r10 * 8 + {hi}], r8",
+        "cmp qword ptr [rdx + rbx * 8 + {hi}], r8",
         "jb 6f",
-        "mov r8d, r10d",
+        "mov r8d, ebx",
         "shr r8d, 6",
         "mov r8, qword ptr [rdx + r8 * 8 + {gap_slots}]",
-        "bt r8, r10",
+        "bt r8, rbx",
         "jc 2f",
         // It is. It becomes a copy, if the access stands for it.
         "4:",
@@ -203,7 +206,7 @@ unsafe extern "C" fn renew() {
         "and eax, r9d",
         "test eax, {read}",
         "jnz 5f",
-        "bts esi, {copy}",
+        "bts esi, {both}",
         "jmp 5f",
         // It is not. No common byte, or both read?
         "6:",
@@ -212,6 +215,29 @@ unsafe extern "C" fn renew() {
         "jz 5f",
         "test eax, {read}",
         "jz 2f",
+        "jmp 5f",
+        // Cell 0 is another's. Is it ordered before this access, and cell 1 empty or a copy?
+        "8:",
+        "mov r8, r10",
+        "shr r8, 19",
+        "jz 2f",
+        "movzx ebx, r10w",
+        "shr ebx, 8",
+        "cmp ebx, {near}",
+        "jae 2f",
+        "cmp qword ptr [rdx + rbx * 8 + {hi}], r8",
+        "jb 2f",
+        "mov r8d, ebx",
+        "shr r8d, 6",
+        "mov r8, qword ptr [rdx + r8 * 8 + {gap_slots}]",
+        "bt r8, rbx",
+        "jc 2f",
+        "bts esi, {taken}",
+        "test rax, rax",
+        "jz 5f",
+        "cmp rax, r10",
+        "jne 2f",
+        "bts esi, {both}",
         // The shadow is this address's, not that of another that folds to the same place.
         "5:",
         "mov rax, rdi",
@@ -220,12 +246,12 @@ unsafe extern "C" fn renew() {
         "movabs r8, {fold}",
         "and r8, rdi",
         "shr r8, {chunk_bits}",
-        "movabs r10, {table}",
-        "cmp al, byte ptr [r10 + r8]",
+        "movabs rbx, {table}",
+        "cmp al, byte ptr [rbx + r8]",
         "jne 2f",
         // The history, if it has room: where and how much, what and who.
-        "mov r10, qword ptr [rdx + {pos}]",
-        "lea rax, [r10 + 24]",
+        "mov rbx, qword ptr [rdx + {pos}]",
+        "lea rax, [rbx + 24]",
         "cmp rax, qword ptr [rdx + {end}]",
         "jae 2f",
         "movzx eax, sil",
@@ -233,21 +259,25 @@ unsafe extern "C" fn renew() {
         "or rax, rdi",
         "movabs r8, 0xe000000000000000",
         "or rax, r8",
-        "mov qword ptr [r10], rax",
+        "mov qword ptr [rbx], rax",
         "mov eax, esi",
         "and eax, {reads}",
         "shl rax, 44",
-        "or rax, qword ptr [rsp + 56]",
+        "or rax, qword ptr [rsp + 64]",
         "movabs r8, 0xc000000000000000",
         "or rax, r8",
-        "mov qword ptr [r10 + 8], rax",
-        "add r10, 16",
-        "mov qword ptr [rdx + {pos}], r10",
+        "mov qword ptr [rbx + 8], rax",
+        "add rbx, 16",
+        "mov qword ptr [rdx + {pos}], rbx",
+        "bt esi, {taken}",
+        "jc 9f",
         "test esi, esi",
         "jns 7f",
         "mov qword ptr [rcx + 8], r9",
         "7:",
         "mov qword ptr [rcx], r9",
+        "20:",
+        "pop rbx",
         "pop r10",
         "pop r9",
         "pop r8",
@@ -256,8 +286,43 @@ unsafe extern "C" fn renew() {
         "pop rcx",
         "pop rax",
         "ret",
+        // Both cells in one step. What is there, in rdx and rax; what takes its place, in rcx and rbx: with a copy, if the access stands for
+        // what is there and that has one; alone, if it has none.
+        "9:",
+        "mov r8, rcx",
+        "mov rbx, r9",
+        "push rdx",
+        "xor edx, edx",
+        "test esi, esi",
+        "cmovs rdx, r10",
+        "cmovs rcx, r9",
+        "cmovns rcx, rdx",
+        "mov eax, r10d",
+        "not eax",
+        "and eax, r9d",
+        "and eax, {read}",
+        "mov r9d, ebx",
+        "not r9d",
+        "and r9d, r10d",
+        "movzx r9d, r9b",
+        "or eax, r9d",
+        "cmovnz rcx, r10",
+        "mov rax, r10",
+        "lock cmpxchg16b xmmword ptr [r8]",
+        "pop rdx",
+        "jne 30f",
+        // Somebody may have come meanwhile, if both were in use.
+        "test esi, esi",
+        "jns 20b",
+        "movabs rax, {plane_b}",
+        "mov rbx, qword ptr [r8 + rax]",
+        "or rbx, qword ptr [r8 + rax + 8]",
+        "jz 20b",
+        "30:",
+        "or esi, {again}",
         "2:",
-        "btr esi, {copy}",
+        "and esi, (1 << {taken}) - 1",
+        "pop rbx",
         "pop r10",
         "pop r9",
         "pop r8",
@@ -273,8 +338,13 @@ unsafe extern "C" fn renew() {
         near = const clock::NEAR,
         gap_slots = const offset_of!(Ctx, clock) + clock::GAP_SLOTS,
         reads = const access::READS,
+        again = const access::AGAIN,
         read = const cell::READ,
-        copy = const COPY,
+        atomic = const cell::ATOMIC,
+        freed = const cell::FREED,
+        both = const BOTH,
+        taken = const TAKEN,
+        plane_b = const PLANE_B,
         fold = const shadow::FOLD & !7,
         fold_bits = const shadow::FOLD_BITS,
         chunk_bits = const shadow::CHUNK_BITS,
@@ -283,12 +353,10 @@ unsafe extern "C" fn renew() {
     )
 }
 
-/// Set in the kind while cell 1 is to become a copy of cell 0.
-const COPY: u32 = 31;
-/// The bits of cell 0 that decide whether an access may renew it: slot and flags,
-const RENEWS: u64 = cell::ALL_BUT_EPOCH - 0xff;
-/// but a write stands for a read.
-const WRITE_RENEWS: u64 = RENEWS - cell::READ;
+/// Set in the kind while cell 1 is a copy of cell 0, or becomes one,
+const BOTH: u32 = 31;
+/// and while cell 0 is another's.
+const TAKEN: u32 = 30;
 
 /// The first step for accesses of sixteen bytes.
 macro_rules! two_granules {
@@ -463,14 +531,14 @@ unsafe extern "C" fn raddle_race_turn_v1() {
 }
 
 known_aside! {
-    raddle_race_read1_v1 => "1", "1", "0xfffffffffffeff00", RENEWS, access::READS | 1;
-    raddle_race_read2_v1 => "2", "3", "0xfffffffffffeff00", RENEWS, access::READS | 2;
-    raddle_race_read4_v1 => "4", "15", "0xfffffffffffeff00", RENEWS, access::READS | 4;
-    raddle_race_read8_v1 => "8", "255", "0xfffffffffffeff00", RENEWS, access::READS | 8;
-    raddle_race_write1_v1 => "1", "1", "0xffffffffffffff00", WRITE_RENEWS, 1;
-    raddle_race_write2_v1 => "2", "3", "0xffffffffffffff00", WRITE_RENEWS, 2;
-    raddle_race_write4_v1 => "4", "15", "0xffffffffffffff00", WRITE_RENEWS, 4;
-    raddle_race_write8_v1 => "8", "255", "0xffffffffffffff00", WRITE_RENEWS, 8;
+    raddle_race_read1_v1 => "1", "1", "0xfffffffffffeff00", access::READS | 1;
+    raddle_race_read2_v1 => "2", "3", "0xfffffffffffeff00", access::READS | 2;
+    raddle_race_read4_v1 => "4", "15", "0xfffffffffffeff00", access::READS | 4;
+    raddle_race_read8_v1 => "8", "255", "0xfffffffffffeff00", access::READS | 8;
+    raddle_race_write1_v1 => "1", "1", "0xffffffffffffff00", 1;
+    raddle_race_write2_v1 => "2", "3", "0xffffffffffffff00", 2;
+    raddle_race_write4_v1 => "4", "15", "0xffffffffffffff00", 4;
+    raddle_race_write8_v1 => "8", "255", "0xffffffffffffff00", 8;
 }
 
 two_granules! {
@@ -507,6 +575,9 @@ mod tests {
                 if dice.roll(2) == 0 {
                     there[0] = there[0] & 0xff | Cell::template(c.slot, c.epoch() - dice.roll(2));
                     there[0] |= [0, READ][dice.roll(2) as usize];
+                }
+                if there[1] != 0 && dice.roll(2) == 0 {
+                    there[1] = there[0];
                 }
                 set(at, there);
                 let size = 1 << dice.roll(4);
@@ -556,6 +627,8 @@ mod tests {
                     let stands = |o: &Cell| is_ordered && c.is_own(*o) && o.stands_for(old);
                     assert!(now.iter().any(|o| stays(o) || stands(o)), "{what}");
                 }
+                let is_old = |o: Cell| there.contains(&o.0) || o.is_same_kind(new);
+                assert!(now.iter().all(|o| is_old(*o)), "{what}");
                 missed += usize::from(now != there.map(Cell));
             }
         });
