@@ -1,6 +1,5 @@
 //! What std offers to synchronise with, from threads and from goroutines, and the same with the synchronisation left out.
 
-use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Barrier, Condvar, LazyLock, Mutex, Once, OnceLock, RwLock, Weak};
@@ -491,17 +490,25 @@ pub fn no_race_mpsc_rendezvous_back() {
 
 pub fn race_mpsc_write_after_send() {
     let (x, (tx, rx)) = (var(0), mpsc::channel());
-    // Neither end goes: a late receiver would see the sender's, a sender still busy waking the receiver would see the
-    // receiver's, and either orders the two.
-    let (tx, rx) = (leak(tx), ManuallyDrop::new(rx));
+    // Neither goes before both have written: who is late would see the other end of the channel go, or, still busy waking the
+    // receiver, its thread; and be ordered after all that was done there.
+    let wrote = leak([Turn::new(), Turn::new()]);
+    let stay = |me: usize| {
+        wrote[me].set(1);
+        while wrote[1 - me].get() == 0 {
+            thread::yield_now();
+        }
+    };
     threads(
         move || {
             tx.send(()).unwrap();
             *x.at() = 1; //~ race
+            stay(0);
         },
         move || {
             rx.recv().unwrap();
             *x.at() = 2; //~ race
+            stay(1);
         },
     );
 }
