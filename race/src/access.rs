@@ -164,11 +164,10 @@ pub(crate) fn is_known_atomic(c: &Ctx, addr: usize, size: usize, flags: u64) -> 
     let bytes = u64::from(bytes_in(addr & !7, addr, addr + size));
     let new = Cell(c.head.fast & !FLAGS & !0xff | flags | bytes);
     let (zero, one) = Granule::of(addr).pair();
-    let is_known = |old: Cell| old.is_same_time(new) && old.stands_for(new);
-    is_known(zero) || is_known(one)
+    zero.makes_known(new) || one.makes_known(new)
 }
 
-/// Marks an atomic access by `c`, which holds the lock of the address's sync object, or nobody releases there.
+/// Marks an atomic access by `c`. When, and whether under the lock of the address's sync object, is `atomic`'s to say.
 ///
 /// The mark takes its place where it is, by one step: no inlined code looks for it, and what it stands for is mostly the marks of other
 /// atomic accesses, which race with none of these.
@@ -181,10 +180,7 @@ pub(crate) fn check_atomic(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc
     let template = c.template().unwrap_or(0);
     let new = Cell(template | flags | u64::from(bytes_in(granule, addr, addr + size)));
     let cells = g.cells();
-    if cells
-        .iter()
-        .any(|old| old.is_same_time(new) && old.stands_for(new))
-    {
+    if cells.iter().any(|old| old.makes_known(new)) {
         return;
     }
     if cells[0].is_empty() {
@@ -311,7 +307,7 @@ fn known_by(g: Granule, new: Cell) -> Option<usize> {
         if old.is_empty() && i == 1 {
             return None; // by the shadow's invariant 2 the rest is empty too
         }
-        if old.is_same_time(new) && old.stands_for(new) {
+        if old.makes_known(new) {
             return Some(i);
         }
     }

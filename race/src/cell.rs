@@ -102,6 +102,11 @@ impl Cell {
         let atomics = !self.is_atomic() || other.is_atomic();
         bytes && reads && atomics
     }
+    /// The same goroutine had made this access, or one that stands for it, in the same epoch.
+    #[inline(always)]
+    pub(crate) fn makes_known(self, new: Cell) -> bool {
+        self.is_same_time(new) && self.stands_for(new)
+    }
 }
 
 /// What to look for in a history: the access behind a cell.

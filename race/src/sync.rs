@@ -287,7 +287,7 @@ impl Glance {
     }
 }
 
-/// [`Glance`] of an address whose granule has at most one object.
+/// [`Glance`] of an address whose granule has no object, or the address's first of all.
 #[derive(Debug)]
 pub(crate) struct Peek {
     addr: usize,
