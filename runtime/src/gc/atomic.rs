@@ -61,7 +61,8 @@ use crate::sync::atomic::AtomicPtr;
 /// let top = stack.0.load(Ordering::Acquire).unwrap();
 /// assert_eq!((top.value, top.below.unwrap().value), (2, 1));
 /// ```
-#[repr(transparent)]
+// Aligned by name, so that rustc refuses it as a field of a `repr(packed)` type.
+#[repr(align(8))]
 pub struct Atomic<T> {
     ptr: AtomicPtr<T>,
     _handle: PhantomData<Gc<T>>,

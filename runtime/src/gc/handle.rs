@@ -46,7 +46,8 @@ use super::weak::Weak;
 /// assert_eq!(words[0], "warp");
 /// assert_eq!(length.join().unwrap(), 2);
 /// ```
-#[repr(transparent)]
+// Aligned by name, so that rustc refuses it as a field of a `repr(packed)` type.
+#[repr(align(8))]
 pub struct Gc<T>(NonNull<T>, PhantomData<T>);
 
 impl<T> Clone for Gc<T> {
@@ -190,9 +191,11 @@ impl<T> Gc<T> {
         }
         // SAFETY: within the object, by the layout.
         let place = unsafe { object.byte_add(Place::<T>::OFFSET) }.cast::<T>();
+        let gc = Gc(place, PhantomData);
+        place::pin(&gc);
         // SAFETY: as above. A header that is LIVE before its value is harmless: the object is on this stack.
         unsafe { place.write(value) };
-        Gc(place, PhantomData)
+        gc
     }
 
     /// Whether both are handles to the same value.
@@ -231,7 +234,7 @@ impl<T> Gc<T> {
     #[must_use]
     #[inline]
     pub fn get(this: &Self) -> Option<&T> {
-        place::pin::<T, _>(this);
+        place::pin(this);
         // SAFETY: by invariant 1.
         if !unsafe { finalize::is_there(this.0) } {
             return None;
@@ -262,7 +265,7 @@ impl<T> Deref for Gc<T> {
     #[inline(always)]
     #[track_caller]
     fn deref(&self) -> &T {
-        place::pin::<T, _>(self);
+        place::pin(self);
         // SAFETY: by invariant 1.
         unsafe { finalize::check(self.0) };
         // SAFETY: it is initialised, not dropped, and by invariant 2 stays as long as `self`; nobody has it mutably.

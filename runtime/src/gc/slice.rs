@@ -39,6 +39,8 @@ use super::place::{self, Place};
 /// assert_eq!(squares[4], 16);
 /// assert_eq!(sum.join().unwrap(), 30);
 /// ```
+// Aligned by name, so that rustc refuses it as a field of a `repr(packed)` type.
+#[repr(align(8))]
 pub struct Slice<T> {
     first: NonNull<T>,
     len: usize,
@@ -88,6 +90,7 @@ impl<T> Slice<T> {
         }
         let first = Self::object(len, Place::<T>::KIND, false, at);
         let mut made = Made { first, len: 0 };
+        place::pin(&made);
         while made.len < len {
             let value = make(made.len);
             // SAFETY: within the object, which has room for `len`.
@@ -117,13 +120,12 @@ impl<T> Slice<T> {
             return Self::empty();
         }
         let first = Self::object(values.len(), Kind::NoScan, false, Location::caller());
+        let len = values.len();
+        let made = Made { first, len };
+        place::pin(&made);
         // SAFETY: the object has room for as many, and is new.
-        unsafe { first.copy_from_nonoverlapping(NonNull::from(values).cast(), values.len()) };
-        Made {
-            first,
-            len: values.len(),
-        }
-        .done()
+        unsafe { first.copy_from_nonoverlapping(NonNull::from(values).cast(), len) };
+        made.done()
     }
 
     /// Makes `len` zeros, of a type for which that is a value, in an object that the collector does not look into: atomic
@@ -186,7 +188,7 @@ impl<T> Slice<T> {
     /// The values, or `None` if they have been dropped: as [`Gc::get`](super::Gc::get).
     #[must_use]
     pub fn get_all(this: &Self) -> Option<&[T]> {
-        place::pin::<T, _>(this);
+        place::pin(this);
         // SAFETY: by invariant 1.
         let there = this.len == 0 || unsafe { finalize::is_there(this.first) };
         // SAFETY: as in `deref`.
@@ -207,7 +209,7 @@ impl<T> Deref for Slice<T> {
     #[inline(always)]
     #[track_caller]
     fn deref(&self) -> &[T] {
-        place::pin::<T, _>(self);
+        place::pin(self);
         if Place::<T>::FINALIZED && self.len != 0 {
             // SAFETY: by invariant 1.
             unsafe { finalize::check(self.first) };

@@ -39,6 +39,8 @@ use crate::sync::events;
 /// assert!(Weak::<String>::new().upgrade().is_none());
 /// # raddle::gc::keep_alive(&gc);
 /// ```
+// Aligned by name, so that rustc refuses it as a field of a `repr(packed)` type.
+#[repr(align(8))]
 pub struct Weak<T> {
     cell: Option<NonNull<WeakCell>>,
     _value: PhantomData<Gc<T>>,
