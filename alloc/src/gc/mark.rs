@@ -2,10 +2,13 @@
 //!
 //! # What is a pointer
 //!
-//! Any aligned word whose value is an address inside an allocated object of a collected kind, be it its first byte, its last, or in between.
+//! Any word, at any address (`words`), whose value is an address inside an allocated object of a collected kind, be it its first byte,
+//! its last, or in between.
 //! Marking sets the object's bit; if it is scanned it becomes work, once, for whoever set the bit.
 //!
 //! # The path of a word
+//!
+//! A range is scanned in pieces, each of which goes on for a word into the next: a handle that lies across the border is seen.
 //!
 //! Nearly every step misses the cache, so each is begun some words before it is needed. A word that lies in the arena
 //! goes into `pending` while its span is prefetched; when it comes out its mark is set, and the object becomes work. Work that
@@ -34,6 +37,7 @@
 
 use super::object::Kind;
 use super::queue::{ITEMS, POOL, Work};
+use super::words::{Filter, Words};
 use super::{config, finalize, roots};
 use crate::arena::{self, CHUNK_PAGES, START};
 use crate::class::{LARGE, PAGE, PAGE_BITS};
@@ -123,8 +127,7 @@ pub(super) struct Marker {
     near: [Work; NEAR],
     near_from: usize,
     near_len: usize,
-    /// Bytes of the arena that are in use.
-    used: usize,
+    filter: Filter,
     tally: Tally,
 }
 
@@ -145,7 +148,7 @@ impl Marker {
             near: [Work::default(); NEAR],
             near_from: 0,
             near_len: 0,
-            used: arena::pages() << PAGE_BITS,
+            filter: Filter::new(arena::pages() << PAGE_BITS),
             tally: Tally::default(),
         }
     }
@@ -158,7 +161,7 @@ impl Marker {
         {
             world.each_root(&mut |range| self.root(range));
             roots::each(&mut |range| self.root(range));
-            finalize::each_queued(&mut |object| self.word(object));
+            finalize::each_queued(&mut |object| self.pointer(object));
         }
         let chunks = arena::pages() / CHUNK_PAGES;
         loop {
@@ -194,9 +197,9 @@ impl Marker {
         let mut at = range.start.next_multiple_of(WORD);
         self.tally.roots += end.saturating_sub(at);
         while at < end {
-            let bytes = (end - at).min(PIECE);
+            let bytes = (end - at).min(PIECE + WORD);
             self.push_root(Work::words(at, bytes / WORD));
-            at += bytes;
+            at += PIECE;
         }
     }
 
@@ -302,7 +305,7 @@ impl Marker {
     fn settle(&mut self) -> bool {
         for i in 0..PENDING {
             let (span, addr) = std::mem::replace(&mut self.pending[i], (ptr::null(), 0));
-            // SAFETY: null or a span, as `word` found it.
+            // SAFETY: null or a span, as `pointer` found it.
             if let Some(span) = unsafe { span.as_ref() } {
                 self.mark(span, addr);
             }
@@ -312,11 +315,11 @@ impl Marker {
 
     #[inline(always)]
     fn scan(&mut self, start: usize, words: usize) {
-        let first = ptr::with_exposed_provenance::<AtomicUsize>(start);
-        for i in 0..words {
-            // SAFETY: a word of a root or of an allocated object, aligned; any value is valid, and nobody writes while the world stands.
-            let word = unsafe { &*first.wrapping_add(i) }.load(Relaxed);
-            self.word(word);
+        // SAFETY: a root or an allocated object, aligned; any value is valid, and nobody writes while the world stands.
+        let mut words = unsafe { Words::of(start, words * WORD) };
+        let filter = self.filter;
+        while let Some(word) = words.next(&filter) {
+            self.pointer(word);
         }
     }
 
@@ -330,7 +333,7 @@ impl Marker {
         while at < end {
             let next = (at + PIECE).min(end);
             let is_left = next < end && self.push(Work::rest_of_span(next));
-            self.scan(at, (next - at) / WORD);
+            self.scan(at, ((next + WORD).min(end) - at) / WORD);
             if is_left {
                 return;
             }
@@ -338,20 +341,16 @@ impl Marker {
         }
     }
 
-    /// Looks at a word that may be a pointer.
+    /// Looks at an address inside the used arena.
     #[inline(always)]
-    fn word(&mut self, word: usize) {
-        let offset = word.wrapping_sub(START);
-        if offset >= self.used {
-            return;
-        }
-        let Some(span) = arena::span_of_page(offset >> PAGE_BITS) else {
+    fn pointer(&mut self, addr: usize) {
+        let Some(span) = arena::span_of_page((addr - START) >> PAGE_BITS) else {
             return;
         };
         prefetch(span);
         let place = &mut self.pending[self.pending_at % PENDING];
         self.pending_at = self.pending_at.wrapping_add(1);
-        let (span, addr) = std::mem::replace(place, (span, word));
+        let (span, addr) = std::mem::replace(place, (span, addr));
         // SAFETY: null or a span.
         if let Some(span) = unsafe { span.as_ref() } {
             self.mark(span, addr);

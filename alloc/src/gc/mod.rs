@@ -1,12 +1,13 @@
 //! The collector: stops the world, marks what can be reached, and leaves the rest to be swept while the program runs.
 //!
-//! In reading order: `object` (kinds, headers, allocation), `cycle` (the steps), `mark` and `queue` (marking on several threads),
+//! In reading order: `object` (kinds, headers, allocation), `cycle` (the steps), `words` (what may be a pointer), `mark` and
+//! `queue` (marking on several threads),
 //! `roots`, `weak`, `finalize` (what becomes of weak pointers and destructors), `sweep`, `pacer` (when), `stats`, `config`.
 //!
 //! # How it is meant to be used
 //!
-//! By the typed handles of the `raddle` crate. Here an object is an address, and stays alive while a word with an address inside it is
-//! in a register or on a stack, in a thread-local or static, in a live manual object, in a root that was added, or in another live
+//! By the typed handles of the `raddle` crate. Here an object is an address, and stays alive while a word with an address inside it is,
+//! aligned or not, in a register or on a stack, in a thread-local or static, in a live manual object, in a root that was added, or in another live
 //! object of a scanned kind.
 
 mod config;
@@ -20,6 +21,7 @@ mod roots;
 mod stats;
 pub(crate) mod sweep;
 mod weak;
+mod words;
 
 pub use config::{Config, Hooks, configure, install_hooks};
 pub use cycle::is_pending;
