@@ -37,8 +37,9 @@
 
 use crate::class::{PAGE, PAGE_BITS};
 use crate::span::Span;
+use std::ops::Range;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::*};
+use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::*};
 
 /// The lowest address of the arena.
 pub(crate) const START: usize = 0x01d3_0000_0000;
@@ -57,6 +58,24 @@ static USED: AtomicUsize = AtomicUsize::new(0);
 static HOLES: AtomicUsize = AtomicUsize::new(0);
 /// Bytes of the arena that the detector was told of.
 static ANNOUNCED: AtomicUsize = AtomicUsize::new(0);
+
+/// Of each chunk that is not mapped because something else was, a bit.
+static IS_HOLE: [AtomicU64; (MAX_BYTES / CHUNK).div_ceil(64)] =
+    [const { AtomicU64::new(0) }; (MAX_BYTES / CHUNK).div_ceil(64)];
+
+/// Shows the addresses of the table and of the arena, in order. The collector finds live objects by itself.
+pub fn own_memory(show: &mut dyn FnMut(Range<usize>)) {
+    show(TABLE..TABLE_MAPPED.load(Relaxed));
+    let end = START + USED.load(Acquire); // pairs with grow
+    if HOLES.load(Relaxed) == 0 {
+        return show(START..end);
+    }
+    for (chunk, at) in (START..end).step_by(CHUNK).enumerate() {
+        if IS_HOLE[chunk / 64].load(Relaxed) >> (chunk % 64) & 1 == 0 {
+            show(at..at + CHUNK);
+        }
+    }
+}
 
 /// Bytes mapped so far.
 pub(crate) fn mapped_bytes() -> usize {
@@ -126,6 +145,8 @@ pub(crate) fn grow(bytes: usize) -> Option<(usize, usize)> {
             }
             Err(libc::EEXIST) => {
                 // Something lies in the way: leave a chunk out.
+                let chunk = at / CHUNK;
+                IS_HOLE[chunk / 64].fetch_or(1 << (chunk % 64), Relaxed);
                 HOLES.fetch_add(CHUNK, Relaxed);
                 at += CHUNK;
                 USED.store(at, Release);

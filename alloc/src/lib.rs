@@ -22,6 +22,7 @@ mod sync;
 mod thread;
 mod world;
 
+pub use arena::own_memory;
 pub use futex::{Lock, Note, wait, wake};
 pub use heap::{
     Heap, HeapStats, Object, alloc_untold, find_object, free_untold, heap_stats, scavenge, watch,

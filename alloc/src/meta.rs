@@ -17,12 +17,9 @@ use std::ptr::{self, NonNull};
 /// Bytes mapped at a time.
 const BLOCK: usize = 256 << 10;
 
-/// Maps `bytes` of zeros.
+/// Maps `bytes` of zeros, for ever.
 pub(crate) fn map(bytes: usize) -> Option<NonNull<u8>> {
-    let protection = libc::PROT_READ | libc::PROT_WRITE;
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-    // SAFETY: a fresh mapping touches nothing that exists.
-    let at = unsafe { raddle_race::sys::map(ptr::null_mut(), bytes, protection, flags) };
+    let at = raddle_race::sys::map_bookkeeping(bytes);
     (at != libc::MAP_FAILED).then(|| NonNull::new(at.cast()))?
 }
 

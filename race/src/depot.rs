@@ -38,7 +38,7 @@ static USED: AtomicUsize = AtomicUsize::new(BUCKETS);
 
 #[inline]
 fn words() -> &'static [AtomicU64] {
-    let base = *MEMORY.get_or_init(|| mem::map(BYTES).expose_provenance().get());
+    let base = *MEMORY.get_or_init(|| mem::map_for_ever(BYTES).expose_provenance().get());
     let base: *const AtomicU64 = std::ptr::with_exposed_provenance(base);
     // SAFETY: the mapping, which stays; every word of it is an atomic.
     unsafe { std::slice::from_raw_parts(base, WORDS) }

@@ -129,6 +129,7 @@ pub use options::{Format, OptionError, Options, Snippet};
 pub use pc::Pc;
 pub use proc::{ProcCtx, proc_create, proc_destroy};
 pub use report::errors;
+pub use shadow::own_memory;
 pub use state::{enabled, fini, init};
 pub use stats::{Stats, stats};
 pub use sync::Baton;

@@ -105,18 +105,20 @@ pub(crate) fn write_all(fd: i32, mut bytes: &[u8]) {
     }
 }
 
-/// Maps `size` zeroed bytes anywhere; aborts when the system has none.
+/// Maps `size` zeroed bytes anywhere, for a while; aborts when the system has none.
 pub(crate) fn map(size: usize) -> NonNull<u8> {
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     // SAFETY: a fresh anonymous mapping touches nothing that exists.
-    let p = unsafe {
-        crate::sys::map(
-            std::ptr::null_mut(),
-            size,
-            libc::PROT_READ | libc::PROT_WRITE,
-            flags,
-        )
-    };
+    mapped(unsafe { crate::sys::map(std::ptr::null_mut(), size, protection, flags) })
+}
+
+/// Maps `size` zeroed bytes for ever, where the collector does not look; aborts when the system has none.
+pub(crate) fn map_for_ever(size: usize) -> NonNull<u8> {
+    mapped(crate::sys::map_bookkeeping(size))
+}
+
+fn mapped(p: *mut std::ffi::c_void) -> NonNull<u8> {
     match NonNull::new(p.cast::<u8>()) {
         Some(p) if p.as_ptr().addr() != usize::MAX => p,
         _ => fatal(
@@ -259,7 +261,7 @@ impl Pool {
         }
         if self.left.load(Relaxed) < size {
             let block = BLOCK.max(size);
-            self.bump.store(map(block).as_ptr(), Relaxed);
+            self.bump.store(map_for_ever(block).as_ptr(), Relaxed);
             self.left.store(block, Relaxed);
         }
         let at = self.bump.load(Relaxed);

@@ -37,6 +37,7 @@
 //! First touches make three system calls under a spin lock. No allocation.
 
 use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::*};
 
 use crate::cell::Cell;
@@ -56,6 +57,15 @@ pub(crate) const CHUNK_BITS: u32 = 20;
 /// Bytes of application memory that are mapped at a time.
 pub(crate) const CHUNK: usize = 1 << CHUNK_BITS;
 const CHUNKS: usize = (FOLD + 1) >> CHUNK_BITS;
+
+/// Shows the addresses of the detector's own memory and of Raddle's bookkeeping, which hold nothing of the program's, in order.
+pub fn own_memory(show: &mut dyn FnMut(Range<usize>)) {
+    show(crate::sys::BOOKKEEPING);
+    // While race mode is off something else may lie here: all that is mapped of it then is to be read only.
+    if crate::enabled() {
+        show(PLANE_A..pages::END);
+    }
+}
 
 static MAPPING: SpinLock = SpinLock::new();
 

@@ -5,6 +5,41 @@
 //! one failed.
 
 use std::ffi::{c_int, c_long, c_void};
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// The addresses of Raddle's own bookkeeping, which holds no handles: the collector does not look there. Between the heap's arena and
+/// the detector's shadow, where Linux puts nothing by itself.
+pub const BOOKKEEPING: Range<usize> = 0x0300_0000_0000..0x0400_0000_0000;
+
+/// What comes next.
+static NEXT: AtomicUsize = AtomicUsize::new(BOOKKEEPING.start);
+
+/// Maps `size` bytes of zeros for bookkeeping that lasts as long as the process; `MAP_FAILED` where there is no memory.
+///
+/// Addresses are taken once: `NEXT` is a counter, which orders nothing.
+pub fn map_bookkeeping(size: usize) -> *mut c_void {
+    const PAGE: usize = 4096;
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    let size = size.next_multiple_of(PAGE);
+    loop {
+        let wanted = NEXT.fetch_add(size, Relaxed);
+        if size > BOOKKEEPING.end.saturating_sub(wanted) {
+            // A terabyte was not enough. Anywhere will do, though the collector looks there.
+            // SAFETY: a fresh mapping touches nothing that exists.
+            return unsafe { map(std::ptr::null_mut(), size, protection, flags) };
+        }
+        let at = std::ptr::with_exposed_provenance_mut(wanted);
+        // A kernel before 4.17 takes the address for a hint, and maps elsewhere if it must.
+        // SAFETY: NOREPLACE refuses to touch what is mapped there.
+        let at = unsafe { map(at, size, protection, flags | libc::MAP_FIXED_NOREPLACE) };
+        let is_taken = || std::io::Error::last_os_error().raw_os_error() == Some(libc::EEXIST);
+        if at != libc::MAP_FAILED || !is_taken() {
+            return at;
+        }
+    }
+}
 
 /// As `mmap` without a file.
 ///

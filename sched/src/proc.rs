@@ -37,7 +37,9 @@ pub(crate) fn m_main(m: &'static M) -> ! {
     rt::set_this_m(m);
     m.begin_on_this_thread();
     if raddle_race::enabled() {
-        m.stack_start.set(crate::sys::thread::stack_start());
+        let stack = crate::sys::thread::own_stack();
+        m.stack_start
+            .set(stack.map_or(usize::MAX, |stack| stack.start));
     }
     crate::signal::prepare_thread();
     // SAFETY: null or a P; Ps are never freed.

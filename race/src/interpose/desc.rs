@@ -124,7 +124,7 @@ fn make_place(fd: c_int) -> Option<&'static Place> {
     let block = usize::try_from(fd).ok()? / PER_BLOCK;
     let at = PLACES.get(block)?;
     let bytes = size_of::<[Place; PER_BLOCK]>();
-    let new: NonNull<[Place; PER_BLOCK]> = mem::map(bytes).cast();
+    let new: NonNull<[Place; PER_BLOCK]> = mem::map_for_ever(bytes).cast();
     heap::clear_shadow(new.as_ptr().addr(), bytes);
     at.store(new.as_ptr(), Release); // pairs with `place`
     place(fd)
@@ -144,7 +144,7 @@ fn new_object() -> &'static Object {
     let object = {
         let _held = LOCK.lock();
         if FREE.0.get().is_null() {
-            let block: NonNull<Object> = mem::map(BLOCK).cast();
+            let block: NonNull<Object> = mem::map_for_ever(BLOCK).cast();
             for i in 0..BLOCK / size_of::<Object>() {
                 // SAFETY: inside the block; all zeros are a valid object.
                 let object = unsafe { &*block.as_ptr().wrapping_add(i) };

@@ -130,7 +130,7 @@ impl Locked {
     /// An entry that is nobody's.
     fn pop_free(&self) -> &'static Entry {
         if TABLE.free.get().is_null() {
-            let block: NonNull<Entry> = mem::map(BLOCK).cast();
+            let block: NonNull<Entry> = mem::map_for_ever(BLOCK).cast();
             for i in 0..BLOCK / size_of::<Entry>() {
                 // SAFETY: inside the block; all zeros are a valid entry.
                 self.push_free(unsafe { &*block.as_ptr().wrapping_add(i) });

@@ -44,6 +44,7 @@ pub(crate) use guard::{force_mprotect_guards, guards_may_run_out};
 
 use class::Class;
 use pool::Pool;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// The size of a page, in bytes: fixed on x86-64.
@@ -186,6 +187,11 @@ pub(crate) fn slot_of(addr: usize) -> Option<Slot> {
 /// Returns whether `addr` lies in any slot. Async-signal-safe.
 pub(crate) fn contains(addr: usize) -> bool {
     slab::slab_of(addr).is_some()
+}
+
+/// Shows the address ranges of all slots. Async-signal-safe.
+pub(crate) fn each_range(mut show: impl FnMut(Range<usize>)) {
+    slab::all().for_each(|slab| show(slab.range.clone()));
 }
 
 /// Returns what the stacks of the process cost.

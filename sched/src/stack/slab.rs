@@ -97,17 +97,17 @@ fn publish(range: Range<usize>, class: Class) {
     }
 }
 
+/// Returns all slabs, the newest first. Async-signal-safe.
+pub(super) fn all() -> impl Iterator<Item = &'static Slab> {
+    // SAFETY: by invariants 1 and 2 a published record is live and constant for ever.
+    let slab = |at: *const Slab| unsafe { at.as_ref() };
+    let newest = slab(SLABS.load(Acquire)); // pairs with publish
+    std::iter::successors(newest, move |before| slab(before.next))
+}
+
 /// Returns the slab that `addr` lies in. Async-signal-safe.
 pub(super) fn slab_of(addr: usize) -> Option<&'static Slab> {
-    let mut at: *const Slab = SLABS.load(Acquire); // pairs with publish
-    // SAFETY: by invariants 1 and 2 a published record is live and constant for ever.
-    while let Some(slab) = unsafe { at.as_ref() } {
-        if slab.range.contains(&addr) {
-            return Some(slab);
-        }
-        at = slab.next;
-    }
-    None
+    all().find(|slab| slab.range.contains(&addr))
 }
 
 /// Returns the address space reserved for stacks, in bytes.

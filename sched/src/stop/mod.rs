@@ -1,14 +1,14 @@
 //! Stopping every thread of the process for the collector, and showing it where pointers may be: [`World`] for the scheduler.
 //!
-//! In reading order: `halt` (how a thread stands still), `stopper` (how all are brought to), `tasks` (which there are), `modules`
-//! (statics), `roots`; `buf` is what they note things in.
+//! In reading order: `halt` (how a thread stands still), `stopper` (how all are brought to), `tasks` (which there are), `mappings`
+//! (the memory of the process), `libc_code`, `roots`; `buf` is what they note things in, `file` how they read.
 //!
 //! # Order of a stop
 //!
-//! 1. Take what a stopped thread must not hold and we use: `ONE`, which keeps a second stopper and `fork` away, the list of Gs, and
-//!    the linker's lock. Open the files. Nothing is allocated from here to the start.
+//! 1. Take what a stopped thread must not hold and we use: `ONE`, which keeps a second stopper and `fork` away, and the list of Gs.
+//!    Open the files. Nothing is allocated from here to the start.
 //! 2. Signal all threads until every one stands still in its handler.
-//! 3. Note the modules.
+//! 3. Note what is not to be shown with the mappings.
 //!
 //! # Invariants
 //!
@@ -17,8 +17,8 @@
 //!
 //! # Locks
 //!
-//! In rank order: `ONE`, the list of Gs, the linker's. Whoever waits for a collection must hold none of the last two, and must let
-//! its P be taken away, so not be inside the runtime or busy.
+//! In rank order: `ONE`, the list of Gs. Whoever waits for a collection must hold neither, and must let its P be taken away, so
+//! not be inside the runtime or busy.
 //!
 //! # fork
 //!
@@ -38,8 +38,10 @@
 //! Go `runtime/signal_unix.go` (the signal, and why this one); bdwgc `pthread_stop_world.c`.
 
 mod buf;
+mod file;
 mod halt;
-mod modules;
+mod libc_code;
+mod mappings;
 mod roots;
 mod stopper;
 mod tasks;
@@ -52,7 +54,7 @@ use crate::sys::Lock;
 use crate::{clock, rt, signal, thread, tls};
 use buf::Buf;
 use halt::Stopped;
-use modules::Modules;
+use mappings::Mappings;
 use parking_lot::MutexGuard;
 use raddle_alloc::{Unstoppable, World};
 use roots::{Fixed, Roots};
@@ -68,7 +70,8 @@ static WORLD: Threads = Threads(UnsafeCell::new(Notes {
     listed: Buf::new(),
     kernels: Buf::new(),
     sps: Buf::new(),
-    modules: Modules::new(),
+    aside: Buf::new(),
+    collectors: Buf::new(),
     now: None,
     since: 0,
     forking: None,
@@ -91,7 +94,10 @@ struct Notes {
     /// Threads of the kernel's own.
     kernels: Buf<i32>,
     sps: Buf<usize>,
-    modules: Modules,
+    /// What is not shown with the mappings, sorted.
+    aside: Buf<(usize, usize)>,
+    /// The process, and the stack, of each thread of the collector's.
+    collectors: Buf<(i32, (usize, usize))>,
     now: Option<Now>,
     /// When the stop was begun.
     since: u64,
@@ -101,7 +107,7 @@ struct Notes {
 
 /// What lives from stop to start.
 struct Now {
-    tasks: Tasks,
+    mappings: Mappings,
     layout: tls::Layout,
     regions: MutexGuard<'static, Regions>,
     /// The signals that the caller blocked before.
@@ -126,7 +132,7 @@ pub(crate) fn install() {
     // SAFETY: the dynamic linker set it before the program began.
     let main_top = unsafe { __libc_stack_end };
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let libc = modules::libc_code();
+    let libc = libc_code::range();
     let fixed = Fixed {
         main_top,
         libc_start: libc.start,
@@ -180,17 +186,8 @@ impl World for Threads {
         let (Some(now), Some((fixed, _))) = (&notes.now, FIXED.get()) else {
             return;
         };
-        let roots = Roots {
-            layout: now.layout,
-            fixed: *fixed,
-            modules: &notes.modules,
-            tasks: &now.tasks,
-            stopped: &notes.stopped,
-            sps: &notes.sps,
-            // SAFETY: no preconditions.
-            pid: unsafe { libc::getpid() },
-        };
-        roots.each(now.regions.all(), show);
+        let roots = now.roots(fixed, &notes.stopped);
+        roots.each(now.regions.all(), &notes.sps, &notes.aside, show);
     }
 
     fn start(&self) {
@@ -228,6 +225,17 @@ impl World for Threads {
         signal::block_all();
         thread::begin_unwatched();
         COLLECTORS.fetch_add(1, Relaxed);
+        if let Some(stack) = crate::sys::thread::own_stack() {
+            ONE.lock();
+            // SAFETY: invariant 1.
+            let notes = unsafe { &mut *self.0.get() };
+            // SAFETY: no preconditions.
+            notes
+                .collectors
+                .push((unsafe { libc::getpid() }, (stack.start, stack.end)));
+            // SAFETY: taken above.
+            unsafe { ONE.unlock() };
+        }
     }
 }
 
@@ -235,6 +243,7 @@ impl Notes {
     /// Err: the thread that does not come, or 0 if the threads cannot be listed.
     fn stop(&mut self, collectors: &[i32]) -> Result<(), i32> {
         let tasks = Tasks::open().ok_or(0)?;
+        let mappings = Mappings::open().ok_or(0)?;
         let layout = tls::layout();
         let regions = sched().regions();
         signal::keep_handler();
@@ -246,26 +255,45 @@ impl Notes {
             listed,
             kernels,
             sps,
-            modules,
+            aside,
+            collectors: own,
             now,
             ..
         } = self;
-        let mut result = Err(0);
-        modules.look_after(&mut || {
-            result = stopper::stop_all(&tasks, caller, collectors, stopped, listed, kernels);
-            result.is_ok()
-        });
-        if result.is_err() {
+        if let Err(tid) = stopper::stop_all(&tasks, caller, collectors, stopped, listed, kernels) {
             signal::block_only(&blocked);
-            return result;
+            return Err(tid);
         }
         roots::sort_sps(stopped, sps);
-        *now = Some(Now {
-            tasks,
+        let now = now.insert(Now {
+            mappings,
             layout,
             regions,
             blocked,
         });
+        aside.clear();
+        // SAFETY: no preconditions.
+        let pid = unsafe { libc::getpid() };
+        // A child of `fork` has the memory of its parent's threads, for whatever it makes of it.
+        for (_, stack) in own.iter().filter(|(process, _)| *process == pid) {
+            aside.push(*stack);
+        }
+        if let Some((fixed, _)) = FIXED.get() {
+            now.roots(fixed, stopped).set_aside(aside);
+        }
         Ok(())
+    }
+}
+
+impl Now {
+    fn roots<'a>(&'a self, fixed: &Fixed, stopped: &'a [Stopped]) -> Roots<'a> {
+        Roots {
+            layout: self.layout,
+            fixed: *fixed,
+            mappings: &self.mappings,
+            stopped,
+            // SAFETY: no preconditions.
+            pid: unsafe { libc::getpid() },
+        }
     }
 }

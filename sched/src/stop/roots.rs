@@ -1,6 +1,5 @@
 //! Where pointers may be, with the world stopped.
 //!
-//! - Statics: `modules`.
 //! - A stopped thread: its registers, vectors included (but in a system call of the C library), as the signal's frame has them; its stack from 128 bytes below the stack
 //!   pointer (the red zone) up; its thread-locals. glibc puts a thread's own block at the top of its stack, so one range is all;
 //!   for a thread on a goroutine's stack, the goroutine's slot is, whose block is at the top too.
@@ -9,24 +8,26 @@
 //!   and block are shown as the thread's, the slot as the goroutine's.
 //! - A goroutine that nobody stands on: its stack as `parked` says, with its block. And its G: what it is to run, until it has
 //!   begun, lies there.
-//! - What hangs on a block: storage of opened libraries, later keys of `pthread_setspecific`.
+//! - All other memory of the process that is private and writable (`mappings`): statics, the heap of C code and what glibc allocates for
+//!   thread-locals, stacks that the program makes by itself, what it maps.
 //!
 //! Not shown: the stack of the caller and of the collector's other threads; idle stacks; what the collector finds by itself
 //! (Ms, Ps, timers, queues, thread Gs are in the heap).
 //!
 //! # Stacks that are neither
 //!
-//! A signal handler of the program's may stand on an alternate stack, with the interrupted stack pointer deep in the
-//! frame: then that stack is shown, and of the thread's stack, or of the goroutine's, all. Whoever goes to a stack of their own
-//! (`stacker` does when the one it is on gets short) gets the whole mapping above the stack pointer, and likewise all of the
-//! stack that was left. With thread-bound thread-locals glibc does not tell where a thread's stack is; there, a mapping that goes
-//! from the stack pointer up to the thread's block is its own stack, and nothing was left. Other such stacks that nobody stands
-//! on are unknown here, and `gc::add_root` is for them.
+//! Whoever goes to a stack of their own (`stacker` does when the one it is on gets short, a coroutine always) leaves the stack that they were on,
+//! and will come back. That stack is shown whole: nothing tells how much of it is in use. For a goroutine it is its slot, whether it runs,
+//! waits, or is in `blocking`, since every goroutine names its slot; for a thread its mapping. The stack that they went to is a
+//! mapping of the process like others. A signal handler of the program's may stand on an alternate stack: then that stack is
+//! shown from the stack pointer up, and the interrupted one whole.
+//!
+//! With thread-bound thread-locals glibc does not tell where a thread's stack is; there, a mapping that goes from the stack pointer up
+//! to the thread's block is its own stack.
 
 use super::buf::Buf;
 use super::halt::Stopped;
-use super::modules::Modules;
-use super::tasks::Tasks;
+use super::mappings::Mappings;
 use crate::g::{G, State};
 use crate::parked::{Note, margin};
 use crate::stack::{self, Slot};
@@ -70,28 +71,67 @@ impl Fixed {
 pub(super) struct Roots<'a> {
     pub(super) layout: tls::Layout,
     pub(super) fixed: Fixed,
-    pub(super) modules: &'a Modules,
-    pub(super) tasks: &'a Tasks,
+    pub(super) mappings: &'a Mappings,
     pub(super) stopped: &'a [Stopped],
-    /// The stack pointers of the stopped threads, sorted.
-    pub(super) sps: &'a [usize],
     pub(super) pid: i32,
 }
 
 impl Roots<'_> {
-    /// Shows all of them.
+    /// Shows all of them. `sps`: the stack pointers of the stopped threads, sorted; `aside`: what [`Self::set_aside`] notes, sorted.
     pub(super) fn each(
         &self,
         gs: impl Iterator<Item = &'static G>,
+        sps: &[usize],
+        aside: &[(usize, usize)],
         show: &mut dyn FnMut(Range<usize>),
     ) {
-        self.modules.each(&mut *show);
+        self.mappings.each_page_run(aside, show);
         for thread in self.stopped {
             self.thread(thread, show);
         }
         for g in gs {
-            self.goroutine(g, show);
+            self.goroutine(g, sps, show);
         }
+    }
+
+    /// Notes the memory that is not to be shown as part of a mapping: either nothing of it holds a handle, or what does is shown by itself.
+    pub(super) fn set_aside(&self, aside: &mut Buf<(usize, usize)>) {
+        // Whole pages: the kernel tells of pages only, and what is shown too much does no harm.
+        let mut note = |range: Range<usize>| {
+            let start = range.start.next_multiple_of(stack::PAGE_BYTES);
+            let end = range.end & !(stack::PAGE_BYTES - 1);
+            if start < end {
+                aside.push((start, end));
+            }
+        };
+        raddle_alloc::own_memory(&mut note);
+        raddle_race::own_memory(&mut note);
+        stack::each_range(&mut note);
+        for thread in self.stopped {
+            // SAFETY: the frame of a stopped thread.
+            if let Some(alt) = alt_stack(unsafe { &*thread.context }) {
+                note(alt);
+            }
+            let own = tls::own(thread.tp);
+            let is_on_slot = stack::slot_of(thread.sp).is_some();
+            match self.stack_of(thread, own) {
+                // Else it has left the stack for one that is neither.
+                Some(stack) if is_on_slot || stack.contains(&thread.sp) => note(stack),
+                Some(_) => {}
+                None => {
+                    let mapping = self.mappings.around(own);
+                    let unused = match mapping {
+                        Some(mapping) if is_on_slot => mapping.start..own - self.layout.below,
+                        Some(mapping) if mapping.contains(&thread.sp) && thread.sp < own => {
+                            mapping.start..thread.sp - RED_ZONE
+                        }
+                        _ => continue,
+                    };
+                    note(unused);
+                }
+            }
+        }
+        aside.sort_unstable();
     }
 
     fn thread(&self, thread: &Stopped, show: &mut dyn FnMut(Range<usize>)) {
@@ -100,73 +140,36 @@ impl Roots<'_> {
         each_register(context, !self.fixed.is_in_libc_call(context), show);
         let own = tls::own(thread.tp);
         let from = thread.sp - RED_ZONE;
-        let alt = context.uc_stack.ss_sp as usize;
-        let on_alt = (alt..alt + context.uc_stack.ss_size).contains(&thread.sp)
-            && context.uc_stack.ss_flags & libc::SS_DISABLE == 0;
-        if on_alt {
-            show(from..alt + context.uc_stack.ss_size);
-            self.whole_stack(thread, own, show);
-        } else if let Some(slot) = stack::slot_of(thread.sp) {
+        if let Some(slot) = stack::slot_of(thread.sp) {
             show(from.max(slot.base())..slot.top());
-            self.outside(&slot, show);
         } else {
-            match self.stack_of(thread, own) {
-                Some(stack) => show(from.max(stack.start)..stack.end),
-                None => {
-                    let mapping = self.tasks.mapping_of(thread.sp);
-                    let is_own = |mapping: &Range<usize>| thread.sp < own && mapping.contains(&own);
-                    let has_left = !mapping.as_ref().is_some_and(is_own);
-                    mapping
-                        .into_iter()
-                        .for_each(|mapping| show(from.max(mapping.start)..mapping.end));
-                    if has_left {
-                        self.whole_stack(thread, own, show);
-                    }
-                }
+            let alt = alt_stack(context).filter(|alt| alt.contains(&thread.sp));
+            if let Some(alt) = alt {
+                show(from.max(alt.start)..alt.end);
+            } else if let Some(stack) = self.stack_of(thread, own)
+                && stack.contains(&thread.sp)
+            {
+                show(from.max(stack.start)..stack.end);
+            }
+            // A goroutine that has left its slot.
+            if let Some(slot) = stack::slot_of(thread.tp) {
+                show(slot.base()..slot.top());
             }
         }
-        self.block(own, show);
-        self.layout.each_outside(own, &self.modules.tls, show);
+        // Most often for a second time, which costs less than to tell.
+        if self.layout.is_exact() {
+            show(own - self.layout.below..own + self.layout.above);
+        }
     }
 
-    /// The stack that the thread was made with, if it stands on it.
+    /// The stack that the thread was made with, where glibc or the kernel tells.
     fn stack_of(&self, thread: &Stopped, own: usize) -> Option<Range<usize>> {
         let top = self.fixed.main_top;
-        let stack = match self.layout.stack_of(own) {
-            Some(stack) => stack,
-            None if thread.tid == self.pid => top - MAIN_STACK_MAX..top,
-            None => return None,
-        };
-        stack.contains(&thread.sp).then_some(stack)
+        let main = (thread.tid == self.pid).then_some(top - MAIN_STACK_MAX..top);
+        self.layout.stack_of(own).or(main)
     }
 
-    /// All of the stack that a thread has left for another one, to which it will return.
-    fn whole_stack(&self, thread: &Stopped, own: usize, show: &mut dyn FnMut(Range<usize>)) {
-        if let Some(slot) = stack::slot_of(thread.tp) {
-            show(slot.base()..slot.top());
-        }
-        // The mapping and not the stack: its lowest pages may be a guard.
-        let inside = if thread.tid == self.pid {
-            self.fixed.main_top - 1
-        } else {
-            own
-        };
-        if let Some(mapping) = self.tasks.mapping_of(inside) {
-            show(mapping);
-        }
-    }
-
-    /// Shows a thread's own block: most often for a second time, which costs less than to tell.
-    fn block(&self, own: usize, show: &mut dyn FnMut(Range<usize>)) {
-        let block = own - self.layout.below..own + self.layout.above;
-        if self.layout.is_exact() {
-            show(block);
-        } else if let Some(mapping) = self.tasks.mapping_of(own) {
-            show(block.start.max(mapping.start)..block.end.min(mapping.end));
-        }
-    }
-
-    fn goroutine(&self, g: &'static G, show: &mut dyn FnMut(Range<usize>)) {
+    fn goroutine(&self, g: &'static G, sps: &[usize], show: &mut dyn FnMut(Range<usize>)) {
         // One that is being spawned is Idle, but has an entry: its data may be on its way from the spawner's stack.
         if g.state() == State::Idle && g.entry.get().is_none() {
             return;
@@ -185,33 +188,37 @@ impl Roots<'_> {
             Note::Fresh(top) => top - 16,
             Note::Left(sp) => sp,
         };
-        let Some(slot) = stack::slot_of(sp) else {
-            return;
+        let (slot, has_left) = match stack::slot_of(sp) {
+            Some(slot) => (slot, false),
+            // It waits on another stack. Its first frame, on its own, has the yielder.
+            None => match stack::slot_of(g.yielder.get().addr()) {
+                Some(slot) => (slot, true),
+                None => return,
+            },
         };
-        if !self.is_stood_on(&slot) {
+        if !is_stood_on(&slot, sps) {
             // With thread-bound thread-locals nothing tells which goroutine's stack a thread has left for another one.
-            let from = if g.state() == State::Running && tls::mode() == TlsMode::Thread {
-                slot.base()
-            } else {
-                (sp - margin()).max(slot.base())
+            let may_have_left = g.state() == State::Running && tls::mode() == TlsMode::Thread;
+            let from = match has_left || may_have_left {
+                true => slot.base(),
+                false => (sp - margin()).max(slot.base()),
             };
             show(from..slot.top());
-            self.outside(&slot, show);
         }
     }
+}
 
-    /// Whether a stopped thread's stack pointer lies in the slot.
-    fn is_stood_on(&self, slot: &Slot) -> bool {
-        let first = self.sps.partition_point(|&sp| sp < slot.guard());
-        self.sps.get(first).is_some_and(|&sp| sp < slot.top())
-    }
+/// Whether a stopped thread's stack pointer lies in the slot.
+fn is_stood_on(slot: &Slot, sps: &[usize]) -> bool {
+    let first = sps.partition_point(|&sp| sp < slot.guard());
+    sps.get(first).is_some_and(|&sp| sp < slot.top())
+}
 
-    /// What hangs on the block of a slot.
-    fn outside(&self, slot: &Slot, show: &mut dyn FnMut(Range<usize>)) {
-        if let Some(tp) = tls::at_top(slot) {
-            self.layout.each_outside(tp, &self.modules.tls, show);
-        }
-    }
+/// The alternate signal stack of an interrupted thread.
+fn alt_stack(context: &libc::ucontext_t) -> Option<Range<usize>> {
+    let start = context.uc_stack.ss_sp.addr();
+    let is_there = context.uc_stack.ss_flags & libc::SS_DISABLE == 0;
+    is_there.then_some(start..start + context.uc_stack.ss_size)
 }
 
 /// Notes the stack pointers, sorted.

@@ -2,46 +2,14 @@
 //!
 //! # Blocking
 //!
-//! System calls only, and not by the C library's functions, which race mode sees: a stopped thread may hold a lock of the detector. Usable
-//! with the world stopped.
+//! System calls only. Usable with the world stopped.
 
 use super::buf::Buf;
+use super::file::File;
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
-use std::ops::Range;
 
 const READ_BYTES: usize = 16 << 10;
-
-/// An open file.
-#[derive(Debug)]
-struct File(i32);
-
-impl File {
-    fn open(at: i32, path: &CStr) -> Option<File> {
-        let flags = libc::O_RDONLY | libc::O_CLOEXEC;
-        // SAFETY: a C string.
-        let fd = unsafe { libc::syscall(libc::SYS_openat, at, path.as_ptr(), flags) };
-        i32::try_from(fd).ok().filter(|fd| *fd >= 0).map(File)
-    }
-
-    fn rewind(&self) {
-        // SAFETY: no memory is touched.
-        unsafe { libc::lseek(self.0, 0, libc::SEEK_SET) };
-    }
-
-    fn read<'a>(&self, to: &'a mut [u8]) -> &'a [u8] {
-        // SAFETY: the pointer and length are of one slice.
-        let n = unsafe { libc::syscall(libc::SYS_read, self.0, to.as_mut_ptr(), to.len()) };
-        &to[..usize::try_from(n).unwrap_or(0)]
-    }
-}
-
-impl Drop for File {
-    fn drop(&mut self) {
-        // SAFETY: ours.
-        unsafe { libc::syscall(libc::SYS_close, self.0) };
-    }
-}
 
 /// What the kernel says of one thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,19 +19,13 @@ pub(super) struct Status {
     pub(super) blocked: u64,
 }
 
-/// `/proc/self`, with the files that a stop needs: opened before the first signal, so that a want of descriptors shows in time.
+/// `/proc/self/task`: opened before the first signal, so that a want of descriptors shows in time.
 #[derive(Debug)]
-pub(super) struct Tasks {
-    tasks: File,
-    maps: File,
-}
+pub(super) struct Tasks(File);
 
 impl Tasks {
     pub(super) fn open() -> Option<Tasks> {
-        Some(Tasks {
-            tasks: File::open(libc::AT_FDCWD, c"/proc/self/task")?,
-            maps: File::open(libc::AT_FDCWD, c"/proc/self/maps")?,
-        })
+        File::open(libc::AT_FDCWD, c"/proc/self/task").map(Tasks)
     }
 
     /// Lists all threads. False: the list may lack some, since a thread ended meanwhile.
@@ -72,7 +34,7 @@ impl Tasks {
     /// long as the number of threads.
     pub(super) fn list(&self, to: &mut Buf<i32>) -> bool {
         to.clear();
-        self.tasks.rewind();
+        self.0.rewind();
         let before = self.count();
         let mut buffer = Aligned([0; READ_BYTES]);
         loop {
@@ -80,7 +42,7 @@ impl Tasks {
             let n = unsafe {
                 libc::syscall(
                     libc::SYS_getdents64,
-                    self.tasks.0,
+                    self.0.fd(),
                     buffer.0.as_mut_ptr(),
                     READ_BYTES,
                 )
@@ -99,7 +61,7 @@ impl Tasks {
     fn count(&self) -> Option<usize> {
         let mut stat = MaybeUninit::<libc::stat>::uninit();
         // SAFETY: room for the result.
-        if unsafe { libc::fstat(self.tasks.0, stat.as_mut_ptr()) } != 0 {
+        if unsafe { libc::fstat(self.0.fd(), stat.as_mut_ptr()) } != 0 {
             return None;
         }
         // SAFETY: filled by the call.
@@ -126,33 +88,8 @@ impl Tasks {
     /// The start of a file of thread `tid`.
     fn read_of<'a>(&self, tid: i32, file: &[u8], buffer: &'a mut [u8]) -> Option<&'a [u8]> {
         let mut path = [0; 32];
-        let file = File::open(self.tasks.0, path_of(tid, file, &mut path)?)?;
+        let file = File::open(self.0.fd(), path_of(tid, file, &mut path)?)?;
         Some(file.read(buffer))
-    }
-
-    /// The mapping that contains `addr`.
-    pub(super) fn mapping_of(&self, addr: usize) -> Option<Range<usize>> {
-        self.maps.rewind();
-        let mut buffer = [0; READ_BYTES];
-        let mut kept = 0;
-        loop {
-            let n = self.maps.read(&mut buffer[kept..]).len();
-            if n == 0 {
-                return None;
-            }
-            let text = &buffer[..kept + n];
-            let whole = text.iter().rposition(|&b| b == b'\n')? + 1;
-            for line in text[..whole].split(|&b| b == b'\n') {
-                if let Some(range) = parse_range(line)
-                    && range.contains(&addr)
-                {
-                    return Some(range);
-                }
-            }
-            let end = kept + n;
-            buffer.copy_within(whole..end, 0);
-            kept = end - whole;
-        }
     }
 }
 
@@ -209,13 +146,6 @@ fn parse_flags(stat: &[u8]) -> Option<u64> {
     std::str::from_utf8(fields.nth(6)?).ok()?.parse().ok()
 }
 
-/// The range at the start of a line of `maps`.
-fn parse_range(line: &[u8]) -> Option<Range<usize>> {
-    let range = line.split(|&b| b == b' ').next()?;
-    let dash = range.iter().position(|&b| b == b'-')?;
-    Some(hex(&range[..dash])? as usize..hex(&range[dash + 1..])? as usize)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -244,21 +174,6 @@ mod tests {
         assert_eq!(status.state, b'R');
         assert_ne!(status.blocked >> (libc::SIGURG - 1) & 1, 0);
         assert_eq!(tasks.status(i32::MAX), None);
-    }
-
-    #[test]
-    fn a_mapping_is_found_by_any_of_its_addresses() {
-        let tasks = Tasks::open().expect("proc is mounted");
-        let local = 0u8;
-        let at = ptr_addr(&local);
-        let range = tasks.mapping_of(at).expect("the stack is mapped");
-        assert!(range.contains(&at));
-        assert_eq!(tasks.mapping_of(range.end - 1), Some(range));
-        assert_eq!(tasks.mapping_of(8), None);
-    }
-
-    fn ptr_addr(local: &u8) -> usize {
-        std::ptr::from_ref(local).addr()
     }
 
     #[test]

@@ -8,6 +8,7 @@
 use crate::m::M;
 use std::ffi::{CString, c_void};
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::ptr;
 
 /// An M's own stack: blocking calls run user code on it. Address space only.
@@ -52,21 +53,21 @@ fn start(run: extern "C" fn(*mut c_void) -> *mut c_void, arg: *mut c_void) {
     }
 }
 
-/// The lowest address of the calling thread's stack; `usize::MAX` if it cannot be told.
-pub(crate) fn stack_start() -> usize {
+/// The calling thread's stack, if it can be told.
+pub(crate) fn own_stack() -> Option<Range<usize>> {
     let mut attr = MaybeUninit::uninit();
     // SAFETY: no preconditions.
     let own = unsafe { libc::pthread_self() };
     // SAFETY: initialises the attributes if it returns 0.
     if unsafe { libc::pthread_getattr_np(own, attr.as_mut_ptr()) } != 0 {
-        return usize::MAX;
+        return None;
     }
     let (mut start, mut bytes) = (ptr::null_mut(), 0);
     // SAFETY: initialised above; room for both results.
     unsafe { libc::pthread_attr_getstack(attr.as_ptr(), &mut start, &mut bytes) };
     // SAFETY: initialised above, and not used again.
     unsafe { libc::pthread_attr_destroy(attr.as_mut_ptr()) };
-    start.addr()
+    Some(start.addr()..start.addr() + bytes)
 }
 
 fn name_thread(name: &str) {
