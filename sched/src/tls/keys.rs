@@ -14,8 +14,6 @@ use super::glibc::Glibc;
 const ROUNDS: usize = 4;
 pub(super) const GROUPS: usize = 32;
 const GROUP_KEYS: usize = 32;
-/// The size of a group, in bytes.
-pub(super) const GROUP_BYTES: usize = GROUP_KEYS * size_of::<Value>();
 
 /// A value, and the sequence number of the key it was set for.
 #[repr(C)]
