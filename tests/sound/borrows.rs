@@ -173,11 +173,13 @@ fn borrow_temporary(shift: usize, turns: &[bool]) -> usize {
 /// The handle comes from a weak pointer.
 #[inline(never)]
 fn borrow_upgraded(shift: usize, turns: &[bool]) -> usize {
-    let weak = deep(&|| {
+    let (strong, weak) = deep(&|| {
         let gc = Gc::new([7_u8; N]);
         (gc, Gc::downgrade(&gc))
     });
-    let gc = weak.1.upgrade().unwrap();
+    let gc = weak.upgrade().unwrap();
+    // Another test may collect at any time.
+    gc::keep_alive(&strong);
     let values = &gc[..];
     shifted!(values, shift, turns)
 }
