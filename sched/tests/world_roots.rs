@@ -41,9 +41,19 @@ enum Place {
     BelowAltStack,
     OnAltStack,
     OnOwnStack,
+    ParkedOnOwnStack,
+    BelowOwnStackParked,
+    BelowOwnStackBlocking,
+    CHeap,
+    Mapping,
+    OddAddress,
+    /// That of a thread that has ended: not shown.
+    EndedStack,
 }
 
-const PLACES: u64 = Place::OnOwnStack as u64;
+/// Those that must be shown.
+const PLACES: u64 = Place::OddAddress as u64;
+const ALL: usize = Place::EndedStack as usize + 1;
 const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The number of a place: made afresh by whoever needs it, so that no other place has it.
@@ -245,21 +255,54 @@ fn below_alt_stack() {
     unsafe { libc::sigaltstack(&before, ptr::null_mut()) };
 }
 
+/// Keeps the number of a place in memory of the C library's heap, or of a mapping, for ever.
+#[inline(never)]
+fn in_memory(place: Place) {
+    const BYTES: usize = 1 << 20;
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    let (at, offset): (*mut c_void, usize) = match place {
+        // SAFETY: no preconditions.
+        Place::CHeap => (unsafe { libc::malloc(64) }, 0),
+        // SAFETY: as above.
+        Place::OddAddress => (unsafe { libc::malloc(64) }, 3),
+        // SAFETY: a fresh mapping.
+        _ => (
+            unsafe { libc::mmap(ptr::null_mut(), BYTES, protection, flags, -1, 0) },
+            BYTES / 2,
+        ),
+    };
+    assert!(!at.is_null() && at != libc::MAP_FAILED);
+    // SAFETY: inside of what was just made.
+    unsafe {
+        at.byte_add(offset)
+            .cast::<u64>()
+            .write_unaligned(number(place))
+    };
+    wipe();
+}
+
+/// Leaves the number in so much of the stack that the thread's end does not overwrite all of it.
+#[inline(never)]
+fn all_over_the_stack() {
+    black_box([number(Place::EndedStack); 1024]);
+}
+
 /// What is found: by place.
-fn search() -> [bool; PLACES as usize + 1] {
+fn search() -> [bool; ALL] {
     on_collector(|world| {
         // Here, and not on the caller's stack, which is shown.
-        let numbers: [u64; PLACES as usize + 1] =
+        let numbers: [u64; ALL] =
             std::array::from_fn(|place| (place as u64).wrapping_mul(FACTOR) | 1);
-        let mut found = [false; PLACES as usize + 1];
+        let mut found = [false; ALL];
         world.stop(&[]).expect("every thread can be stopped");
         world.each_root(&mut |range| {
-            let words = range.start.next_multiple_of(8)..range.end & !7;
-            for at in words.step_by(8) {
+            for at in range.start..range.end.saturating_sub(7) {
                 // SAFETY: what is shown is mapped, and nobody runs.
-                let word = unsafe { (at as *const u64).read_volatile() };
+                let word = u64::from_ne_bytes(unsafe { (at as *const [u8; 8]).read_volatile() });
                 // A cheap test first: most words are none.
                 if word & 1 == 1
+                    && (at % 8 == 0 || word == numbers[Place::OddAddress as usize])
                     && let Some(place) = numbers.iter().position(|&number| number == word)
                 {
                     found[place] = true;
@@ -339,7 +382,21 @@ fn every_place_is_shown() {
     let error =
         unsafe { libc::pthread_create(&mut pthread, ptr::null(), pthread_body, ptr::null_mut()) };
     assert_eq!(error, 0);
-    wait_for(19);
+    go(|| on_own_stack(|| in_stack(Place::ParkedOnOwnStack, park)));
+    go(|| in_stack(Place::BelowOwnStackParked, || on_own_stack(park)));
+    go(|| {
+        in_stack(Place::BelowOwnStackBlocking, || {
+            on_own_stack(|| blocking(sleep))
+        })
+    });
+    [Place::CHeap, Place::Mapping, Place::OddAddress].map(in_memory);
+    // With more stack than the thread that will search, which takes that of the second.
+    let larger = thread::Builder::new().stack_size(4 << 20);
+    let ended = larger.spawn(all_over_the_stack);
+    for ended in [ended.expect("it starts"), thread::spawn(|| ())] {
+        ended.join().expect("it ends");
+    }
+    wait_for(22);
     // The one P is busy with the next that spins, so the last does not begin.
     set_procs(1);
     let hog = READY.load(SeqCst);
@@ -363,4 +420,10 @@ fn every_place_is_shown() {
         .filter(|&place| place != Place::ParkedThreadLocal || tls_mode() != "thread")
         .collect();
     assert!(missing.is_empty(), "not shown: {missing:?}");
+    // With thread-bound thread-locals glibc does not tell what a stack is.
+    let is_shown = found[Place::EndedStack as usize];
+    assert!(
+        !is_shown || tls_mode() == "thread",
+        "the stack of an ended thread is shown"
+    );
 }

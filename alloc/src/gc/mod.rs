@@ -28,7 +28,7 @@ pub use cycle::is_pending;
 pub use finalize::next_finalizable;
 pub use object::{Header, Kind, allocate, allocate_zeroed, state};
 pub use pacer::{LimitBelowLive, set_memory_limit, set_percent};
-pub use roots::{add_root, remove_root};
+pub use roots::{add_root, each_excluded, exclude, include, remove_root};
 pub use stats::{PAUSE_BUCKETS, Stats, stats};
 pub use sweep::sweep_some;
 pub use weak::{WeakCell, weak_get, weak_new, weak_set};

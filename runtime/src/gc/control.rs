@@ -88,11 +88,16 @@ pub fn keep_alive<T: ?Sized>(handle: &T) {
     std::hint::black_box(handle);
 }
 
-/// Makes the collector look for handles in memory that it does not know: `mmap`ped, or C's.
+/// Makes the collector look for handles in memory where it does not look by itself: what the process shares with others
+/// (`MAP_SHARED`), and what it may not write to.
 ///
 /// # Safety
 ///
 /// The range can be read until [`remove_root`] of it, or to the end of the process.
+///
+/// # Panics
+///
+/// When there is no memory left to remember it.
 pub unsafe fn add_root(range: Range<usize>) {
     background::ensure();
     // SAFETY: the caller's contract.
@@ -107,4 +112,29 @@ pub unsafe fn add_root(range: Range<usize>) {
 pub unsafe fn remove_root(range: Range<usize>) {
     // SAFETY: the caller's contract.
     unsafe { gc::remove_root(range) }
+}
+
+/// Keeps the collector from looking for handles in a range of the program's own mappings: gigabytes of numbers that C code or a
+/// `mmap` of the program's has written, which would be looked at in each cycle. Whole pages count.
+///
+/// It says nothing of memory from Rust's allocator: for numbers there are objects without pointers
+/// ([`Gc::new_no_pointers`](super::Gc::new_no_pointers), [`Slice::zeroed`](super::Slice::zeroed)).
+///
+/// # Safety
+///
+/// Until [`include`] of the same range, or until the memory is unmapped *and* `include` was called before anything else is mapped
+/// there, no handle in it is needed to keep something alive.
+///
+/// # Panics
+///
+/// When there is no memory left to remember it.
+pub unsafe fn exclude(range: Range<usize>) {
+    background::ensure();
+    // SAFETY: the caller's contract.
+    unsafe { gc::exclude(range) }
+}
+
+/// Ends an [`exclude`] of the same range.
+pub fn include(range: Range<usize>) {
+    gc::include(range);
 }

@@ -22,18 +22,24 @@
 //!
 //! # What keeps a value alive
 //!
-//! A word that looks like an address in the object, its middle included, wherever a Rust program can keep a pointer: stacks
-//! and registers of all threads and goroutines, thread-locals, statics, the memory of `Box`, `Vec` and all that uses Rust's
-//! global allocator, and collected objects that are themselves reached. The collector looks at memory without knowing types:
-//! now and then a number that happens to look like an address keeps something alive for longer. So do old bits of a handle that
-//! nobody has overwritten: an `Option<Gc<T>>` that becomes `None` is cleared, but an enum with more than one variant that
-//! holds something is not, and a variable that is out of scope is overwritten some time later, or when its goroutine ends;
-//! and the vector registers of a thread that sleeps hold what it copied last.
+//! A word that looks like an address in the object, its middle included, anywhere in the memory that the process can write to
+//! and shares with no other: stacks and registers of all threads and goroutines, thread-locals, statics, the memory of
+//! `Box`, `Vec` and all that uses Rust's global allocator, C's `malloc`, what was mapped by whomever, stacks that the program
+//! switches to by itself, and collected objects that are themselves reached. The word may lie at any address, a multiple of
+//! eight or not. So safe code cannot hide a handle.
+//!
+//! And as long as a value is borrowed, the handle through which it was borrowed keeps it, in the place where it is.
+//!
+//! The collector looks at memory without knowing types: now and then a number that happens to look like an address keeps something
+//! alive for longer. So do old bits of a handle that nobody has overwritten: an `Option<Gc<T>>` that becomes `None` is cleared, but
+//! an enum with more than one variant that holds something is not, and a variable that is out of scope is overwritten some time
+//! later, or when its goroutine ends; and the vector registers of a thread that sleeps hold what it copied last.
 //!
 //! It does not see
-//! - handles in memory that it does not know, such as C's `malloc` or `mmap`: [`add_root`] makes it known;
-//! - handles at addresses that are not multiples of eight, as a `repr(packed)` type may have them;
+//! - handles in memory that is shared with other processes, or not to be written: [`add_root`] makes it known;
 //! - addresses that code has hidden, by arithmetic or in a file.
+//!
+//! Both take `unsafe` code. So does [`exclude`], which tells the collector where not to look.
 //!
 //! Memory of `Box`, `Vec` and the like is never taken back by the collector, only by its owner, and what lies in it counts as
 //! reached. So a cycle that runs *through* one, such as a `Gc<Node>` whose node has a `Vec<Gc<Node>>`, stays for ever. Use a
@@ -84,8 +90,8 @@ mod weak;
 
 pub use atomic::Atomic;
 pub use control::{
-    LimitBelowLive, Stats, add_root, collect, keep_alive, remove_root, set_memory_limit,
-    set_percent, stats,
+    LimitBelowLive, Stats, add_root, collect, exclude, include, keep_alive, remove_root,
+    set_memory_limit, set_percent, stats,
 };
 pub use handle::Gc;
 pub use no_pointers::NoPointers;

@@ -144,10 +144,12 @@ impl Mappings {
         found
     }
 
-    /// Shows the pages with contents of all private writable mappings, but for what lies in `aside`, which is sorted.
+    /// Shows the pages with contents of all private writable mappings, but for what lies in `aside`, which is sorted, and what `idle` says
+    /// of a mapping's beginning.
     pub(super) fn each_page_run(
         &self,
         aside: &[(usize, usize)],
+        idle: &dyn Fn(&Range<usize>) -> Option<Range<usize>>,
         show: &mut dyn FnMut(Range<usize>),
     ) {
         let mut rest = aside;
@@ -156,6 +158,11 @@ impl Mappings {
                                     range,
                                     is_private_writable,
                                 }| {
+            if is_private_writable && let Some(idle) = idle(&range) {
+                // Its last pages were written: `idle` read there.
+                runs.add(idle.end..range.end);
+                return range.end;
+            }
             let mut at = range.start;
             while at < range.end {
                 // Those that end before here are of no use any more: addresses only rise.
@@ -367,21 +374,34 @@ fn read(pages: &File, range: Range<usize>, runs: &mut Runs<'_>) -> bool {
 /// Whether the page can be read: the kernel tries. Also true where it may not be asked.
 fn can_read(page: usize) -> bool {
     let mut byte = 0_u8;
+    let n = read_memory(page, (&raw mut byte).cast(), 1);
+    n == 1 || std::io::Error::last_os_error().raw_os_error() != Some(libc::EFAULT)
+}
+
+/// The word at `addr`, if it can be read.
+pub(super) fn peek(addr: usize) -> Option<usize> {
+    let mut word = 0_usize;
+    let n = read_memory(addr, (&raw mut word).cast(), size_of::<usize>());
+    (n == size_of::<usize>() as libc::c_long).then_some(word)
+}
+
+/// Has the kernel copy `bytes` bytes at `from`. Returns what it returned.
+fn read_memory(from: usize, to: *mut libc::c_void, bytes: usize) -> libc::c_long {
     let here = libc::iovec {
-        iov_base: (&raw mut byte).cast(),
-        iov_len: 1,
+        iov_base: to,
+        iov_len: bytes,
     };
     let there = libc::iovec {
-        iov_base: std::ptr::without_provenance_mut(page),
-        iov_len: 1,
+        iov_base: std::ptr::without_provenance_mut(from),
+        iov_len: bytes,
     };
     // SAFETY: no preconditions.
     let own = unsafe { libc::getpid() };
     // As long as the kernel takes them: what is shorter may have anything above it.
     let (one, flags): (libc::c_ulong, libc::c_ulong) = (1, 0);
     let (here, there) = (&raw const here, &raw const there);
-    // SAFETY: reads a byte to `byte`, or fails.
-    let n = unsafe {
+    // SAFETY: the callers pass room for so many bytes.
+    unsafe {
         libc::syscall(
             libc::SYS_process_vm_readv,
             own,
@@ -391,8 +411,7 @@ fn can_read(page: usize) -> bool {
             one,
             flags,
         )
-    };
-    n == 1 || std::io::Error::last_os_error().raw_os_error() != Some(libc::EFAULT)
+    }
 }
 
 /// Of a line of `maps`: `55d0-55e0 rw-p 00000000 ...`.
@@ -531,7 +550,7 @@ mod tests {
         ];
         let mappings = Mappings::open().expect("proc is mounted");
         let mut found = Vec::with_capacity(10_000);
-        mappings.each_page_run(&aside, &mut |run: Range<usize>| {
+        mappings.each_page_run(&aside, &|_| None, &mut |run: Range<usize>| {
             let run = run.start.max(at)..run.end.min(at + 8 * PAGE);
             if !run.is_empty() {
                 found.push(run);

@@ -96,7 +96,7 @@ struct Notes {
     sps: Buf<usize>,
     /// What is not shown with the mappings, sorted.
     aside: Buf<(usize, usize)>,
-    /// The process, and the stack, of each thread of the collector's.
+    /// The number and the stack of each thread of the collector's, those of the process that this one was forked from included.
     collectors: Buf<(i32, (usize, usize))>,
     now: Option<Now>,
     /// When the stop was begun.
@@ -225,21 +225,27 @@ impl World for Threads {
         signal::block_all();
         thread::begin_unwatched();
         COLLECTORS.fetch_add(1, Relaxed);
-        if let Some(stack) = crate::sys::thread::own_stack() {
-            ONE.lock();
-            // SAFETY: invariant 1.
-            let notes = unsafe { &mut *self.0.get() };
-            // SAFETY: no preconditions.
-            notes
-                .collectors
-                .push((unsafe { libc::getpid() }, (stack.start, stack.end)));
-            // SAFETY: taken above.
-            unsafe { ONE.unlock() };
-        }
+        ONE.lock();
+        // SAFETY: invariant 1.
+        unsafe { &mut *self.0.get() }.note_caller();
+        // SAFETY: taken above.
+        unsafe { ONE.unlock() };
     }
 }
 
 impl Notes {
+    /// Notes the stack of the calling thread, which is one of the collector's. Returns its number.
+    fn note_caller(&mut self) -> i32 {
+        // SAFETY: no preconditions.
+        let tid = unsafe { libc::gettid() };
+        if self.collectors.iter().all(|&(noted, _)| noted != tid)
+            && let Some(stack) = crate::sys::thread::own_stack()
+        {
+            self.collectors.push((tid, (stack.start, stack.end)));
+        }
+        tid
+    }
+
     /// Err: the thread that does not come, or 0 if the threads cannot be listed.
     fn stop(&mut self, collectors: &[i32]) -> Result<(), i32> {
         let tasks = Tasks::open().ok_or(0)?;
@@ -247,9 +253,8 @@ impl Notes {
         let layout = tls::layout();
         let regions = sched().regions();
         signal::keep_handler();
+        let caller = self.note_caller();
         let blocked = signal::block_all();
-        // SAFETY: no preconditions.
-        let caller = unsafe { libc::gettid() };
         let Notes {
             stopped,
             listed,
@@ -272,10 +277,8 @@ impl Notes {
             blocked,
         });
         aside.clear();
-        // SAFETY: no preconditions.
-        let pid = unsafe { libc::getpid() };
-        // A child of `fork` has the memory of its parent's threads, for whatever it makes of it.
-        for (_, stack) in own.iter().filter(|(process, _)| *process == pid) {
+        let is_here = |tid| tid == caller || collectors.contains(&tid);
+        for (_, stack) in own.iter().filter(|(tid, _)| is_here(*tid)) {
             aside.push(*stack);
         }
         if let Some((fixed, _)) = FIXED.get() {

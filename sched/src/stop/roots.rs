@@ -27,7 +27,7 @@
 
 use super::buf::Buf;
 use super::halt::Stopped;
-use super::mappings::Mappings;
+use super::mappings::{self, Mappings};
 use crate::g::{G, State};
 use crate::parked::{Note, margin};
 use crate::stack::{self, Slot};
@@ -85,7 +85,8 @@ impl Roots<'_> {
         aside: &[(usize, usize)],
         show: &mut dyn FnMut(Range<usize>),
     ) {
-        self.mappings.each_page_run(aside, show);
+        let idle = |mapping: &Range<usize>| self.layout.idle_stack(mapping, mappings::peek);
+        self.mappings.each_page_run(aside, &idle, show);
         for thread in self.stopped {
             self.thread(thread, show);
         }
@@ -104,6 +105,7 @@ impl Roots<'_> {
                 aside.push((start, end));
             }
         };
+        raddle_alloc::gc::each_excluded(&mut note);
         raddle_alloc::own_memory(&mut note);
         raddle_race::own_memory(&mut note);
         stack::each_range(&mut note);

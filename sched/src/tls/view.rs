@@ -22,6 +22,8 @@ pub(crate) struct Layout {
     pub(crate) above: usize,
     /// Where `struct pthread` has the lowest address of the thread's stack, which its size follows.
     stack: Option<usize>,
+    /// Where it has the number of the thread.
+    tid: usize,
     /// Whether glibc said so: else blocks are smaller than this says.
     is_exact: bool,
 }
@@ -31,6 +33,7 @@ const GUESS: Layout = Layout {
     below: 64 << 10,
     above: 8 << 10,
     stack: None,
+    tid: 0,
     is_exact: false,
 };
 
@@ -54,6 +57,7 @@ fn of_glibc(glibc: &Glibc) -> Layout {
         below: glibc.static_bytes - glibc.tcb_bytes,
         above: glibc.tcb_bytes,
         stack: None,
+        tid: glibc.tid,
         is_exact: true,
     }
 }
@@ -94,5 +98,31 @@ impl Layout {
         // glibc says of the main thread's that it begins at 0.
         let range = base..base.checked_add(bytes)?;
         (base != 0 && range.contains(&tp)).then_some(range)
+    }
+
+    /// The part of a mapping that is the stack of a thread that has ended, which glibc keeps for the next: all below `struct pthread`,
+    /// where the thread's result is until somebody joins it.
+    ///
+    /// `peek` reads a word, if it can be read. What glibc keeps names itself in four places; nobody else has that at the end of a mapping.
+    pub(crate) fn idle_stack(
+        &self,
+        mapping: &Range<usize>,
+        peek: impl Fn(usize) -> Option<usize>,
+    ) -> Option<Range<usize>> {
+        /// glibc's alignment of `struct pthread`, where no thread-local asks for more.
+        const ALIGN: usize = 64;
+        /// Where it has its own address, twice (`tcbhead_t`).
+        const SELF: [usize; 2] = [0x00, 0x10];
+        let block = mapping.end.checked_sub(self.above)? & !(ALIGN - 1);
+        let word = |at: usize| peek(block + at);
+        let (stack, names_itself) = (self.stack?, |at| word(at) == Some(block));
+        if block < mapping.start || !SELF.into_iter().all(names_itself) {
+            return None;
+        }
+        let base = word(stack)?;
+        let is_whole = word(stack + size_of::<usize>()) == mapping.end.checked_sub(base);
+        // The kernel makes it 0 when the thread is gone, and glibc -1 when somebody has joined it.
+        let has_ended = word(self.tid)? as i32 <= 0;
+        (base <= mapping.start && is_whole && has_ended).then_some(mapping.start..block)
     }
 }
