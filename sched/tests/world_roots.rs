@@ -273,12 +273,9 @@ fn in_memory(place: Place) {
         ),
     };
     assert!(!at.is_null() && at != libc::MAP_FAILED);
+    let at = at.wrapping_byte_add(offset).cast::<u64>();
     // SAFETY: inside of what was just made.
-    unsafe {
-        at.byte_add(offset)
-            .cast::<u64>()
-            .write_unaligned(number(place))
-    };
+    unsafe { at.write_unaligned(number(place)) };
     wipe();
 }
 
@@ -389,7 +386,9 @@ fn every_place_is_shown() {
             on_own_stack(|| blocking(sleep))
         })
     });
-    [Place::CHeap, Place::Mapping, Place::OddAddress].map(in_memory);
+    for place in [Place::CHeap, Place::Mapping, Place::OddAddress] {
+        in_memory(place);
+    }
     // With more stack than the thread that will search, which takes that of the second.
     let larger = thread::Builder::new().stack_size(4 << 20);
     let ended = larger.spawn(all_over_the_stack);

@@ -62,25 +62,23 @@ impl Filter {
     /// # Safety
     ///
     /// [`COVER`] bytes from `at` can be read, and nobody writes to them.
-    #[inline(always)]
+    #[inline]
+    #[target_feature(enable = "sse2")]
     unsafe fn block(&self, at: *const u8) -> u32 {
-        // SAFETY: SSE2 is part of x86-64; reads bytes `i` to `i + 15` of the 23, for `i` up to 7.
-        let byte = |i: usize| unsafe { _mm_loadu_si128(at.add(i).cast()) };
-        // SAFETY: SSE2 is part of x86-64.
-        unsafe {
-            let zero = _mm_setzero_si128();
-            let five = byte(5);
-            let mut fits = _mm_cmpeq_epi8(five, _mm_set1_epi8(1));
-            if self.has_two {
-                fits = _mm_or_si128(fits, _mm_cmpeq_epi8(five, _mm_set1_epi8(2)));
-            }
-            fits = _mm_and_si128(fits, _mm_cmpeq_epi8(byte(6), zero));
-            fits = _mm_and_si128(fits, _mm_cmpeq_epi8(byte(7), zero));
-            if let Some(fourth) = self.fourth {
-                fits = _mm_and_si128(fits, _mm_cmpeq_epi8(byte(4), _mm_set1_epi8(fourth as i8)));
-            }
-            _mm_movemask_epi8(fits) as u32
+        // SAFETY: reads bytes `i` to `i + 15` of the 23, for `i` up to 7.
+        let byte = |i: usize| unsafe { _mm_loadu_si128(at.wrapping_add(i).cast()) };
+        let zero = _mm_setzero_si128();
+        let five = byte(5);
+        let mut fits = _mm_cmpeq_epi8(five, _mm_set1_epi8(1));
+        if self.has_two {
+            fits = _mm_or_si128(fits, _mm_cmpeq_epi8(five, _mm_set1_epi8(2)));
         }
+        fits = _mm_and_si128(fits, _mm_cmpeq_epi8(byte(6), zero));
+        fits = _mm_and_si128(fits, _mm_cmpeq_epi8(byte(7), zero));
+        if let Some(fourth) = self.fourth {
+            fits = _mm_and_si128(fits, _mm_cmpeq_epi8(byte(4), _mm_set1_epi8(fourth as i8)));
+        }
+        _mm_movemask_epi8(fits) as u32
     }
 
     /// As [`block`](Self::block), for the 9 windows of 16 bytes.
@@ -88,21 +86,19 @@ impl Filter {
     /// # Safety
     ///
     /// 16 bytes from `at` can be read, and nobody writes to them.
-    #[inline(always)]
+    #[inline]
+    #[target_feature(enable = "sse2")]
     unsafe fn pair(&self, at: *const u8) -> u32 {
-        // SAFETY: SSE2 is part of x86-64, and the contract.
-        unsafe {
-            let bytes = _mm_loadu_si128(at.cast());
-            let is =
-                |value: i8| _mm_movemask_epi8(_mm_cmpeq_epi8(bytes, _mm_set1_epi8(value))) as u32;
-            let zeros = is(0);
-            let mut fives = is(1);
-            if self.has_two {
-                fives |= is(2);
-            }
-            let fours = self.fourth.map_or(u32::MAX, |fourth| is(fourth as i8));
-            (fours >> 4) & (fives >> 5) & (zeros >> 6) & (zeros >> 7)
+        // SAFETY: by the contract.
+        let bytes = unsafe { _mm_loadu_si128(at.cast()) };
+        let is = |value: i8| _mm_movemask_epi8(_mm_cmpeq_epi8(bytes, _mm_set1_epi8(value))) as u32;
+        let zeros = is(0);
+        let mut fives = is(1);
+        if self.has_two {
+            fives |= is(2);
         }
+        let fours = self.fourth.map_or(u32::MAX, |fourth| is(fourth as i8));
+        (fours >> 4) & (fives >> 5) & (zeros >> 6) & (zeros >> 7)
     }
 }
 
@@ -151,11 +147,11 @@ impl Words {
             let at = ptr::with_exposed_provenance::<u8>(self.at);
             self.block = self.at;
             if left >= COVER {
-                // SAFETY: within the piece.
+                // SAFETY: within the piece; SSE2 is part of x86-64.
                 self.found = unsafe { filter.block(at) };
                 self.at += BLOCK;
             } else if left == 2 * WORD {
-                // SAFETY: within the piece.
+                // SAFETY: as above.
                 self.found = unsafe { filter.pair(at) };
                 self.at = self.end;
             } else if left == WORD {

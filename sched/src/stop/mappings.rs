@@ -48,6 +48,7 @@ const READ_BYTES: usize = 16 << 10;
 /// `_IOWR('f', 17, struct procmap_query)` (`<linux/fs.h>`).
 const PROCMAP_QUERY: libc::c_ulong = 0xc068_6611;
 const COVERING_OR_NEXT: u64 = 0x10;
+const READABLE: u64 = 0x01;
 const WRITABLE: u64 = 0x02;
 const SHARED: u64 = 0x08;
 
@@ -116,6 +117,8 @@ pub(super) struct Mapping {
     pub(super) range: Range<usize>,
     /// It may hold pointers: it is writable, and what is written is nobody else's.
     pub(super) is_private_writable: bool,
+    /// It cannot be read: a guard, or a reserve.
+    pub(super) is_closed: bool,
 }
 
 /// `/proc/self`, with the files that tell of memory: opened before the first signal, so that a want of descriptors shows in time.
@@ -144,8 +147,8 @@ impl Mappings {
         found
     }
 
-    /// Shows the pages with contents of all private writable mappings, but for what lies in `aside`, which is sorted, and what `idle` says
-    /// of a mapping's beginning.
+    /// Shows the pages with contents of all private writable mappings, but for what lies in `aside`, which is sorted, and for what `idle`
+    /// says of the beginning of a mapping behind a guard.
     pub(super) fn each_page_run(
         &self,
         aside: &[(usize, usize)],
@@ -154,14 +157,15 @@ impl Mappings {
     ) {
         let mut rest = aside;
         let mut runs = Runs { last: 0..0, show };
-        self.each_from(0, &mut |Mapping {
-                                    range,
-                                    is_private_writable,
-                                }| {
-            if is_private_writable && let Some(idle) = idle(&range) {
-                // Its last pages were written: `idle` read there.
-                runs.add(idle.end..range.end);
-                return range.end;
+        let mut guarded = 0;
+        self.each_from(0, &mut |mapping| {
+            let Mapping {
+                range,
+                is_private_writable,
+                is_closed,
+            } = mapping;
+            if is_closed {
+                guarded = range.end;
             }
             let mut at = range.start;
             while at < range.end {
@@ -173,6 +177,14 @@ impl Mappings {
                 }
                 match rest {
                     [(start, end), ..] if *start <= at => at = *end,
+                    _ if at == guarded
+                        && is_private_writable
+                        && let Some(idle) = idle(&range) =>
+                    {
+                        // Its last pages were written: `idle` has seen them.
+                        runs.add(idle.end..range.end);
+                        at = range.end;
+                    }
                     _ => {
                         let next = rest
                             .first()
@@ -221,6 +233,7 @@ impl Mappings {
             addr = f(Mapping {
                 range: query.vma_start as usize..query.vma_end as usize,
                 is_private_writable: query.vma_flags & (WRITABLE | SHARED) == WRITABLE,
+                is_closed: query.vma_flags & READABLE == 0,
             })
             .max(query.vma_end as usize);
             if addr == usize::MAX {
@@ -378,11 +391,10 @@ fn can_read(page: usize) -> bool {
     n == 1 || std::io::Error::last_os_error().raw_os_error() != Some(libc::EFAULT)
 }
 
-/// The word at `addr`, if it can be read.
-pub(super) fn peek(addr: usize) -> Option<usize> {
-    let mut word = 0_usize;
-    let n = read_memory(addr, (&raw mut word).cast(), size_of::<usize>());
-    (n == size_of::<usize>() as libc::c_long).then_some(word)
+/// Copies what is at an address, if it can be read.
+pub(super) fn copy(from: usize, to: &mut [u8]) -> bool {
+    let n = read_memory(from, to.as_mut_ptr().cast(), to.len());
+    usize::try_from(n).is_ok_and(|n| n == to.len())
 }
 
 /// Has the kernel copy `bytes` bytes at `from`. Returns what it returned.
@@ -424,6 +436,7 @@ fn parse_line(line: &[u8]) -> Option<Mapping> {
     Some(Mapping {
         range: hex(&range[..dash])?..hex(&range[dash + 1..])?,
         is_private_writable: rights.starts_with(b"rw") && rights.ends_with(b"p"),
+        is_closed: rights.starts_with(b"-"),
     })
 }
 
@@ -571,7 +584,8 @@ mod tests {
             parse_line(line),
             Some(Mapping {
                 range: 0x7f10..0x7f20,
-                is_private_writable: true
+                is_private_writable: true,
+                is_closed: false,
             })
         );
         let line = b"7f10-7f20 rw-s 00000000 00:00 0";
@@ -579,7 +593,8 @@ mod tests {
             parse_line(line),
             Some(Mapping {
                 range: 0x7f10..0x7f20,
-                is_private_writable: false
+                is_private_writable: false,
+                is_closed: false,
             })
         );
         assert_eq!(parse_line(b"7f10"), None);

@@ -85,7 +85,7 @@ impl Roots<'_> {
         aside: &[(usize, usize)],
         show: &mut dyn FnMut(Range<usize>),
     ) {
-        let idle = |mapping: &Range<usize>| self.layout.idle_stack(mapping, mappings::peek);
+        let idle = |mapping: &Range<usize>| self.layout.idle_stack(mapping, mappings::copy);
         self.mappings.each_page_run(aside, &idle, show);
         for thread in self.stopped {
             self.thread(thread, show);

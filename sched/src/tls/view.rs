@@ -103,24 +103,34 @@ impl Layout {
     /// The part of a mapping that is the stack of a thread that has ended, which glibc keeps for the next: all below `struct pthread`,
     /// where the thread's result is until somebody joins it.
     ///
-    /// `peek` reads a word, if it can be read. What glibc keeps names itself in four places; nobody else has that at the end of a mapping.
+    /// `copy` copies what is at an address, if it can be read. What glibc keeps names itself in four places; nobody else has that at the
+    /// end of a mapping.
     pub(crate) fn idle_stack(
         &self,
         mapping: &Range<usize>,
-        peek: impl Fn(usize) -> Option<usize>,
+        copy: impl Fn(usize, &mut [u8]) -> bool,
     ) -> Option<Range<usize>> {
         /// glibc's alignment of `struct pthread`, where no thread-local asks for more.
         const ALIGN: usize = 64;
         /// Where it has its own address, twice (`tcbhead_t`).
         const SELF: [usize; 2] = [0x00, 0x10];
         let block = mapping.end.checked_sub(self.above)? & !(ALIGN - 1);
-        let word = |at: usize| peek(block + at);
-        let (stack, names_itself) = (self.stack?, |at| word(at) == Some(block));
-        if block < mapping.start || !SELF.into_iter().all(names_itself) {
+        let mut bytes = [0; stack::PAGE_BYTES];
+        let bytes = bytes.get_mut(..self.above)?;
+        if block < mapping.start || !copy(block, bytes) {
             return None;
         }
-        let base = word(stack)?;
-        let is_whole = word(stack + size_of::<usize>()) == mapping.end.checked_sub(base);
+        let word = |at: usize| {
+            bytes
+                .get(at..)?
+                .first_chunk()
+                .map(|w| usize::from_ne_bytes(*w))
+        };
+        if !SELF.into_iter().all(|at| word(at) == Some(block)) {
+            return None;
+        }
+        let base = word(self.stack?)?;
+        let is_whole = word(self.stack? + size_of::<usize>()) == mapping.end.checked_sub(base);
         // The kernel makes it 0 when the thread is gone, and glibc -1 when somebody has joined it.
         let has_ended = word(self.tid)? as i32 <= 0;
         (base <= mapping.start && is_whole && has_ended).then_some(mapping.start..block)
