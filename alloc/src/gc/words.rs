@@ -240,7 +240,7 @@ mod tests {
         let at = unsafe { libc::mmap(ptr::null_mut(), 2 * page, protection, flags, -1, 0) };
         assert_ne!(at, libc::MAP_FAILED);
         // SAFETY: the second half of it.
-        assert_eq!(unsafe { libc::munmap(at.byte_add(page), page) }, 0);
+        assert_eq!(unsafe { libc::munmap(at.wrapping_byte_add(page), page) }, 0);
         let end = at.expose_provenance() + page;
         let filter = Filter::new(4 << 20);
         for bytes in (0..20).map(|words| words * WORD) {
