@@ -13,6 +13,7 @@
 use crate::g::G;
 use memmap2::MmapMut;
 use std::mem::ManuallyDrop;
+use std::ops::Range;
 use std::ptr::NonNull;
 
 /// Regions double from the first size to the last, in bytes.
@@ -73,6 +74,17 @@ impl Regions {
     fn last_made(&self) -> &'static [G] {
         // SAFETY: so many were made (invariant 1); before the first region, none.
         unsafe { std::slice::from_raw_parts(self.last.as_ptr(), self.made) }
+    }
+
+    /// Shows the addresses of all regions: whole pages.
+    pub(crate) fn each_range(&self, mut show: impl FnMut(Range<usize>)) {
+        let last = (self.last.as_ptr().addr(), self.room);
+        let full = self.full.iter().map(|gs| (gs.as_ptr().addr(), gs.len()));
+        for (start, gs) in full.chain([last]).filter(|&(_, gs)| gs > 0) {
+            // What is left of the last page is too small for a G.
+            let bytes = gs * size_of::<G>();
+            show(start..start + bytes.next_multiple_of(crate::stack::PAGE_BYTES));
+        }
     }
 
     /// Every G that was made.

@@ -11,7 +11,7 @@
 //! # What is set aside
 //!
 //! - Memory of the runtime's own, by its address: the arena (the collector finds live objects by itself), bookkeeping of the heap and
-//!   the detector, shadow, goroutine stacks. What of it holds handles is shown piece by piece (`roots`).
+//!   the detector, shadow, goroutine stacks, Gs. What of it holds handles is shown piece by piece (`roots`).
 //! - Stacks of threads that are shown from their stack pointer up, and those of the collector's threads.
 //!
 //! # How the kernel is asked

@@ -282,7 +282,7 @@ impl Notes {
             aside.push(*stack);
         }
         if let Some((fixed, _)) = FIXED.get() {
-            now.roots(fixed, stopped).set_aside(aside);
+            now.roots(fixed, stopped).set_aside(&now.regions, aside);
         }
         Ok(())
     }

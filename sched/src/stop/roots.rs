@@ -30,6 +30,7 @@ use super::halt::Stopped;
 use super::mappings::{self, Mappings};
 use crate::g::{G, State};
 use crate::parked::{Note, margin};
+use crate::regions::Regions;
 use crate::stack::{self, Slot};
 use crate::tls::{self, TlsMode};
 use std::mem::offset_of;
@@ -96,7 +97,7 @@ impl Roots<'_> {
     }
 
     /// Notes the memory that is not to be shown as part of a mapping: either nothing of it holds a handle, or what does is shown by itself.
-    pub(super) fn set_aside(&self, aside: &mut Buf<(usize, usize)>) {
+    pub(super) fn set_aside(&self, regions: &Regions, aside: &mut Buf<(usize, usize)>) {
         // Whole pages: the kernel tells of pages only, and what is shown too much does no harm.
         let mut note = |range: Range<usize>| {
             let start = range.start.next_multiple_of(stack::PAGE_BYTES);
@@ -109,6 +110,7 @@ impl Roots<'_> {
         raddle_alloc::own_memory(&mut note);
         raddle_race::own_memory(&mut note);
         stack::each_range(&mut note);
+        regions.each_range(&mut note);
         for thread in self.stopped {
             // SAFETY: the frame of a stopped thread.
             if let Some(alt) = alt_stack(unsafe { &*thread.context }) {
