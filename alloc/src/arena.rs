@@ -60,7 +60,8 @@ static ANNOUNCED: AtomicUsize = AtomicUsize::new(0);
 
 /// Bytes mapped so far.
 pub(crate) fn mapped_bytes() -> usize {
-    USED.load(Relaxed) - HOLES.load(Relaxed)
+    let holes = HOLES.load(Acquire); // pairs with grow: who sees a hole sees that it is below `USED`
+    USED.load(Relaxed) - holes
 }
 
 /// Pages below the end, holes included.
@@ -126,9 +127,9 @@ pub(crate) fn grow(bytes: usize) -> Option<(usize, usize)> {
             }
             Err(libc::EEXIST) => {
                 // Something lies in the way: leave a chunk out.
-                HOLES.fetch_add(CHUNK, Relaxed);
                 at += CHUNK;
                 USED.store(at, Release);
+                HOLES.fetch_add(CHUNK, Release); // pairs with mapped_bytes
             }
             Err(_) => return None,
         }
