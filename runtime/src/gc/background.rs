@@ -31,7 +31,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use raddle_alloc::gc::{self, Header, Hooks};
 use raddle_sched::{GRef, WaitReason, enter};
 
-use super::finalize;
 use crate::goroutine;
 use crate::join::ExitToken;
 
@@ -100,11 +99,10 @@ fn sweep() {
 fn run_destructors() {
     loop {
         far_down(|| {
-            while let Some(header) = gc::next_finalizable() {
+            while let Some(header) = gc::next_to_drop() {
                 run_destructor(header);
             }
         });
-        finalize::queue_is_empty();
         FINALIZER.wait();
     }
 }
@@ -122,12 +120,9 @@ fn far_down(f: fn()) {
 fn run_destructor(header: NonNull<Header>) {
     // SAFETY: the collector gives objects whose header is whole, and they stay as long as this goroutine has their address.
     let object = unsafe { header.as_ref() };
-    if !finalize::begin_drop(object) {
-        return;
-    }
     order_after_everything();
     let drop_values = object.drop;
-    // SAFETY: by the step to DROPPED nobody else has the values; the function is the one for their type.
+    // SAFETY: it came from `next_to_drop`, so nobody else has the values; the function is the one for their type.
     let result = catch_unwind(AssertUnwindSafe(|| unsafe { drop_values(header.as_ptr()) }));
     if let Err(panic) = result {
         report(&*panic);
