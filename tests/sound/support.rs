@@ -66,13 +66,13 @@ pub(crate) fn churn() {
 /// Collects until `what` holds. Returns how often.
 #[track_caller]
 pub(crate) fn collect_until(mut what: impl FnMut() -> bool) -> usize {
-    for cycles in 0..1000 {
+    for cycles in 0..300 {
         if what() {
             return cycles;
         }
         churn();
     }
-    panic!("not in a thousand collections");
+    panic!("not in three hundred collections");
 }
 
 /// Runs `f` while a thread and a goroutine collect all the time. One at a time: tests that run at

@@ -96,6 +96,7 @@
 
 use super::object::{Header, State, state};
 use super::{search, stats};
+use crate::arena;
 use crate::futex::{Lock, Locked};
 use crate::thread::{busy, this_thread};
 use std::ptr::{self, NonNull};
@@ -232,7 +233,8 @@ pub fn next_to_drop() -> Option<NonNull<Header>> {
         match busy(this_thread(), || QUEUE.with(Queue::step)) {
             Step::Drop(object) => {
                 stats::count_finalized();
-                return Some(object);
+                // A pointer to all of the object: the values lie behind the header.
+                return NonNull::new(arena::pointer(object.addr().get()).cast());
             }
             Step::Leave => {}
             Step::Empty => return None,

@@ -33,6 +33,7 @@ use raddle_sched::{GRef, WaitReason, enter};
 
 use crate::goroutine;
 use crate::join::ExitToken;
+use crate::panic::print;
 
 /// Spans that the sweeper does in one go, before it lets others run: some tens of microseconds.
 const SPANS_AT_ONCE: usize = 8;
@@ -126,9 +127,11 @@ fn run_destructor(header: NonNull<Header>) {
     let result = catch_unwind(AssertUnwindSafe(|| unsafe { drop_values(header.as_ptr()) }));
     if let Err(panic) = result {
         report(&*panic);
-        // Its own drop may panic, and then a message about it is all that is left to do.
-        if catch_unwind(AssertUnwindSafe(|| drop(panic))).is_err() {
-            eprintln!("raddle: and so did the drop of what it panicked with");
+        // Its own drop may panic, and then a message about it is all that is left to do: what that
+        // panicked with might do the same for ever.
+        if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+            print("raddle: and so did the drop of what it panicked with\n");
+            std::mem::forget(another);
         }
     }
     super::keep_alive(&header);
@@ -150,7 +153,9 @@ fn report(panic: &(dyn std::any::Any + Send)) {
     } else {
         "panicked"
     };
-    eprintln!("raddle: the destructor of a collected value {how}; the others go on");
+    print(&format!(
+        "raddle: the destructor of a collected value {how}; the others go on\n"
+    ));
 }
 
 /// What one goroutine waits for and any thread may give, once or more.
