@@ -79,7 +79,8 @@ pub fn own_memory(show: &mut dyn FnMut(Range<usize>)) {
 
 /// Bytes mapped so far.
 pub(crate) fn mapped_bytes() -> usize {
-    USED.load(Relaxed) - HOLES.load(Relaxed)
+    let holes = HOLES.load(Acquire); // pairs with grow: who sees a hole sees that it is below `USED`
+    USED.load(Relaxed) - holes
 }
 
 /// Pages below the end, holes included.
@@ -147,9 +148,9 @@ pub(crate) fn grow(bytes: usize) -> Option<(usize, usize)> {
                 // Something lies in the way: leave a chunk out.
                 let chunk = at / CHUNK;
                 IS_HOLE[chunk / 64].fetch_or(1 << (chunk % 64), Relaxed);
-                HOLES.fetch_add(CHUNK, Relaxed);
                 at += CHUNK;
                 USED.store(at, Release);
+                HOLES.fetch_add(CHUNK, Release); // pairs with mapped_bytes
             }
             Err(_) => return None,
         }

@@ -6,9 +6,8 @@
 mod world;
 
 use raddle_alloc::Heap;
-use raddle_alloc::gc::{self, Header, Kind, state};
+use raddle_alloc::gc::{self, Kind};
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering::*};
 use world::{Hidden, Random, Roots, collect_all, exclusive, new, set_workers};
 
 #[global_allocator]
@@ -283,156 +282,6 @@ fn weak_pointers_are_cleared_when_the_target_dies() {
     assert!(cell.is_there());
 }
 
-unsafe fn no_drop(_: *mut Header) {}
-
-fn new_finalized(bytes: usize) -> Hidden {
-    let object = new(size_of::<Header>() + bytes, Kind::Finalized);
-    let header = Header {
-        drop: no_drop,
-        state: AtomicU32::new(state::LIVE),
-        len: 0,
-        next: AtomicPtr::default(),
-    };
-    // SAFETY: fresh, and so large.
-    unsafe { object.get().cast::<Header>().write(header) };
-    object
-}
-
-/// Runs all destructors; in their order.
-fn finalize() -> Vec<Hidden> {
-    let mut order = Vec::new();
-    while let Some(header) = gc::next_finalizable() {
-        // SAFETY: ours until it is dropped.
-        let state = unsafe { &header.as_ref().state };
-        let before = state.swap(state::DROPPED, Relaxed);
-        assert!(matches!(before, state::QUEUED | state::FIRST));
-        order.push(Hidden::new(header.as_ptr().cast()));
-    }
-    order
-}
-
-const VALUE: usize = size_of::<Header>() / 8;
-
-fn owners_are_finalised_before_what_they_own_and_freed_a_cycle_later() {
-    for limit in [None, Some(100)] {
-        gc::configure(gc::Config {
-            mark_stack_limit: limit,
-            ..world::POISONED
-        });
-        // A chain through plain objects, allocated in a mixed order.
-        const N: usize = 20;
-        let mut random = Random(77);
-        let mut owners: Vec<_> = (0..N).map(|_| new_finalized(16)).collect();
-        for i in (1..N).rev() {
-            owners.swap(i, random.below(i + 1));
-        }
-        for i in 1..N {
-            let between = new(32, Kind::Scan);
-            owners[i - 1].set(VALUE + 1, !between.0);
-            between.set(2, !owners[i].0);
-        }
-        let weak = Hidden::new(gc::weak_new(owners[3].get()).cast());
-        let mut roots = Roots::new(2);
-        roots.set(0, !owners[0].0);
-        roots.set(1, !weak.0);
-        collect_all();
-        assert_eq!(finalize(), []);
-        roots.set(0, 0);
-        let before = gc::stats();
-        collect_all();
-        assert_eq!(gc::stats().objects_freed, before.objects_freed);
-        // SAFETY: the root holds the cell.
-        assert!(unsafe { gc::weak_get(weak.get().cast()) }.is_null());
-        // Still queued: they stay, and are not queued twice.
-        collect_all();
-        assert!(owners.iter().all(|owner| owner.is_there()));
-        assert_eq!(finalize(), owners);
-        assert_eq!(gc::stats().finalized - before.finalized, N as u64);
-        collect_all();
-        assert_eq!(finalize(), []);
-        assert!(!owners.iter().any(|owner| owner.is_there()));
-        assert_eq!(
-            gc::stats().objects_freed - before.objects_freed,
-            2 * N as u64 - 1
-        );
-    }
-}
-
-fn cycles_are_finalised_once_each_whatever_the_memory() {
-    for limit in [None, Some(1), Some(10)] {
-        gc::configure(gc::Config {
-            mark_stack_limit: limit,
-            ..world::POISONED
-        });
-        const N: usize = 5000;
-        let mut random = Random(99);
-        let all: Vec<_> = (0..N).map(|_| new_finalized(24)).collect();
-        for object in &all {
-            let plain = new(40, Kind::Scan);
-            plain.set(4, !all[random.below(N)].0);
-            object.set(VALUE, !plain.0);
-            object.set(VALUE + 1, !all[random.below(N)].0 + 7);
-        }
-        let before = gc::stats().objects_freed;
-        collect_all();
-        let mut order = finalize();
-        assert_eq!(order.len(), N);
-        order.sort_by_key(|object| object.0);
-        order.dedup();
-        assert_eq!(order.len(), N);
-        collect_all();
-        assert_eq!(gc::stats().objects_freed - before, 2 * N as u64);
-    }
-}
-
-fn only_what_no_other_leads_to_is_first() {
-    let is_first = |object: Hidden| {
-        // SAFETY: queued objects are there.
-        let header = unsafe { &*object.get().cast::<Header>() };
-        match header.state.load(Relaxed) {
-            state::FIRST => true,
-            state::QUEUED => false,
-            other => panic!("not queued but {other}"),
-        }
-    };
-    let [a, b, c, d, e, f, g, loner] = [(); 8].map(|()| new_finalized(8));
-    // A chain, a ring, and two that share a third.
-    let links = [(a, b), (c, d), (d, c), (e, f), (g, f)];
-    for (from, to) in links {
-        from.set(VALUE, !to.0);
-    }
-    collect_all();
-    assert!(is_first(loner));
-    assert!(is_first(a) && !is_first(b));
-    assert!(is_first(c) != is_first(d));
-    assert!(!is_first(f) && (is_first(e) || is_first(g)));
-    assert_eq!(finalize().len(), 8);
-    collect_all();
-    assert_eq!(finalize(), []);
-}
-
-fn an_object_may_be_resurrected_and_one_without_a_value_just_goes() {
-    let mut roots = Roots::new(1);
-    let object = new_finalized(8);
-    let child = new(16, Kind::Scan);
-    object.set(VALUE, !child.0);
-    collect_all();
-    // The destructor stores its object.
-    roots.set(0, !object.0);
-    assert_eq!(finalize(), [object]);
-    collect_all();
-    assert!(object.is_there() && child.is_there());
-    roots.set(0, 0);
-    collect_all();
-    assert_eq!(finalize(), []);
-    assert!(!object.is_there() && !child.is_there());
-
-    let bare = new(64, Kind::Finalized);
-    collect_all();
-    assert_eq!(finalize(), []);
-    assert!(!bare.is_there());
-}
-
 fn main() {
     let all: &[(&str, fn())] = &[
         (
@@ -454,22 +303,6 @@ fn main() {
         (
             "weak_pointers_are_cleared_when_the_target_dies",
             weak_pointers_are_cleared_when_the_target_dies,
-        ),
-        (
-            "only_what_no_other_leads_to_is_first",
-            only_what_no_other_leads_to_is_first,
-        ),
-        (
-            "owners_are_finalised_before_what_they_own_and_freed_a_cycle_later",
-            owners_are_finalised_before_what_they_own_and_freed_a_cycle_later,
-        ),
-        (
-            "cycles_are_finalised_once_each_whatever_the_memory",
-            cycles_are_finalised_once_each_whatever_the_memory,
-        ),
-        (
-            "an_object_may_be_resurrected_and_one_without_a_value_just_goes",
-            an_object_may_be_resurrected_and_one_without_a_value_just_goes,
         ),
     ];
     // A filter, as the harness has it; its options do not apply.

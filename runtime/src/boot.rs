@@ -105,13 +105,13 @@ fn boot() {
 }
 
 fn refuse(error: &dyn Display) -> ! {
-    eprintln!("raddle: {error}");
+    crate::panic::print(&format!("raddle: {error}\n"));
     process::exit(BAD_FLAG)
 }
 
 fn start_race_mode(options: &str) -> ProcCtx {
     let options = Options::parse(options).unwrap_or_else(|error| {
-        eprintln!("raddle: race mode: {error}");
+        crate::panic::print(&format!("raddle: race mode: {error}\n"));
         process::exit(BAD_FLAG)
     });
     let (main, proc) = raddle_race::init(options, &symbols::HOST);

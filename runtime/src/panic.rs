@@ -54,7 +54,8 @@ fn report(who: &str, info: &PanicHookInfo<'_>) -> String {
     format!("\n{who} panicked at {place}:\n{what}\n{after}")
 }
 
-/// One write: the messages of two goroutines do not mix. Standard error may be closed: nobody to tell.
-fn print(text: &str) {
+/// One write: the messages of two goroutines do not mix. Standard error may be closed: then there is
+/// nobody to tell, and `eprintln!` would panic.
+pub(crate) fn print(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }

@@ -22,7 +22,7 @@ pub struct Config {
 pub struct Hooks {
     /// There are spans to sweep ([`sweep_some`](super::sweep_some)).
     pub wake_sweeper: fn(),
-    /// There are objects to finalise ([`next_finalizable`](super::next_finalizable)).
+    /// There are objects to drop ([`next_to_drop`](super::next_to_drop)).
     pub wake_finalizer: fn(),
 }
 

@@ -229,13 +229,10 @@ impl Crew {
     }
 
     /// Marks until nothing has overflowed.
-    fn mark_all(&self, world: &dyn World, mut is_rescan: bool) {
-        loop {
-            self.mark(world, is_rescan);
-            if !mark::take_overflowed() {
-                return;
-            }
-            is_rescan = true;
+    fn mark_all(&self, world: &dyn World) {
+        self.mark(world, false);
+        while mark::take_overflowed() {
+            self.mark(world, true);
         }
     }
 }
@@ -334,13 +331,10 @@ fn cycle(world: &dyn World, crew: &Crew) -> Result<(Times, Measured), i32> {
             unsafe { cache.flush() };
         }
     });
-    crew.mark_all(world, false);
+    crew.mark_all(world);
     let marked = crate::now_ns();
     weak::clear_dead();
-    let (for_destructors, _) = finalize::queue_dead();
-    if mark::take_overflowed() {
-        crew.mark_all(world, true);
-    }
+    let for_destructors = finalize::queue_dead();
     weak::unlink_dead();
     let queued = crate::now_ns();
     let tally = mark::take_tally();

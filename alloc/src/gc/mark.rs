@@ -111,7 +111,7 @@ pub(super) fn candidate(span: &Span, addr: usize) -> Option<usize> {
 
 /// The object stays marked and unscanned for now.
 #[cold]
-pub(super) fn overflow(span: &Span) {
+fn overflow(span: &Span) {
     span.overflowed.store(true, Relaxed);
     OVERFLOWED.store(true, Relaxed);
 }
@@ -132,7 +132,7 @@ pub(super) struct Marker {
 }
 
 #[inline(always)]
-fn prefetch<T>(at: *const T) {
+pub(super) fn prefetch<T>(at: *const T) {
     // SAFETY: a prefetch of any address is harmless.
     unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
 }
@@ -211,25 +211,9 @@ impl Marker {
         }
     }
 
-    /// Each span that begins in a chunk.
-    fn each_span(chunk: usize, mut f: impl FnMut(&'static Span)) {
-        let (mut page, end) = (chunk * CHUNK_PAGES, (chunk + 1) * CHUNK_PAGES);
-        while page < end {
-            let span = arena::span_of_page(page);
-            // Idle runs are named at their ends only, and an entry may be out of date where nothing is in use.
-            match span.filter(|span| span.place() != Place::Idle) {
-                Some(span) if span.first_page() == page => {
-                    f(span);
-                    page += span.pages().max(1);
-                }
-                _ => page += 1,
-            }
-        }
-    }
-
     /// Live manual objects are roots.
     fn manual_objects(&mut self, chunk: usize) {
-        Self::each_span(chunk, |span| {
+        each_span_from(chunk, |span| {
             if span.kind() != Kind::Manual {
                 return;
             }
@@ -256,7 +240,7 @@ impl Marker {
 
     /// Scans what was marked in spans that overflowed.
     fn rescan(&mut self, chunk: usize) {
-        Self::each_span(chunk, |span| {
+        each_span_from(chunk, |span| {
             if !span.overflowed.swap(false, Relaxed) || span.kind() == Kind::Manual {
                 return;
             }
@@ -404,6 +388,29 @@ impl Marker {
         self.stack.copy_within(n..self.len, 0);
         self.len -= n;
         true
+    }
+}
+
+/// Each span that begins in a chunk.
+fn each_span_from(chunk: usize, mut f: impl FnMut(&'static Span)) {
+    let (mut page, end) = (chunk * CHUNK_PAGES, (chunk + 1) * CHUNK_PAGES);
+    while page < end {
+        let span = arena::span_of_page(page);
+        // Idle runs are named at their ends only, and an entry may be out of date where nothing is in use.
+        match span.filter(|span| span.place() != Place::Idle) {
+            Some(span) if span.first_page() == page => {
+                f(span);
+                page += span.pages().max(1);
+            }
+            _ => page += 1,
+        }
+    }
+}
+
+/// Each span. The world is stopped.
+pub(super) fn each_span(mut f: impl FnMut(&'static Span)) {
+    for chunk in 0..arena::pages() / CHUNK_PAGES {
+        each_span_from(chunk, &mut f);
     }
 }
 

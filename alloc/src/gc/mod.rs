@@ -1,8 +1,9 @@
 //! The collector: stops the world, marks what can be reached, and leaves the rest to be swept while the program runs.
 //!
-//! In reading order: `object` (kinds, headers, allocation), `cycle` (the steps), `words` (what may be a pointer), `mark` and
-//! `queue` (marking on several threads),
-//! `roots`, `weak`, `finalize` (what becomes of weak pointers and destructors), `sweep`, `pacer` (when), `stats`, `config`.
+//! In reading order: `object` (kinds, headers, allocation), `cycle` (the steps), `words` (what may be
+//! a pointer), `mark` and `queue` (marking on several threads), `roots`, `weak` (what becomes of weak
+//! pointers), `search` and `finalize` (which destructors run, and when), `sweep`, `pacer` (when),
+//! `stats`, `config`.
 //!
 //! # How it is meant to be used
 //!
@@ -18,6 +19,7 @@ mod object;
 mod pacer;
 mod queue;
 mod roots;
+mod search;
 mod stats;
 pub(crate) mod sweep;
 mod weak;
@@ -25,8 +27,8 @@ mod words;
 
 pub use config::{Config, Hooks, configure, install_hooks};
 pub use cycle::is_pending;
-pub use finalize::next_finalizable;
-pub use object::{Header, Kind, allocate, allocate_zeroed, state};
+pub use finalize::{next_to_drop, save};
+pub use object::{Header, Kind, State, allocate, allocate_zeroed, state};
 pub use pacer::{LimitBelowLive, set_memory_limit, set_percent};
 pub use roots::{add_root, each_excluded, exclude, include, remove_root};
 pub use stats::{PAUSE_BUCKETS, Stats, stats};

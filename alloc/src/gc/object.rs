@@ -9,7 +9,7 @@ use crate::heap;
 use raddle_race::Pc;
 use std::alloc::Layout;
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering::*};
+use std::sync::atomic::AtomicPtr;
 
 /// What the collector does with an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,9 @@ pub enum Kind {
     Finalized = 3,
 }
 
+/// The type of a [`Header`]'s state.
+pub type State = crate::sync::AtomicU32;
+
 /// Those that are collected.
 pub(crate) const COLLECTED: [Kind; 3] = [Kind::Scan, Kind::NoScan, Kind::Finalized];
 
@@ -35,28 +38,29 @@ pub struct Header {
     /// Drops the value in place. Called once, with the header's address.
     pub drop: unsafe fn(*mut Header),
     /// One of [`state`].
-    pub state: AtomicU32,
+    pub state: State,
     /// For `drop`: the number of elements, where the value is a slice.
     pub len: usize,
-    /// The next of the queue of objects to be finalised. The collector's.
+    /// The next in the queue of objects to be dropped. The collector's.
     pub next: AtomicPtr<Header>,
 }
 
 /// The life of a [`Header`].
 ///
-/// `INITIALISING` (as allocated) to `LIVE`, by the program, when the value is whole; to `QUEUED` or `FIRST`, by the collector, when the
-/// object was found dead; to `DROPPED`, by the finalizer, before it runs `drop`, or back to `LIVE`, by the program, which then waits for a
-/// later cycle to find it dead again. A dead object in any state but `LIVE` is freed.
+/// `INITIALISING` (as allocated) to `LIVE`, by the program, when the value is whole; to `QUEUED` or
+/// `FIRST`, by the collector, when the object was found dead; to `DROPPED`, by
+/// [`next_to_drop`](super::next_to_drop), or back to `LIVE`, by that too or by [`save`](super::save):
+/// then a later cycle may find it dead again. A dead object in any state but `LIVE` is freed.
 pub mod state {
     /// Its destructor will run once it is dead.
     pub const LIVE: u32 = 0;
     /// There is no value in it yet: no destructor will run.
     pub const INITIALISING: u32 = 1;
-    /// Found dead: the destructor is to run. Another that waits may reach it.
+    /// Found dead: the destructor is to run, unless something is saved that may lead here.
     pub const QUEUED: u32 = 2;
     /// The destructor has begun.
     pub const DROPPED: u32 = 3;
-    /// As `QUEUED`, but none that waits reaches it, unless it reaches that one too.
+    /// As `QUEUED`, but nothing that is saved can lead here.
     pub const FIRST: u32 = 4;
 }
 
@@ -98,7 +102,7 @@ fn begin(object: *mut u8, kind: Kind) -> *mut u8 {
         // SAFETY: objects of the kind have room for a header, and this one is the caller's alone.
         let state = unsafe { &raw mut (*object.cast::<Header>()).state };
         // SAFETY: as above.
-        unsafe { ptr::write(state, AtomicU32::new(state::INITIALISING)) };
+        unsafe { ptr::write(state, State::new(state::INITIALISING)) };
     }
     object
 }
@@ -110,13 +114,5 @@ pub(super) fn header(object: usize) -> &'static Header {
     unsafe { &*ptr::with_exposed_provenance::<Header>(object) }
 }
 
-impl Header {
-    /// Whether a destructor is still to be queued; if so, the state is `next` now.
-    pub(super) fn take_live(&self, next: u32) -> bool {
-        self.state
-            .compare_exchange(state::LIVE, next, Relaxed, Relaxed)
-            .is_ok()
-    }
-}
-
+#[cfg(not(loom))]
 const _: () = assert!(size_of::<Header>() == 32);

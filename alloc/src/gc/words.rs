@@ -81,16 +81,16 @@ impl Filter {
         _mm_movemask_epi8(fits) as u32
     }
 
-    /// As [`block`](Self::block), for the 9 windows of 16 bytes.
-    ///
-    /// # Safety
-    ///
-    /// 16 bytes from `at` can be read, and nobody writes to them.
+    /// As [`block`](Self::block), for the 9 windows of two words in a row.
+    #[inline]
+    pub(super) fn pair(&self, [low, high]: [usize; 2]) -> u32 {
+        // SAFETY: SSE2 is part of x86-64.
+        unsafe { self.pair_of(_mm_set_epi64x(high as i64, low as i64)) }
+    }
+
     #[inline]
     #[target_feature(enable = "sse2")]
-    unsafe fn pair(&self, at: *const u8) -> u32 {
-        // SAFETY: by the contract.
-        let bytes = unsafe { _mm_loadu_si128(at.cast()) };
+    fn pair_of(&self, bytes: __m128i) -> u32 {
         let is = |value: i8| _mm_movemask_epi8(_mm_cmpeq_epi8(bytes, _mm_set1_epi8(value))) as u32;
         let zeros = is(0);
         let mut fives = is(1);
@@ -100,6 +100,12 @@ impl Filter {
         let fours = self.fourth.map_or(u32::MAX, |fourth| is(fourth as i8));
         (fours >> 4) & (fives >> 5) & (zeros >> 6) & (zeros >> 7)
     }
+}
+
+/// The window that begins at byte `at`, from 0 to 7, of two words in a row.
+pub(super) fn window([low, high]: [usize; 2], at: u32) -> usize {
+    let both = (high as u128) << usize::BITS | low as u128;
+    (both >> (8 * at)) as usize
 }
 
 /// The words of a piece of memory that are addresses inside the used arena.
@@ -151,8 +157,8 @@ impl Words {
                 self.found = unsafe { filter.block(at) };
                 self.at += BLOCK;
             } else if left == 2 * WORD {
-                // SAFETY: as above.
-                self.found = unsafe { filter.pair(at) };
+                // SAFETY: within the piece.
+                self.found = filter.pair(unsafe { at.cast::<[usize; 2]>().read() });
                 self.at = self.end;
             } else if left == WORD {
                 self.found = 1;
@@ -212,6 +218,17 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_window_of_two_words_is_found_by_its_byte() {
+        let filter = Filter::new(4 << 20);
+        for at in 0..8 {
+            let both = (START as u128 + 24) << (8 * at);
+            let words = [both as usize, (both >> 64) as usize];
+            assert_eq!(filter.pair(words), 1 << at);
+            assert_eq!(window(words, at), START + 24);
         }
     }
 

@@ -31,9 +31,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use raddle_alloc::gc::{self, Header, Hooks};
 use raddle_sched::{GRef, WaitReason, enter};
 
-use super::finalize;
 use crate::goroutine;
 use crate::join::ExitToken;
+use crate::panic::print;
 
 /// Spans that the sweeper does in one go, before it lets others run: some tens of microseconds.
 const SPANS_AT_ONCE: usize = 8;
@@ -100,11 +100,10 @@ fn sweep() {
 fn run_destructors() {
     loop {
         far_down(|| {
-            while let Some(header) = gc::next_finalizable() {
+            while let Some(header) = gc::next_to_drop() {
                 run_destructor(header);
             }
         });
-        finalize::queue_is_empty();
         FINALIZER.wait();
     }
 }
@@ -122,18 +121,17 @@ fn far_down(f: fn()) {
 fn run_destructor(header: NonNull<Header>) {
     // SAFETY: the collector gives objects whose header is whole, and they stay as long as this goroutine has their address.
     let object = unsafe { header.as_ref() };
-    if !finalize::begin_drop(object) {
-        return;
-    }
     order_after_everything();
     let drop_values = object.drop;
-    // SAFETY: by the step to DROPPED nobody else has the values; the function is the one for their type.
+    // SAFETY: it came from `next_to_drop`, so nobody else has the values; the function is the one for their type.
     let result = catch_unwind(AssertUnwindSafe(|| unsafe { drop_values(header.as_ptr()) }));
     if let Err(panic) = result {
         report(&*panic);
-        // Its own drop may panic, and then a message about it is all that is left to do.
-        if catch_unwind(AssertUnwindSafe(|| drop(panic))).is_err() {
-            eprintln!("raddle: and so did the drop of what it panicked with");
+        // Its own drop may panic, and then a message about it is all that is left to do: what that
+        // panicked with might do the same for ever.
+        if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+            print("raddle: and so did the drop of what it panicked with\n");
+            std::mem::forget(another);
         }
     }
     super::keep_alive(&header);
@@ -155,7 +153,9 @@ fn report(panic: &(dyn std::any::Any + Send)) {
     } else {
         "panicked"
     };
-    eprintln!("raddle: the destructor of a collected value {how}; the others go on");
+    print(&format!(
+        "raddle: the destructor of a collected value {how}; the others go on\n"
+    ));
 }
 
 /// What one goroutine waits for and any thread may give, once or more.

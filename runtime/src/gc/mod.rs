@@ -51,11 +51,21 @@
 //! that nothing reaches it; the memory goes in a later cycle. That is why [`Gc::new`] asks for `Send`. When the program ends,
 //! values that are still there are not dropped.
 //!
-//! - An object is dropped before those that it reaches: a destructor finds whole what its fields lead to.
-//! - Objects of a cycle are dropped in any order. Who follows a handle to one that has been dropped panics; [`Gc::get`] tells.
-//! - A destructor that follows a handle to another object that waits to be dropped saves it, and what it leads to, for this time:
-//!   they will be dropped when they are found unreachable again. So a destructor may follow a handle and then store it where
-//!   others reach it. A handle that it passes on without following saves nothing, and it cannot save its own object.
+//! - An object is dropped before those that it reaches, whatever lies between: a destructor finds
+//!   whole what its fields lead to.
+//! - Objects of a cycle are dropped in any order. Following a handle to one that has been dropped
+//!   panics; [`Gc::get`] tells.
+//! - A destructor that follows a handle to another object that waits to be dropped saves it, and all
+//!   that it leads to at that moment, for this time: they will be dropped when they are found
+//!   unreachable again. So a destructor may follow a handle and then store it where others reach it.
+//!   Upgrading a [`Weak`] that was made meanwhile counts as following.
+//! - What is not followed is not saved. A handle that a destructor stores, and never follows, may
+//!   lead to an object that is dropped afterwards. An object without a destructor is never dropped,
+//!   and following a handle to it saves nothing of what it leads to.
+//! - A destructor cannot save its own object.
+//! - Objects that no other object leads to are dropped in the cycle that finds them. Destructors that
+//!   follow handles put others off: a list of which each node follows the next takes a cycle for
+//!   each node. One in which nobody follows takes one cycle.
 //! - A panic in a destructor is reported on standard error, and the others go on. One that never returns keeps the others
 //!   waiting for ever.
 //!
