@@ -8,6 +8,13 @@
 //!   base   guard page
 //! ```
 //!
+//! # How large a slot is
+//!
+//! What is asked for is the size of a slot as long as the guard and the block are small beside it: in a small program they
+//! take 8 KiB. A program may have static thread-locals of any size and alignment. What they take beyond [`FREE_SHARE`] comes on
+//! top of what was asked for, so that the stack itself never gets much smaller than that. The most that a block can take is
+//! the same for the whole process (`tls::block_bytes`), so a size leads to the same class at all times.
+//!
 //! # Invariants
 //!
 //! 1. A slot in a P's cache or in the pool (but for fresh ones) holds the block of its last goroutine, reset.
@@ -28,24 +35,67 @@ use corosensei::{Coroutine, Yielder};
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The default stack size: bytes of address space, of which a goroutine pays for what it touches.
-pub(crate) static DEFAULT_STACK: AtomicUsize = AtomicUsize::new(stack::DEFAULT_BYTES);
+/// The size of slot for a goroutine that asks for nothing: bytes of address space, of which it pays for what it touches.
+static DEFAULT_SLOT: AtomicUsize = AtomicUsize::new(stack::DEFAULT_BYTES);
+
+/// The share of a slot, one in so many bytes, that thread-locals may take out of what was asked for.
+const FREE_SHARE: usize = 8;
+/// What they may take of the smallest slots, in bytes: a small program's block with glibc's reserve for libraries that are
+/// opened later.
+const FREE_MIN_BYTES: usize = 5 << 10;
 
 /// The smallest stack in race mode, in bytes: an event, with the walk of a report, takes some 4 KiB of it where nothing is optimised
 /// (names are looked up elsewhere: `big_stack`), and the frames of instrumented code are larger than plain ones.
 const RACE_MIN_BYTES: usize = 32 << 10;
 
-/// The size of stack to give to who asks for `bytes`; 0: for the default.
-pub(crate) fn stack_bytes(bytes: usize) -> usize {
+/// Settles what a goroutine that asks for nothing gets: a stack of `bytes`; 0: of 256 KiB. Once, at boot, when it is known
+/// whether thread-locals follow the goroutine.
+pub(crate) fn set_default(bytes: usize) -> Result<(), StackError> {
     let bytes = match bytes {
-        0 => DEFAULT_STACK.load(Ordering::Relaxed),
+        0 => stack::DEFAULT_BYTES,
         bytes => bytes,
     };
-    if raddle_race::enabled() {
-        bytes.max(RACE_MIN_BYTES)
-    } else {
-        bytes
+    DEFAULT_SLOT.store(slot_for(bytes)?, Ordering::Relaxed);
+    Ok(())
+}
+
+fn default_slot() -> usize {
+    DEFAULT_SLOT.load(Ordering::Relaxed)
+}
+
+/// The size of slot for a goroutine that asks for a stack of `bytes`; 0: for the default.
+pub(crate) fn slot_bytes(bytes: usize) -> Result<usize, StackError> {
+    match bytes {
+        0 => Ok(default_slot()),
+        bytes => slot_for(bytes),
     }
+}
+
+fn slot_for(asked: usize) -> Result<usize, StackError> {
+    let least = if raddle_race::enabled() {
+        RACE_MIN_BYTES
+    } else {
+        stack::MIN_BYTES
+    };
+    slot_beside(asked.max(least), tls::block_bytes())
+}
+
+/// What a block may take out of `bytes` that were asked for.
+pub(crate) fn free_for_block(bytes: usize) -> usize {
+    (bytes / FREE_SHARE).max(FREE_MIN_BYTES)
+}
+
+/// The size of slot for a stack of `bytes`, at least the smallest, where blocks take up to `block`.
+fn slot_beside(bytes: usize, block: usize) -> Result<usize, StackError> {
+    let beyond = block.saturating_sub(free_for_block(bytes));
+    if bytes <= stack::MAX_BYTES && beyond > stack::MAX_BYTES - bytes {
+        return Err(StackError::ThreadLocals {
+            asked: bytes,
+            thread_locals: block,
+            max: stack::MAX_BYTES,
+        });
+    }
+    stack::slot_bytes(bytes.saturating_add(beyond))
 }
 
 /// Stacks that a P keeps for itself; beyond it the older half goes to the pool.
@@ -74,7 +124,7 @@ impl Stack {
     }
 
     fn make(slot: Slot) -> Stack {
-        // SAFETY: the slot is ours, fresh, and far larger than a block.
+        // SAFETY: the slot is ours and fresh, its top a multiple of the page size, and `slot_beside` has left room for a block.
         let (block, top) = unsafe { tls::create(slot.top()) };
         // SAFETY: the block was just made.
         unsafe { tls::describe_stack(block, slot.base(), top) };
@@ -186,16 +236,16 @@ fn make_room() {
     unsafe { libc::free(room) };
 }
 
-/// Whether a goroutine with a stack of `size` is bound when it is spawned.
+/// Whether a goroutine with a slot of `size` is bound when it is spawned.
 pub(crate) fn binds_at_spawn(size: usize) -> bool {
-    size != DEFAULT_STACK.load(Ordering::Relaxed) || stack::guards_may_run_out()
+    size != default_slot() || stack::guards_may_run_out()
 }
 
-/// Gives a spawned goroutine a stack of `size`.
+/// Gives a spawned goroutine a stack in a slot of `size`, as [`slot_bytes`] says.
 pub(crate) fn bind(g: &'static G, p: Option<&P>, size: usize) -> Result<(), StackError> {
     let stack = match p {
         // SAFETY: `p` is the caller's.
-        Some(p) if size == DEFAULT_STACK.load(Ordering::Relaxed) => unsafe { p.stacks.pop(size) }?,
+        Some(p) if size == default_slot() => unsafe { p.stacks.pop(size) }?,
         _ => Stack::alloc(size)?,
     };
     // SAFETY: the stack is ours and nobody is on it.
@@ -216,7 +266,7 @@ pub(crate) fn bind(g: &'static G, p: Option<&P>, size: usize) -> Result<(), Stac
 /// Binds a goroutine at its first turn.
 #[inline(never)]
 pub(crate) fn bind_late(g: &'static G, p: &P) {
-    if let Err(error) = bind(g, Some(p), DEFAULT_STACK.load(Ordering::Relaxed)) {
+    if let Err(error) = bind(g, Some(p), default_slot()) {
         crate::throw(&format!("a goroutine cannot begin: {error}"));
     }
 }
@@ -232,7 +282,7 @@ pub(crate) fn unbind(g: &G, p: &P) {
         let (start, end) = (stack.slot.base(), stack.slot.top());
         raddle_race::clear_shadow(start, end - start);
     }
-    if stack.slot.bytes() == DEFAULT_STACK.load(Ordering::Relaxed) {
+    if stack.slot.bytes() == default_slot() {
         // SAFETY: `p` is the caller's.
         unsafe { p.stacks.push(stack) };
     } else {
@@ -246,4 +296,78 @@ pub(crate) fn trim_idle_stacks(keep: usize, max: usize) {
         // SAFETY: no goroutine is on an idle slot, and its memory goes now.
         unsafe { tls::destroy(Stack::find(slot).block) };
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stack::{MAX_BYTES, MIN_BYTES, PAGE_BYTES};
+
+    /// What a small program's block takes, with glibc's reserve.
+    const SMALL: usize = 4 << 10;
+
+    #[test]
+    fn a_small_block_costs_no_address_space() {
+        for bytes in [MIN_BYTES, 64 << 10, 256 << 10, 8 << 20, MAX_BYTES] {
+            assert_eq!(slot_beside(bytes, SMALL), Ok(bytes));
+        }
+        assert_eq!(slot_beside(100 << 10, SMALL), Ok(128 << 10));
+        assert_eq!(slot_beside(256 << 10, 32 << 10), Ok(256 << 10));
+    }
+
+    #[test]
+    fn a_large_block_comes_on_top() {
+        assert_eq!(slot_beside(256 << 10, (32 << 10) + 1), Ok(512 << 10));
+        assert_eq!(slot_beside(64 << 10, 100 << 10), Ok(256 << 10));
+        assert_eq!(slot_beside(MIN_BYTES, 1 << 20), Ok(2 << 20));
+    }
+
+    #[test]
+    fn what_is_left_for_the_stack_is_near_what_was_asked_for() {
+        for shift in 14..28 {
+            for bytes in [1_usize << shift, (1 << shift) + 1, 3 << (shift - 1)] {
+                for block in (0..28).map(|shift| (1 << shift) + 123) {
+                    let slot = slot_beside(bytes, block).expect("not too large");
+                    assert!(slot.is_power_of_two());
+                    let stack = slot.checked_sub(block + PAGE_BYTES).expect("a stack");
+                    assert!(stack + PAGE_BYTES + free_for_block(bytes) >= bytes);
+                    assert!(stack >= 7 << 10, "{bytes} beside {block}: {stack}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_had_is_refused_with_the_reason() {
+        let thread_locals = 200 << 20;
+        let refused = StackError::ThreadLocals {
+            asked: MAX_BYTES,
+            thread_locals,
+            max: MAX_BYTES,
+        };
+        assert_eq!(slot_beside(MAX_BYTES, thread_locals), Err(refused));
+        assert!(
+            refused
+                .to_string()
+                .contains("static thread-locals take 209715200 bytes")
+        );
+        assert!(slot_beside(MIN_BYTES, usize::MAX).is_err());
+        let asked = MAX_BYTES + 1;
+        let too_large = Err(StackError::TooLarge {
+            asked,
+            max: MAX_BYTES,
+        });
+        assert_eq!(slot_beside(asked, SMALL), too_large);
+        assert!(slot_beside(usize::MAX, SMALL).is_err());
+    }
+
+    #[test]
+    fn a_block_of_this_program_is_small() {
+        tls::init().expect("a glibc that will do");
+        assert!(
+            tls::block_bytes() <= FREE_MIN_BYTES,
+            "{}",
+            tls::block_bytes()
+        );
+    }
 }

@@ -244,6 +244,7 @@ impl Rt {
         let m = self.m().expect("a running goroutine has an M");
         g.rt_depth.set(m.depth());
         g.after.set(Some((after, arg)));
+        let kept = keep_panicking_thread(g, m);
         loop {
             g.parked.leaves();
             // SAFETY: the coroutine runs on this stack, so its yielder lives.
@@ -254,6 +255,9 @@ impl Rt {
             crate::deadlock::capture_own_stack();
         }
         self.m.set(g.m.get());
+        if kept {
+            release_thread(g, M::of(g));
+        }
     }
 
     #[cold]
@@ -297,6 +301,18 @@ impl Drop for Rt {
         m.set_depth(m.depth() - 1);
         race.into_iter().for_each(raddle_race::runtime_exit);
     }
+}
+
+/// With thread-bound thread-locals the count of panics that std keeps is the thread's, and so is its note that a panic
+/// hook runs: a goroutine that waits while it panics, in a hook or in a destructor, keeps its thread until it is back, and
+/// no other goroutine finds these there. Returns whether it does.
+#[inline]
+fn keep_panicking_thread(g: &G, m: &M) -> bool {
+    let keeps = tls::mode() == tls::TlsMode::Thread && std::thread::panicking();
+    if keeps {
+        keep_thread(g, m);
+    }
+    keeps
 }
 
 /// The caller waits: Waiting first, then the guard of its wait is given back.
@@ -365,9 +381,21 @@ pub fn yield_now() {
 pub fn lock_os_thread() {
     let rt = enter();
     if let (Some(g), Some(m)) = (rt.g, rt.m()) {
-        g.locked_m.set(m);
-        m.locked_g.set(g);
-        m.locks.set(m.locks.get() + 1);
+        keep_thread(g, m);
+    }
+}
+
+fn keep_thread(g: &G, m: &M) {
+    g.locked_m.set(m);
+    m.locked_g.set(g);
+    m.locks.set(m.locks.get() + 1);
+}
+
+/// Undoes one [`keep_thread`].
+fn release_thread(g: &G, m: &M) {
+    m.locks.set(m.locks.get() - 1);
+    if m.locks.get() == 0 {
+        spawn::unlock_thread(g, m);
     }
 }
 
@@ -377,14 +405,12 @@ pub fn unlock_os_thread() {
     if let (Some(g), Some(m)) = (rt.g, rt.m())
         && m.locks.get() > 0
     {
-        m.locks.set(m.locks.get() - 1);
-        if m.locks.get() == 0 {
-            spawn::unlock_thread(g, m);
-        }
+        release_thread(g, m);
     }
 }
 
-/// How thread-locals are bound: `"fsbase"` or `"arch_prctl"` (they follow the goroutine), or `"thread"`.
+/// How thread-locals are bound: `"fsbase"` or `"arch_prctl"` (they follow the goroutine), or `"thread"`: they stay with the
+/// OS thread, where safe code is unsound, and only if that was asked for by name.
 #[must_use]
 pub fn tls_mode() -> &'static str {
     crate::boot::ensure();

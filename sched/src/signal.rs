@@ -34,7 +34,7 @@
 use crate::g::G;
 use crate::m::{ATTN_PREEMPT, M};
 use crate::p::Status;
-use crate::{rt, stack, stop, sysmon};
+use crate::{bind, rt, stack, stop, sysmon};
 use raddle_alloc::Thread;
 use std::mem::MaybeUninit;
 use std::ptr;
@@ -224,12 +224,14 @@ extern "C" fn on_fault(
             .get()
             .is_some_and(|own| own.slot.guard() == slot.guard())
     {
-        report_overflow(g, slot.bytes());
+        let above = g.stack.get().map_or(0, |own| own.slot.top() - own.top);
+        report_overflow(g, slot.bytes(), above);
     }
     pass_on(signal, info, context);
 }
 
-fn report_overflow(g: &G, bytes: usize) -> ! {
+/// `bytes` are the slot's, of which its thread-local block takes `above`.
+fn report_overflow(g: &G, bytes: usize, above: usize) -> ! {
     let mut number = [0; 20];
     let (open, name, close) = match g.own_name() {
         Some(name) => (" \"", name, "\""),
@@ -247,9 +249,18 @@ fn report_overflow(g: &G, bytes: usize) -> ! {
         crate::sys::write_stderr(part.as_bytes());
     }
     let kib = decimal(bytes as u64 >> 10, &mut number);
+    crate::sys::write_stderr(kib.as_bytes());
+    let (open, kib, close) = if above > bind::free_for_block(bytes) {
+        let kib = decimal(above as u64 >> 10, &mut number);
+        (" KiB, of which thread-locals take ", kib, " KiB")
+    } else {
+        (" KiB", "", "")
+    };
     for part in [
+        open,
         kib,
-        " KiB\nraddle: fatal: stack overflow; give it more by Builder::stack_size or RADDLE_STACK\n",
+        close,
+        "\nraddle: fatal: stack overflow; give it more by Builder::stack_size or RADDLE_STACK\n",
     ] {
         crate::sys::write_stderr(part.as_bytes());
     }

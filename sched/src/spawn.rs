@@ -110,7 +110,7 @@ impl Rt {
             task.layout.size() <= DATA_BYTES && task.layout.align() <= 16,
             "a closure that is too large for a G"
         );
-        let size = bind::stack_bytes(options.stack_size);
+        let size = bind::slot_bytes(options.stack_size)?;
         let g = take_dead(s, p);
         if binds_at_spawn(size)
             && let Err(error) = bind(g, p, size)

@@ -49,19 +49,22 @@ pub(crate) unsafe fn set_thread_pointer(tp: usize) {
 
 /// Sets the thread pointer by a system call, where the instruction is not allowed.
 ///
+/// # Errors
+/// The error number, if a seccomp filter refuses the call: the thread pointer is as it was.
+///
 /// # Safety
 /// As [`set_thread_pointer`], but for the need of it.
 #[cold]
 #[inline(never)]
-pub(crate) unsafe fn set_thread_pointer_by_kernel(tp: usize) {
+pub(crate) unsafe fn set_thread_pointer_by_kernel(tp: usize) -> Result<(), i32> {
     const ARCH_SET_FS: i32 = 0x1002;
+    let result: isize;
     // The instruction itself and not libc's function, which would store errno in either block.
-    // SAFETY: the caller owes a valid block. The call clobbers rcx and r11 only, and cannot fail
-    // for an address in user space.
+    // SAFETY: the caller owes a valid block. The call clobbers rcx and r11 only.
     unsafe {
         asm!(
             "syscall",
-            inlateout("rax") libc::SYS_arch_prctl => _,
+            inlateout("rax") libc::SYS_arch_prctl as isize => result,
             in("edi") ARCH_SET_FS,
             in("rsi") tp,
             lateout("rcx") _,
@@ -69,6 +72,21 @@ pub(crate) unsafe fn set_thread_pointer_by_kernel(tp: usize) {
             options(nostack),
         );
     }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(-result as i32)
+    }
+}
+
+/// Returns whether the calling thread has a shadow stack (CET): a return to another stack faults then.
+pub(crate) fn has_shadow_stack() -> bool {
+    let ssp: usize;
+    // SAFETY: reads a register, and does nothing on a processor or thread without one: hence the 0.
+    unsafe {
+        asm!("rdsspq {}", inlateout(reg) 0_usize => ssp, options(nomem, nostack, preserves_flags));
+    }
+    ssp != 0
 }
 
 /// Returns whether user code may set the thread pointer by an instruction.
@@ -76,4 +94,70 @@ pub(crate) fn can_set_thread_pointer() -> bool {
     // SAFETY: getauxval only reads the auxiliary vector.
     let hwcap2 = unsafe { libc::getauxval(libc::AT_HWCAP2) };
     hwcap2 & HWCAP2_FSGSBASE != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    #[test]
+    fn the_kernel_sets_the_thread_pointer_or_says_that_it_did_not() {
+        let set = || {
+            let own = thread_pointer();
+            // SAFETY: the block that is active.
+            unsafe { set_thread_pointer_by_kernel(own) }
+        };
+        assert_eq!(set(), Ok(()));
+        // The filter is the thread's for ever.
+        let refused = thread::spawn(move || {
+            refuse_arch_prctl();
+            set()
+        });
+        assert_eq!(refused.join().expect("no panic"), Err(libc::EACCES));
+    }
+
+    /// Has the kernel refuse `arch_prctl` to the calling thread.
+    fn refuse_arch_prctl() {
+        use libc::{BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W};
+        let step = |code, jf, k| libc::sock_filter {
+            code: code as u16,
+            jt: 0,
+            jf,
+            k,
+        };
+        let mut steps = [
+            // The number of the system call is the first word.
+            step(BPF_LD | BPF_W | BPF_ABS, 0, 0),
+            step(BPF_JMP | BPF_JEQ | BPF_K, 1, libc::SYS_arch_prctl as u32),
+            step(
+                BPF_RET | BPF_K,
+                0,
+                libc::SECCOMP_RET_ERRNO | libc::EACCES as u32,
+            ),
+            step(BPF_RET | BPF_K, 0, libc::SECCOMP_RET_ALLOW),
+        ];
+        let program = libc::sock_fprog {
+            len: steps.len() as u16,
+            filter: steps.as_mut_ptr(),
+        };
+        // SAFETY: takes numbers.
+        let set = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+        assert_eq!(set, 0);
+        // SAFETY: a whole program, which the kernel copies.
+        let set = unsafe {
+            libc::prctl(
+                libc::PR_SET_SECCOMP,
+                libc::SECCOMP_MODE_FILTER,
+                &raw const program,
+            )
+        };
+        assert_eq!(set, 0);
+    }
+
+    #[test]
+    fn shadow_stacks_are_off() {
+        // Else nothing in this crate would run.
+        assert!(!has_shadow_stack());
+    }
 }

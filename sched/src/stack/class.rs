@@ -1,7 +1,6 @@
 //! Size classes of stack slots: powers of two from 16 KiB to 1 GiB.
 //!
-//! A class counts the whole slot. As with `pthread_attr_setstacksize`, the guard page and the
-//! thread control block come out of it.
+//! A class counts the whole slot, with the guard page and what `bind` puts at the top.
 
 /// The smallest slot, in bytes.
 pub(crate) const MIN_BYTES: usize = 16 << 10;

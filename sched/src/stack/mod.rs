@@ -37,7 +37,7 @@ mod guard;
 mod pool;
 mod slab;
 
-pub(crate) use class::DEFAULT_BYTES;
+pub(crate) use class::{DEFAULT_BYTES, MAX_BYTES, MIN_BYTES};
 pub(crate) use costack::CoStack;
 pub use error::StackError;
 pub(crate) use guard::{force_mprotect_guards, guards_may_run_out};
@@ -140,6 +140,11 @@ pub(crate) fn alloc_batch(stack_size: usize, mut each: impl FnMut(Slot)) -> Resu
     let taken = POOLS[class.index()].alloc_fresh(class, &mut each)?;
     IN_USE.fetch_add(taken, Relaxed);
     Ok(())
+}
+
+/// Returns the size of the slot that [`alloc`] gives for `stack_size`, in bytes.
+pub(crate) fn slot_bytes(stack_size: usize) -> Result<usize, StackError> {
+    class_for(stack_size).map(Class::bytes)
 }
 
 fn class_for(stack_size: usize) -> Result<Class, StackError> {

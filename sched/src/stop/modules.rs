@@ -8,6 +8,7 @@
 //! link a module in or out and for walks like this one: by no thread that blocks signals, and by none inside the allocator.
 
 use super::buf::Buf;
+use crate::tls::ModuleTls;
 use std::ffi::{c_int, c_void};
 use std::ops::Range;
 
@@ -15,8 +16,8 @@ use std::ops::Range;
 #[derive(Debug)]
 pub(super) struct Modules {
     segments: Buf<(usize, usize)>,
-    /// Number and size of each module's thread-local storage.
-    pub(super) tls: Buf<(usize, usize)>,
+    /// Those with thread-local storage.
+    pub(super) tls: Buf<ModuleTls>,
 }
 
 struct Walk<'a> {
@@ -72,8 +73,11 @@ unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _: usize, walk: *mut c
             walk.modules.segments.push((start, end));
         }
         if header.p_type == libc::PT_TLS {
-            let bytes = header.p_memsz as usize;
-            walk.modules.tls.push((info.dlpi_tls_modid, bytes));
+            walk.modules.tls.push(ModuleTls {
+                number: info.dlpi_tls_modid,
+                bytes: header.p_memsz as usize,
+                align: header.p_align as usize,
+            });
         }
     }
     0

@@ -111,6 +111,14 @@ unsafe fn switch(mode: TlsMode, block: Block) {
         unsafe { arch::set_thread_pointer(block.address()) };
     } else {
         // SAFETY: as above.
-        unsafe { arch::set_thread_pointer_by_kernel(block.address()) };
+        let set = unsafe { arch::set_thread_pointer_by_kernel(block.address()) };
+        if set.is_err() {
+            // The wrong block is active now, which is enough for what `throw` does.
+            crate::throw(
+                "the kernel refused arch_prctl(ARCH_SET_FS), which moves thread-locals with the \
+                 goroutine, and had allowed it at the start: a seccomp filter that the program \
+                 installs must allow it",
+            );
+        }
     }
 }

@@ -33,6 +33,17 @@ pub(crate) struct Layout {
     static_modules: usize,
 }
 
+/// The thread-local storage of a loaded module, as its file describes it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ModuleTls {
+    /// Its number, from 1: the index in each thread's table.
+    pub(crate) number: usize,
+    /// Its size, in bytes.
+    pub(crate) bytes: usize,
+    /// Its alignment, in bytes.
+    pub(crate) align: usize,
+}
+
 /// What is assumed of a glibc that does not say: more than any has.
 const GUESS: Layout = Layout {
     below: 64 << 10,
@@ -108,12 +119,12 @@ impl Layout {
         (base != 0 && range.contains(&tp)).then_some(range)
     }
 
-    /// Shows what hangs on the block at `tp`: storage of opened libraries, and values of later keys. `modules` are the number and
-    /// the size in bytes of each module's thread-local storage.
+    /// Shows what hangs on the block at `tp`: storage of opened libraries, and values of later keys. `modules` are those with
+    /// thread-local storage.
     pub(crate) fn each_outside(
         &self,
         tp: usize,
-        modules: &[(usize, usize)],
+        modules: &[ModuleTls],
         show: &mut dyn FnMut(Range<usize>),
     ) {
         if modules.len() > self.static_modules {
@@ -141,7 +152,7 @@ impl Layout {
 }
 
 /// Shows the storage of libraries that were opened while the program ran, which is allocated at first use.
-fn each_opened(tp: usize, modules: &[(usize, usize)], show: &mut dyn FnMut(Range<usize>)) {
+fn each_opened(tp: usize, modules: &[ModuleTls], show: &mut dyn FnMut(Range<usize>)) {
     /// As in `life::free_dynamic`.
     type Entry = [usize; 2];
     // SAFETY: part of the fixed head of every block.
@@ -151,13 +162,13 @@ fn each_opened(tp: usize, modules: &[(usize, usize)], show: &mut dyn FnMut(Range
     }
     // SAFETY: the entry before the first holds the number of modules that have one.
     let [known, _] = unsafe { dtv.wrapping_sub(1).read() };
-    for &(number, bytes) in modules.iter().filter(|(number, _)| *number <= known) {
+    for module in modules.iter().filter(|module| module.number <= known) {
         // SAFETY: the modules are numbered from 1, and this one has an entry.
-        let [start, allocation] = unsafe { dtv.wrapping_add(number).read() };
+        let [start, allocation] = unsafe { dtv.wrapping_add(module.number).read() };
         let is_allocated = allocation != 0 && start != usize::MAX;
         // Allocated with room to align it. A word that is no such address was being changed, before anything was stored there.
-        if is_allocated && start.wrapping_sub(allocation) < stack::PAGE_BYTES {
-            show(start..start + bytes);
+        if is_allocated && start.wrapping_sub(allocation) < module.align.max(stack::PAGE_BYTES) {
+            show(start..start + module.bytes);
         }
     }
 }
