@@ -23,6 +23,7 @@
 //!
 //! `enter` of a goroutine that lost its P parks it until it has one. `ready` never blocks.
 
+use crate::arch::ControlWords;
 use crate::g::{AfterFn, G, GRef};
 use crate::m::{ATTN_INJECT, ATTN_PREEMPT, M};
 use crate::sched::{Wake, sched};
@@ -245,10 +246,13 @@ impl Rt {
         g.rt_depth.set(m.depth());
         g.after.set(Some((after, arg)));
         let kept = keep_panicking_thread(g, m);
+        let words = ControlWords::in_force();
         loop {
             g.parked.leaves();
             // SAFETY: the coroutine runs on this stack, so its yielder lives.
             unsafe { &*g.yielder.get() }.suspend(());
+            // SAFETY: they were in force above.
+            unsafe { words.restore() };
             if !g.dump.get() {
                 break;
             }
@@ -378,6 +382,18 @@ pub fn yield_now() {
 /// Keeps the calling goroutine on its present OS thread, and others off it, until [`unlock_os_thread`] was called as often.
 ///
 /// For foreign code that depends on the thread. On a plain OS thread: nothing.
+///
+/// # What belongs to the goroutine, what to the thread
+///
+/// A goroutine that waits may go on on another thread. With it go its stack and registers, its thread-locals, `errno`
+/// among them, and the control words of the floating-point units: rounding, precision, which exceptions trap, denormals as
+/// zeros. A new goroutine begins with the defaults.
+///
+/// What the kernel or the processor keeps for a thread stays with the thread, as in Go: the signal mask and the alternate
+/// signal stack, the number that `gettid` gives, priority, affinity, user ids and capabilities set by a bare system call,
+/// namespaces, seccomp filters, the robust list and the registration for restartable sequences, memory protection keys
+/// (`pkey_set`), timer slack; and the floating-point *status*, so that `fetestexcept` after a wait may tell of another
+/// goroutine's arithmetic. Between this call and its counterpart the thread is the goroutine's alone, with all of that.
 pub fn lock_os_thread() {
     let rt = enter();
     if let (Some(g), Some(m)) = (rt.g, rt.m()) {

@@ -14,6 +14,7 @@
 //! - *A stack at the `go` statement*: a thousand goroutines that have not begun would hold a thousand cold stacks, where they
 //!   can run one after the other on a warm one. It cost a third of a spawn.
 
+use crate::arch::ControlWords;
 use crate::bind::{self, bind, binds_at_spawn};
 use crate::g::{DATA_BYTES, G};
 use crate::m::M;
@@ -200,6 +201,8 @@ fn give_back(s: &Sched, p: Option<&P>, g: &'static G) {
 
 /// The outermost frame of a goroutine.
 pub(crate) fn main_of(g: &'static G, yielder: &Yielder<(), ()>) {
+    // SAFETY: the goroutine begins here.
+    unsafe { ControlWords::DEFAULT.restore() };
     g.yielder.set(yielder);
     rt::set_current(g);
     if tls::mode() != tls::TlsMode::Thread {
