@@ -23,7 +23,7 @@ impl fmt::Display for Missing {
         let version = unsafe { CStr::from_ptr(version) };
         write!(
             f,
-            "glibc {} has no usable {}",
+            "glibc {} has no usable {}, which those of distributions have (2.31 to 2.41 are known to)",
             version.to_string_lossy(),
             self.0.to_string_lossy()
         )

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum TlsMode {
-    /// They belong to the OS thread: a goroutine that moves finds others.
+    /// They belong to the OS thread: a goroutine that moves finds others, and safe code is unsound.
     Thread = 0,
     /// They belong to the goroutine; a switch is a system call.
     ArchPrctl = 1,
