@@ -131,10 +131,9 @@ fn an_overflow_beside_them_is_told() {
 }
 
 #[test]
-fn what_they_leave_no_room_for_is_refused() {
+fn the_largest_stack_can_be_had_beside_them() {
     if is_inside() {
         raddle::run(|| {
-            // They take less than an eighth of it.
             let largest = raddle::Builder::new()
                 .stack_size(1 << 30)
                 .spawn(|| use_all(1));
@@ -146,7 +145,7 @@ fn what_they_leave_no_room_for_is_refused() {
         });
         return;
     }
-    let outcome = again("what_they_leave_no_room_for_is_refused", &[]);
+    let outcome = again("the_largest_stack_can_be_had_beside_them", &[]);
     assert!(outcome.status.success(), "{outcome}");
     let refused = "refused: a goroutine stack of 1073741825 bytes was asked for";
     assert!(outcome.stdout.contains(refused), "{outcome}");

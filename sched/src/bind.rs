@@ -10,10 +10,10 @@
 //!
 //! # How large a slot is
 //!
-//! What is asked for is the size of a slot as long as the guard and the block are small beside it: in a small program they
-//! take 8 KiB. A program may have static thread-locals of any size and alignment. What they take beyond [`FREE_SHARE`] comes on
-//! top of what was asked for, so that the stack itself never gets much smaller than that. The most that a block can take is
-//! the same for the whole process (`tls::block_bytes`), so a size leads to the same class at all times.
+//! What is asked for is the size of a slot, guard included, as long as the block takes next to nothing: about 3 KiB in a small
+//! program. A program may have static thread-locals of any size and alignment. What they take beyond [`FREE_FOR_BLOCK`] comes on
+//! top of what was asked for, which is meant for the stack. The most that a block can take is the same for the whole process
+//! (`tls::block_bytes`), so a size leads to the same class at all times.
 //!
 //! # Invariants
 //!
@@ -38,11 +38,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// The size of slot for a goroutine that asks for nothing: bytes of address space, of which it pays for what it touches.
 static DEFAULT_SLOT: AtomicUsize = AtomicUsize::new(stack::DEFAULT_BYTES);
 
-/// The share of a slot, one in so many bytes, that thread-locals may take out of what was asked for.
-const FREE_SHARE: usize = 8;
-/// What they may take of the smallest slots, in bytes: a small program's block with glibc's reserve for libraries that are
-/// opened later.
-const FREE_MIN_BYTES: usize = 5 << 10;
+/// The largest stack that may be asked for, in bytes. There are larger slots, for what lies beside it.
+const MAX_STACK_BYTES: usize = 1 << 30;
+/// What a block may take out of what was asked for, in bytes: that of a small program does, with glibc's reserve for
+/// libraries that are opened later.
+pub(crate) const FREE_FOR_BLOCK: usize = 6 << 10;
 
 /// The smallest stack in race mode, in bytes: an event, with the walk of a report, takes some 4 KiB of it where nothing is optimised
 /// (names are looked up elsewhere: `big_stack`), and the frames of instrumented code are larger than plain ones.
@@ -80,22 +80,23 @@ fn slot_for(asked: usize) -> Result<usize, StackError> {
     slot_beside(asked.max(least), tls::block_bytes())
 }
 
-/// What a block may take out of `bytes` that were asked for.
-pub(crate) fn free_for_block(bytes: usize) -> usize {
-    (bytes / FREE_SHARE).max(FREE_MIN_BYTES)
-}
-
 /// The size of slot for a stack of `bytes`, at least the smallest, where blocks take up to `block`.
 fn slot_beside(bytes: usize, block: usize) -> Result<usize, StackError> {
-    let beyond = block.saturating_sub(free_for_block(bytes));
-    if bytes <= stack::MAX_BYTES && beyond > stack::MAX_BYTES - bytes {
+    if bytes > MAX_STACK_BYTES {
+        return Err(StackError::TooLarge {
+            asked: bytes,
+            max: MAX_STACK_BYTES,
+        });
+    }
+    let slot = bytes.saturating_add(block.saturating_sub(FREE_FOR_BLOCK));
+    if slot > stack::MAX_BYTES {
         return Err(StackError::ThreadLocals {
             asked: bytes,
             thread_locals: block,
             max: stack::MAX_BYTES,
         });
     }
-    stack::slot_bytes(bytes.saturating_add(beyond))
+    stack::slot_bytes(slot)
 }
 
 /// Stacks that a P keeps for itself; beyond it the older half goes to the pool.
@@ -303,35 +304,31 @@ mod tests {
     use super::*;
     use crate::stack::{MAX_BYTES, MIN_BYTES, PAGE_BYTES};
 
-    /// What a small program's block takes, with glibc's reserve.
-    const SMALL: usize = 4 << 10;
-
     #[test]
     fn a_small_block_costs_no_address_space() {
-        for bytes in [MIN_BYTES, 64 << 10, 256 << 10, 8 << 20, MAX_BYTES] {
-            assert_eq!(slot_beside(bytes, SMALL), Ok(bytes));
+        for bytes in [MIN_BYTES, 64 << 10, 256 << 10, 8 << 20, MAX_STACK_BYTES] {
+            assert_eq!(slot_beside(bytes, FREE_FOR_BLOCK), Ok(bytes));
         }
-        assert_eq!(slot_beside(100 << 10, SMALL), Ok(128 << 10));
-        assert_eq!(slot_beside(256 << 10, 32 << 10), Ok(256 << 10));
+        assert_eq!(slot_beside(100 << 10, FREE_FOR_BLOCK), Ok(128 << 10));
     }
 
     #[test]
     fn a_large_block_comes_on_top() {
-        assert_eq!(slot_beside(256 << 10, (32 << 10) + 1), Ok(512 << 10));
+        assert_eq!(slot_beside(256 << 10, FREE_FOR_BLOCK + 1), Ok(512 << 10));
         assert_eq!(slot_beside(64 << 10, 100 << 10), Ok(256 << 10));
         assert_eq!(slot_beside(MIN_BYTES, 1 << 20), Ok(2 << 20));
+        assert_eq!(slot_beside(MAX_STACK_BYTES, 1 << 20), Ok(2 << 30));
     }
 
     #[test]
-    fn what_is_left_for_the_stack_is_near_what_was_asked_for() {
+    fn what_is_left_for_the_stack_is_what_was_asked_for() {
         for shift in 14..28 {
             for bytes in [1_usize << shift, (1 << shift) + 1, 3 << (shift - 1)] {
                 for block in (0..28).map(|shift| (1 << shift) + 123) {
                     let slot = slot_beside(bytes, block).expect("not too large");
                     assert!(slot.is_power_of_two());
                     let stack = slot.checked_sub(block + PAGE_BYTES).expect("a stack");
-                    assert!(stack + PAGE_BYTES + free_for_block(bytes) >= bytes);
-                    assert!(stack >= 7 << 10, "{bytes} beside {block}: {stack}");
+                    assert!(stack + PAGE_BYTES + FREE_FOR_BLOCK >= bytes);
                 }
             }
         }
@@ -339,33 +336,30 @@ mod tests {
 
     #[test]
     fn what_cannot_be_had_is_refused_with_the_reason() {
-        let thread_locals = 200 << 20;
+        let thread_locals = 1100 << 20;
         let refused = StackError::ThreadLocals {
-            asked: MAX_BYTES,
+            asked: MAX_STACK_BYTES,
             thread_locals,
             max: MAX_BYTES,
         };
-        assert_eq!(slot_beside(MAX_BYTES, thread_locals), Err(refused));
-        assert!(
-            refused
-                .to_string()
-                .contains("static thread-locals take 209715200 bytes")
-        );
+        assert_eq!(slot_beside(MAX_STACK_BYTES, thread_locals), Err(refused));
+        let text = "static thread-locals take 1153433600 bytes of every goroutine";
+        assert!(refused.to_string().contains(text));
         assert!(slot_beside(MIN_BYTES, usize::MAX).is_err());
-        let asked = MAX_BYTES + 1;
-        let too_large = Err(StackError::TooLarge {
-            asked,
-            max: MAX_BYTES,
-        });
-        assert_eq!(slot_beside(asked, SMALL), too_large);
-        assert!(slot_beside(usize::MAX, SMALL).is_err());
+        for asked in [MAX_STACK_BYTES + 1, usize::MAX] {
+            let max = MAX_STACK_BYTES;
+            assert_eq!(
+                slot_beside(asked, 0),
+                Err(StackError::TooLarge { asked, max })
+            );
+        }
     }
 
     #[test]
     fn a_block_of_this_program_is_small() {
         tls::init().expect("a glibc that will do");
         assert!(
-            tls::block_bytes() <= FREE_MIN_BYTES,
+            tls::block_bytes() <= FREE_FOR_BLOCK,
             "{}",
             tls::block_bytes()
         );

@@ -250,7 +250,7 @@ fn report_overflow(g: &G, bytes: usize, above: usize) -> ! {
     }
     let kib = decimal(bytes as u64 >> 10, &mut number);
     crate::sys::write_stderr(kib.as_bytes());
-    let (open, kib, close) = if above > bind::free_for_block(bytes) {
+    let (open, kib, close) = if above > bind::FREE_FOR_BLOCK {
         let kib = decimal(above as u64 >> 10, &mut number);
         (" KiB, of which thread-locals take ", kib, " KiB")
     } else {

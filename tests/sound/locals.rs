@@ -118,6 +118,35 @@ fn large_ones_lie_beside_the_stack() {
     });
 }
 
+/// Recurses until so much of the stack is in use.
+#[inline(never)]
+fn use_bytes(bytes: usize, from: usize) {
+    let frame = black_box([1_u8; 200]);
+    let here = frame.as_ptr().addr();
+    if from - here < bytes {
+        use_bytes(bytes, from);
+    }
+    assert!(frame.iter().all(|byte| *byte == 1));
+}
+
+#[test]
+fn a_stack_is_as_large_as_was_asked_for() {
+    everywhere("locals::a_stack_is_as_large_as_was_asked_for", || {
+        /// The guard page, what small thread-locals may take, and the frames above and below.
+        const REST: usize = 16 << 10;
+        for size in [32 << 10, 64 << 10, 128 << 10, 256 << 10, 2 << 20] {
+            let dive = move || {
+                BIG.with(|big| big.iter().for_each(|byte| byte.set(9)));
+                let top = black_box(0_u8);
+                use_bytes(size - REST, std::ptr::from_ref(&top).addr());
+                BIG.with(|big| assert!(big.iter().all(|byte| byte.get() == 9)));
+            };
+            let goroutine = Builder::new().stack_size(size).spawn(dive);
+            goroutine.unwrap().join().unwrap();
+        }
+    });
+}
+
 #[test]
 fn aligned_ones_are_aligned_on_every_stack() {
     everywhere("locals::aligned_ones_are_aligned_on_every_stack", || {

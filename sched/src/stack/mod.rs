@@ -117,7 +117,7 @@ pub struct StackStats {
 /// Allocates a slot of at least `stack_size` bytes, guard included.
 ///
 /// # Errors
-/// Where `stack_size` is beyond 1 GiB, or address space or guard pages have run out.
+/// Where `stack_size` is beyond 2 GiB, or address space or guard pages have run out.
 pub(crate) fn alloc(stack_size: usize) -> Result<Slot, StackError> {
     let class = class_for(stack_size)?;
     let slot = POOLS[class.index()].alloc(class)?;
