@@ -9,7 +9,7 @@
 mod common;
 
 use common::{Gate, go, go_with, on_collector, on_own_stack};
-use raddle_sched::{BootOptions, boot, num_goroutines, world, yield_now};
+use raddle_sched::{BootOptions, boot, num_goroutines, tls_mode, world, yield_now};
 use std::cell::Cell;
 use std::ffi::CString;
 use std::hint::black_box;
@@ -239,6 +239,9 @@ fn opened_static() {
         stack_size: 16 << 10,
         ..BootOptions::default()
     });
+    if tls_mode() == "thread" {
+        return; // there is one for each thread
+    }
     let library = open("static", SOURCE);
     // SAFETY: the library is open.
     let local_at = unsafe { libc::dlsym(library, c"local_at".as_ptr()) };
