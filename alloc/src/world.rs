@@ -45,7 +45,8 @@ pub trait World: Sync {
     /// How many threads may mark at once.
     fn parallelism(&self) -> usize;
 
-    /// What every thread has of the program's static thread-locals, in bytes: the C library puts them on its stack.
+    /// What every thread has of the program's static thread-locals, in bytes: the C library puts
+    /// them on its stack.
     fn thread_local_bytes(&self) -> usize {
         0
     }

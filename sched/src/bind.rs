@@ -10,9 +10,10 @@
 //!
 //! # How large a slot is
 //!
-//! What is asked for is the size of a slot, guard included, as long as the block takes next to nothing: about 3 KiB in a small
-//! program. A program may have static thread-locals of any size and alignment. What they take beyond [`FREE_FOR_BLOCK`] comes on
-//! top of what was asked for, which is meant for the stack. The most that a block can take is the same for the whole process
+//! What is asked for is the size of a slot, guard included, as long as the block takes next to
+//! nothing: about 3 KiB in a small program. A program may have static thread-locals of any size and
+//! alignment. What they take beyond [`FREE_FOR_BLOCK`] comes on top of what was asked for, which is
+//! meant for the stack. The most that a block can take is the same for the whole process
 //! (`tls::block_bytes`), so a size leads to the same class at all times.
 //!
 //! # Invariants
@@ -35,21 +36,23 @@ use corosensei::{Coroutine, Yielder};
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The size of slot for a goroutine that asks for nothing: bytes of address space, of which it pays for what it touches.
+/// The size of slot for a goroutine that asks for nothing: bytes of address space, of which it pays
+/// for what it touches.
 static DEFAULT_SLOT: AtomicUsize = AtomicUsize::new(stack::DEFAULT_BYTES);
 
-/// The largest stack that may be asked for, in bytes. There are larger slots, for what lies beside it.
+/// The largest stack that may be asked for, in bytes. There are larger slots, for what lies beside
+/// it.
 const MAX_STACK_BYTES: usize = 1 << 30;
-/// What a block may take out of what was asked for, in bytes: that of a small program does, with glibc's reserve for
-/// libraries that are opened later.
+/// What a block may take out of what was asked for, in bytes: that of a small program does, with
+/// glibc's reserve for libraries that are opened later.
 pub(crate) const FREE_FOR_BLOCK: usize = 6 << 10;
 
 /// The smallest stack in race mode, in bytes: an event, with the walk of a report, takes some 4 KiB of it where nothing is optimised
 /// (names are looked up elsewhere: `big_stack`), and the frames of instrumented code are larger than plain ones.
 const RACE_MIN_BYTES: usize = 32 << 10;
 
-/// Settles what a goroutine that asks for nothing gets: a stack of `bytes`; 0: of 256 KiB. Once, at boot, when it is known
-/// whether thread-locals follow the goroutine.
+/// Settles what a goroutine that asks for nothing gets: a stack of `bytes`; 0: of 256 KiB. Once, at
+/// boot, when it is known whether thread-locals follow the goroutine.
 pub(crate) fn set_default(bytes: usize) -> Result<(), StackError> {
     let bytes = match bytes {
         0 => stack::DEFAULT_BYTES,
@@ -125,7 +128,8 @@ impl Stack {
     }
 
     fn make(slot: Slot) -> Stack {
-        // SAFETY: the slot is ours and fresh, its top a multiple of the page size, and `slot_beside` has left room for a block.
+        // SAFETY: the slot is ours and fresh, its top a multiple of the page size, and
+        // `slot_beside` has left room for a block.
         let (block, top) = unsafe { tls::create(slot.top()) };
         // SAFETY: the block was just made.
         unsafe { tls::describe_stack(block, slot.base(), top) };

@@ -5,13 +5,13 @@
 //!
 //! # Errors
 //!
-//! Where the system lacks what the scheduler needs, the process ends with status 2 and the reason: it is never made to do
-//! with less than what safe code relies on.
+//! Where the system lacks what the scheduler needs, the process ends with status 2 and the reason:
+//! it is never made to do with less than what safe code relies on.
 //!
 //! # Fallbacks
 //!
-//! `--cfg raddle_no_fsbase` moves thread-locals by system call, as on a processor or kernel without FSGSBASE; the other
-//! fallbacks are in [`BootOptions`] too.
+//! `--cfg raddle_no_fsbase` moves thread-locals by system call, as on a processor or kernel without
+//! FSGSBASE; the other fallbacks are in [`BootOptions`] too.
 
 use crate::sched::{MAX_PROCS, Sched, try_sched};
 use crate::{arch, bind, parked, resize, rt, signal, stack, stop, sys, sysmon, tls};
@@ -24,8 +24,9 @@ use std::time::Duration;
 pub struct BootOptions {
     /// The number of Ps; 0: as many as the process may use processors.
     pub procs: usize,
-    /// Thread-locals stay with the OS thread, which is said on standard error: safe code is unsound then. For tests of the
-    /// runtime only. Never chosen otherwise. `--cfg raddle_thread_tls` is the same, for all that a build makes.
+    /// Thread-locals stay with the OS thread, which is said on standard error: safe code is unsound
+    /// then. For tests of the runtime only. Never chosen otherwise. `--cfg raddle_thread_tls` is
+    /// the same, for all that a build makes.
     pub thread_bound_tls: bool,
     /// Guard pages by `mprotect`: the fallback, for tests; or by `--cfg raddle_no_guard_install`.
     pub mprotect_guards: bool,
@@ -37,7 +38,8 @@ pub struct BootOptions {
     pub inject_yield_every: u32,
     /// Seeds the scheduler's random choices; 0: from the clock.
     pub seed: u64,
-    /// Bytes of a goroutine's stack by default; 0: 256 KiB. Thread-locals that are large beside it come on top.
+    /// Bytes of a goroutine's stack by default; 0: 256 KiB. Thread-locals that are large beside it
+    /// come on top.
     pub stack_size: usize,
     /// The race context of the first P, in race mode.
     pub first_proc: Option<ProcCtx>,
@@ -73,11 +75,13 @@ pub(crate) fn ensure() {
     }
 }
 
-/// Said once, at the start, where thread-locals stay with the OS thread because somebody asked for it.
+/// Said once, at the start, where thread-locals stay with the OS thread because somebody asked for
+/// it.
 const UNSOUND: &str = "raddle: thread-locals stay with the OS thread (notls). Safe code is unsound in this mode: \
     after a wait, what a goroutine has of a thread-local may be another thread's, or freed. It is for work on the runtime.\n";
 
-/// The scheduler cannot start on this system, and nothing that it is asked for helps: the status is that of a bad flag.
+/// The scheduler cannot start on this system, and nothing that it is asked for helps: the status is
+/// that of a bad flag.
 fn refuse(why: &str) -> ! {
     for part in ["raddle: cannot start: ", why, "\n"] {
         sys::write_stderr(part.as_bytes());

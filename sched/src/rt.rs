@@ -307,9 +307,10 @@ impl Drop for Rt {
     }
 }
 
-/// With thread-bound thread-locals the count of panics that std keeps is the thread's, and so is its note that a panic
-/// hook runs: a goroutine that waits while it panics, in a hook or in a destructor, keeps its thread until it is back, and
-/// no other goroutine finds these there. Returns whether it does.
+/// With thread-bound thread-locals the count of panics that std keeps is the thread's, and so is
+/// its note that a panic hook runs: a goroutine that waits while it panics, in a hook or in a
+/// destructor, keeps its thread until it is back, and no other goroutine finds these there. Returns
+/// whether it does.
 #[inline]
 fn keep_panicking_thread(g: &G, m: &M) -> bool {
     let keeps = tls::mode() == tls::TlsMode::Thread && std::thread::panicking();
@@ -385,15 +386,17 @@ pub fn yield_now() {
 ///
 /// # What belongs to the goroutine, what to the thread
 ///
-/// A goroutine that waits may go on on another thread. With it go its stack and registers, its thread-locals, `errno`
-/// among them, and the control words of the floating-point units: rounding, precision, which exceptions trap, denormals as
-/// zeros. A new goroutine begins with the defaults.
+/// A goroutine that waits may go on on another thread. With it go its stack and registers, its
+/// thread-locals, `errno` among them, and the control words of the floating-point units: rounding,
+/// precision, which exceptions trap, denormals as zeros. A new goroutine begins with the defaults.
 ///
-/// What the kernel or the processor keeps for a thread stays with the thread, as in Go: the signal mask and the alternate
-/// signal stack, the number that `gettid` gives, priority, affinity, user ids and capabilities set by a bare system call,
-/// namespaces, seccomp filters, the robust list and the registration for restartable sequences, memory protection keys
-/// (`pkey_set`), timer slack; and the floating-point *status*, so that `fetestexcept` after a wait may tell of another
-/// goroutine's arithmetic. Between this call and its counterpart the thread is the goroutine's alone, with all of that.
+/// What the kernel or the processor keeps for a thread stays with the thread, as in Go: the signal
+/// mask and the alternate signal stack, the number that `gettid` gives, priority, affinity, user
+/// ids and capabilities set by a bare system call, namespaces, seccomp filters, the robust list and
+/// the registration for restartable sequences, memory protection keys (`pkey_set`), timer slack;
+/// and the floating-point *status*, so that `fetestexcept` after a wait may tell of another
+/// goroutine's arithmetic. Between this call and its counterpart the thread is the goroutine's
+/// alone, with all of that.
 pub fn lock_os_thread() {
     let rt = enter();
     if let (Some(g), Some(m)) = (rt.g, rt.m()) {
@@ -425,8 +428,9 @@ pub fn unlock_os_thread() {
     }
 }
 
-/// How thread-locals are bound: `"fsbase"` or `"arch_prctl"` (they follow the goroutine), or `"thread"`: they stay with the
-/// OS thread, where safe code is unsound, and only if that was asked for by name.
+/// How thread-locals are bound: `"fsbase"` or `"arch_prctl"` (they follow the goroutine), or
+/// `"thread"`: they stay with the OS thread, where safe code is unsound, and only if that was asked
+/// for by name.
 #[must_use]
 pub fn tls_mode() -> &'static str {
     crate::boot::ensure();

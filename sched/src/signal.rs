@@ -230,9 +230,9 @@ extern "C" fn on_fault(
     pass_on(signal, info, context);
 }
 
-/// Lets a handler of a fault have faults of its own, to which its signal mask would be deaf: the kernel then ends the process
-/// without a word. In a program for race mode std is instrumented, and the first access to this signal stack faults for want
-/// of shadow.
+/// Lets a handler of a fault have faults of its own, to which its signal mask would be deaf: the
+/// kernel then ends the process without a word. In a program for race mode std is instrumented, and
+/// the first access to this signal stack faults for want of shadow.
 fn unblock_faults() {
     let faults: u64 = (1 << (libc::SIGSEGV - 1)) | (1 << (libc::SIGBUS - 1));
     // By the bare call: it is no event of the program's.

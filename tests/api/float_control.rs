@@ -1,5 +1,5 @@
-//! The control words of the floating-point units are the goroutine's: what it sets is in force for it
-//! alone, over every kind of wait, and a new goroutine begins with the defaults.
+//! The control words of the floating-point units are the goroutine's: what it sets is in force for
+//! it alone, over every kind of wait, and a new goroutine begins with the defaults.
 //!
 //! Rust code that computes under other words than the defaults is not defined; these cases compute
 //! nothing between setting and resetting them.

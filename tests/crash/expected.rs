@@ -81,7 +81,8 @@ fn compiled(name: &str) -> Outcome {
 const UNSOUND: &str = "raddle: thread-locals stay with the OS thread (notls). Safe code is unsound in this mode: \
     after a wait, what a goroutine has of a thread-local may be another thread's, or freed. It is for work on the runtime.\n";
 
-/// A library that, loaded before the C library, makes a number that the runtime needs of it unusable.
+/// A library that, loaded before the C library, makes a number that the runtime needs of it
+/// unusable.
 fn lacking(number: &str) -> String {
     let path = |ending| format!("{}/lacking.{ending}", env!("CARGO_TARGET_TMPDIR"));
     let (source, library) = (path("c"), path("so"));

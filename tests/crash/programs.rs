@@ -133,7 +133,8 @@ fn panics_twice() {
     panic!("once");
 }
 
-/// Panic hooks that wait for each other, of more goroutines than there are Ps, while others panic too.
+/// Panic hooks that wait for each other, of more goroutines than there are Ps, while others panic
+/// too.
 #[raddle::main]
 fn hooks_wait() {
     const GOROUTINES: usize = 8;

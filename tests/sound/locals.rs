@@ -37,8 +37,8 @@ thread_local! {
 const INSIDE: &str = "RADDLE_TEST_INSIDE";
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Runs `body` in processes of its own: at 1, 2 and 8 Ps, race mode off and on, with small stacks and
-/// with those of the default size.
+/// Runs `body` in processes of its own: at 1, 2 and 8 Ps, race mode off and on, with small stacks
+/// and with those of the default size.
 #[track_caller]
 fn everywhere(name: &str, body: fn()) {
     if env::var_os(INSIDE).is_some() {

@@ -43,7 +43,8 @@ use std::time::Duration;
 const MAX_WORKERS: usize = 64;
 /// How long who waits for another to start the coordinator sleeps at most.
 const RETRY: Duration = Duration::from_millis(10);
-/// Stack of a collector's thread, in bytes: its own stack of work is the most of what it needs. Thread-locals come on top.
+/// Stack of a collector's thread, in bytes: its own stack of work is the most of what it needs.
+/// Thread-locals come on top.
 const STACK_BYTES: usize = 512 << 10;
 
 static REQUESTED: AtomicU32 = AtomicU32::new(0);

@@ -1,5 +1,5 @@
-//! The thread pointer of x86-64, the base of the FS segment; the stack pointer; the control words of
-//! the floating-point units.
+//! The thread pointer of x86-64, the base of the FS segment; the stack pointer; the control words
+//! of the floating-point units.
 //!
 //! # The control words
 //! The System V ABI lets a function change the status bits of MXCSR and the x87 status word, and
@@ -25,7 +25,8 @@ pub(crate) struct ControlWords {
 }
 
 impl ControlWords {
-    /// What a process starts with: round to nearest, nothing traps, the x87 works in full precision.
+    /// What a process starts with: round to nearest, nothing traps, the x87 works in full
+    /// precision.
     pub(crate) const DEFAULT: Self = Self {
         mxcsr: 0x1f80,
         x87: 0x037f,
@@ -37,7 +38,8 @@ impl ControlWords {
     #[inline(always)]
     pub(crate) fn in_force() -> Self {
         let (mut mxcsr, mut x87) = (0_u32, 0_u16);
-        // SAFETY: two stores to variables of their sizes. Volatile, so it stays on its side of a switch.
+        // SAFETY: two stores to variables of their sizes. Volatile, so it stays on its side of a
+        // switch.
         unsafe {
             asm!(
                 "stmxcsr [{mxcsr}]",
@@ -71,8 +73,8 @@ impl ControlWords {
     #[cold]
     #[inline(never)]
     unsafe fn load(self) {
-        // `fnclex`: an x87 exception that another goroutine left pending would trap in this one if its
-        // word lets it.
+        // `fnclex`: an x87 exception that another goroutine left pending would trap in this one if
+        // its word lets it.
         // SAFETY: both words were read from the registers, or are the defaults, so no reserved bit
         // is set. The rest is the caller's.
         unsafe {
@@ -161,7 +163,8 @@ pub(crate) unsafe fn set_thread_pointer_by_kernel(tp: usize) -> Result<(), i32> 
     }
 }
 
-/// Returns whether the calling thread has a shadow stack (CET): a return to another stack faults then.
+/// Returns whether the calling thread has a shadow stack (CET): a return to another stack faults
+/// then.
 pub(crate) fn has_shadow_stack() -> bool {
     let ssp: usize;
     // SAFETY: reads a register, and does nothing on a processor or thread without one: hence the 0.
@@ -183,7 +186,8 @@ mod tests {
     use super::*;
     use std::thread;
 
-    /// Round up, denormals as zeros, division by zero traps; the x87 rounds down in double precision.
+    /// Round up, denormals as zeros, division by zero traps; the x87 rounds down in double
+    /// precision.
     const ODD: ControlWords = ControlWords {
         mxcsr: 0x5dc0,
         x87: 0x067b,

@@ -11,7 +11,8 @@
 //! on glibc 2.36; the thread pointer is its start), the static storage of the modules loaded when
 //! the block is made (320 bytes in a small program), then the stack: a parked goroutine has 1,390
 //! bytes left for frames in the slot's top page. Static storage may have any size and alignment.
-//! [`block_bytes`] is the most that a block takes, from which `bind` says how large a slot has to be.
+//! [`block_bytes`] is the most that a block takes, from which `bind` says how large a slot has to
+//! be.
 //!
 //! # What hangs on the block
 //! Right, by the tests beside this file:
@@ -35,8 +36,8 @@
 //! - malloc's cache of a destroyed block is handed on by `husk`; the few bytes behind its
 //!   `strerror` and `strsignal` texts, and its count in malloc's arena, are lost.
 //! - After [`run_dtors`] `thread::current()` panics, as at the end of a thread, until [`reset`].
-//! - A thread's shadow stack (CET) is not switched: with one the scheduler refuses to start. glibc has
-//!   them off unless asked.
+//! - A thread's shadow stack (CET) is not switched: with one the scheduler refuses to start. glibc
+//!   has them off unless asked.
 //!
 //! # Measured
 //! `enter` and `leave`: 13 ns a pair, nearly all of it the two `wrfsbase` (by `arch_prctl` 215 ns);

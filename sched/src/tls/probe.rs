@@ -73,7 +73,7 @@ pub(super) fn on_fresh_thread(
     arg: *mut c_void,
     tell: impl FnOnce(Range<usize>),
 ) -> Result<(), String> {
-    // A mapping and not heap memory: of a gigabyte of thread-locals only what is not zero is touched.
+    // A mapping and not heap memory: thread-locals may be many MiB, which the heap would keep.
     let bytes = (STACK_BYTES + glibc.static_bytes + glibc.align).next_multiple_of(PAGE_BYTES);
     let refused = |what: &str, errno| {
         let error = std::io::Error::from_raw_os_error(errno);

@@ -498,7 +498,8 @@ fn a_block_keeps_to_its_room_wherever_its_slot_ends() {
     let slot = stack::alloc(stack::DEFAULT_BYTES).expect("a slot");
     for pages in 0..8 {
         let top = slot.top() - pages * stack::PAGE_BYTES;
-        // SAFETY: the memory is the slot's, and there is room; of the last block only zeros are left.
+        // SAFETY: the memory is the slot's, and there is room; of the last block only zeros are
+        // left.
         let (block, stack_top) = unsafe { create(top) };
         assert!(stack_top >= top - block_bytes(), "{pages} pages below");
         // SAFETY: just made, and used by nobody.

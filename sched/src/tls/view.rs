@@ -119,8 +119,8 @@ impl Layout {
         (base != 0 && range.contains(&tp)).then_some(range)
     }
 
-    /// Shows what hangs on the block at `tp`: storage of opened libraries, and values of later keys. `modules` are those with
-    /// thread-local storage.
+    /// Shows what hangs on the block at `tp`: storage of opened libraries, and values of later
+    /// keys. `modules` are those with thread-local storage.
     pub(crate) fn each_outside(
         &self,
         tp: usize,

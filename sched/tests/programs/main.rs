@@ -225,8 +225,8 @@ fn open(name: &str, source: &str) -> *mut libc::c_void {
     library
 }
 
-/// A library whose thread-locals take of the reserve that glibc has beside each thread's own: on the smallest stacks, too,
-/// that is room of the goroutine's.
+/// A library whose thread-locals take of the reserve that glibc has beside each thread's own: on
+/// the smallest stacks, too, that is room of the goroutine's.
 fn opened_static() {
     const SOURCE: &str = "
         static __thread unsigned long local[100] __attribute__((tls_model(\"initial-exec\"))) = {7};
