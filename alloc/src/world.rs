@@ -45,6 +45,12 @@ pub trait World: Sync {
     /// How many threads may mark at once.
     fn parallelism(&self) -> usize;
 
+    /// What every thread has of the program's static thread-locals, in bytes: the C library puts
+    /// them on its stack.
+    fn thread_local_bytes(&self) -> usize {
+        0
+    }
+
     /// The calling thread is one of the collector's, and lives as long as the process. It takes no signals from here on.
     fn thread_started(&self);
 }

@@ -52,6 +52,11 @@
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 compile_error!("raddle-race supports x86-64 Linux only");
+#[cfg(target_feature = "crt-static")]
+compile_error!(
+    "Raddle looks functions of the C library up by name, for which it has to be a shared library; \
+     build without -C target-feature=+crt-static"
+);
 
 mod abi;
 mod access;

@@ -51,7 +51,8 @@ pub(crate) enum GcFlag {
 /// `RADDLE_DEBUG`: a comma-separated list of switches for the people who work on the runtime.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DebugFlags {
-    /// `notls`: thread-locals stay with the OS thread, as on a system where they cannot follow the goroutine.
+    /// `notls`: thread-locals stay with the OS thread, and safe code is unsound: for tests of the
+    /// runtime.
     pub(crate) no_tls: bool,
     /// `noguardinstall`: guard pages by `mprotect`, as on a kernel before 6.13.
     pub(crate) no_guard_install: bool,

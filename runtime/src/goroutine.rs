@@ -79,6 +79,9 @@ impl Builder {
 
     /// The address space of its stack, in bytes, guard page and bookkeeping (about 8 KiB) included: rounded up to a power of
     /// two, 16 KiB to 1 GiB. Memory is used as it is touched.
+    ///
+    /// Every goroutine has the program's static thread-locals, as a thread has. What these take
+    /// beyond some 3 KiB comes on top of `bytes`.
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = bytes.max(1);
         self

@@ -2,12 +2,21 @@
 //!
 //! Order: thread-local mode, signal handlers, the world for the collector, Ps, sysmon. Nothing runs before the last step, and
 //! nothing is ever taken down.
+//!
+//! # Errors
+//!
+//! Where the system lacks what the scheduler needs, the process ends with status 2 and the reason:
+//! it is never made to do with less than what safe code relies on.
+//!
+//! # Fallbacks
+//!
+//! `--cfg raddle_no_fsbase` moves thread-locals by system call, as on a processor or kernel without
+//! FSGSBASE; the other fallbacks are in [`BootOptions`] too.
 
 use crate::sched::{MAX_PROCS, Sched, try_sched};
-use crate::{bind, parked, resize, rt, signal, stack, stop, sys, sysmon, tls};
+use crate::{arch, bind, parked, resize, rt, signal, stack, stop, sys, sysmon, tls};
 use parking_lot::Once;
 use raddle_race::ProcCtx;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How the scheduler starts. The default is what a program without flags gets.
@@ -15,9 +24,11 @@ use std::time::Duration;
 pub struct BootOptions {
     /// The number of Ps; 0: as many as the process may use processors.
     pub procs: usize,
-    /// Thread-locals stay with the OS thread: the fallback, for tests.
+    /// Thread-locals stay with the OS thread, which is said on standard error: safe code is unsound
+    /// then. For tests of the runtime only. Never chosen otherwise. `--cfg raddle_thread_tls` is
+    /// the same, for all that a build makes.
     pub thread_bound_tls: bool,
-    /// Guard pages by `mprotect`: the fallback, for tests.
+    /// Guard pages by `mprotect`: the fallback, for tests; or by `--cfg raddle_no_guard_install`.
     pub mprotect_guards: bool,
     /// Leaves goroutines that run too long alone.
     pub no_preempt: bool,
@@ -27,7 +38,8 @@ pub struct BootOptions {
     pub inject_yield_every: u32,
     /// Seeds the scheduler's random choices; 0: from the clock.
     pub seed: u64,
-    /// Bytes of a goroutine's stack by default; 0: 256 KiB.
+    /// Bytes of a goroutine's stack by default; 0: 256 KiB. Thread-locals that are large beside it
+    /// come on top.
     pub stack_size: usize,
     /// The race context of the first P, in race mode.
     pub first_proc: Option<ProcCtx>,
@@ -63,6 +75,20 @@ pub(crate) fn ensure() {
     }
 }
 
+/// Said once, at the start, where thread-locals stay with the OS thread because somebody asked for
+/// it.
+const UNSOUND: &str = "raddle: thread-locals stay with the OS thread (notls). Safe code is unsound in this mode: \
+    after a wait, what a goroutine has of a thread-local may be another thread's, or freed. It is for work on the runtime.\n";
+
+/// The scheduler cannot start on this system, and nothing that it is asked for helps: the status is
+/// that of a bad flag.
+fn refuse(why: &str) -> ! {
+    for part in ["raddle: cannot start: ", why, "\n"] {
+        sys::write_stderr(part.as_bytes());
+    }
+    std::process::exit(2)
+}
+
 fn start(options: &BootOptions) {
     if options.thread_bound_tls {
         tls::force_thread_mode();
@@ -70,19 +96,26 @@ fn start(options: &BootOptions) {
     if options.mprotect_guards {
         stack::force_mprotect_guards();
     }
-    if tls::init() == tls::TlsMode::Thread && !options.thread_bound_tls {
-        let why = tls::mode_reason().unwrap_or("for an unknown reason");
-        let text = format!(
-            "raddle: thread-locals stay with the OS thread, goroutines share them: {why}\n"
+    if arch::has_shadow_stack() {
+        refuse(
+            "shadow stacks are on (CET), and a goroutine switch is what they forbid; \
+             take glibc.cpu.x86_shstk out of GLIBC_TUNABLES",
         );
-        sys::write_stderr(text.as_bytes());
+    }
+    match tls::init() {
+        Ok(tls::TlsMode::Thread) => sys::write_stderr(UNSOUND.as_bytes()),
+        Ok(_) => {}
+        Err(why) => refuse(&format!(
+            "{why}. Without it goroutines cannot have thread-locals of their own. \
+             RADDLE_DEBUG=notls leaves them with the OS thread, where safe code is unsound"
+        )),
+    }
+    if let Err(error) = bind::set_default(options.stack_size) {
+        refuse(&error.to_string());
     }
     signal::install();
     // A thread that was here first goes on as what it is: it has no M.
     debug_assert!(rt::this_m().is_null());
-    if options.stack_size != 0 {
-        bind::DEFAULT_STACK.store(bind::stack_bytes(options.stack_size), Ordering::Relaxed);
-    }
     let seed = if options.seed == 0 {
         sys::now_ns()
     } else {

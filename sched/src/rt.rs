@@ -23,6 +23,7 @@
 //!
 //! `enter` of a goroutine that lost its P parks it until it has one. `ready` never blocks.
 
+use crate::arch::ControlWords;
 use crate::g::{AfterFn, G, GRef};
 use crate::m::{ATTN_INJECT, ATTN_PREEMPT, M};
 use crate::sched::{Wake, sched};
@@ -244,16 +245,23 @@ impl Rt {
         let m = self.m().expect("a running goroutine has an M");
         g.rt_depth.set(m.depth());
         g.after.set(Some((after, arg)));
+        let kept = keep_panicking_thread(g, m);
+        let words = ControlWords::in_force();
         loop {
             g.parked.leaves();
             // SAFETY: the coroutine runs on this stack, so its yielder lives.
             unsafe { &*g.yielder.get() }.suspend(());
+            // SAFETY: they were in force above.
+            unsafe { words.restore() };
             if !g.dump.get() {
                 break;
             }
             crate::deadlock::capture_own_stack();
         }
         self.m.set(g.m.get());
+        if kept {
+            release_thread(g, M::of(g));
+        }
     }
 
     #[cold]
@@ -297,6 +305,19 @@ impl Drop for Rt {
         m.set_depth(m.depth() - 1);
         race.into_iter().for_each(raddle_race::runtime_exit);
     }
+}
+
+/// With thread-bound thread-locals the count of panics that std keeps is the thread's, and so is
+/// its note that a panic hook runs: a goroutine that waits while it panics, in a hook or in a
+/// destructor, keeps its thread until it is back, and no other goroutine finds these there. Returns
+/// whether it does.
+#[inline]
+fn keep_panicking_thread(g: &G, m: &M) -> bool {
+    let keeps = tls::mode() == tls::TlsMode::Thread && std::thread::panicking();
+    if keeps {
+        keep_thread(g, m);
+    }
+    keeps
 }
 
 /// The caller waits: Waiting first, then the guard of its wait is given back.
@@ -362,12 +383,38 @@ pub fn yield_now() {
 /// Keeps the calling goroutine on its present OS thread, and others off it, until [`unlock_os_thread`] was called as often.
 ///
 /// For foreign code that depends on the thread. On a plain OS thread: nothing.
+///
+/// # What belongs to the goroutine, what to the thread
+///
+/// A goroutine that waits may go on on another thread. With it go its stack and registers, its
+/// thread-locals, `errno` among them, and the control words of the floating-point units: rounding,
+/// precision, which exceptions trap, denormals as zeros. A new goroutine begins with the defaults.
+///
+/// What the kernel or the processor keeps for a thread stays with the thread, as in Go: the signal
+/// mask and the alternate signal stack, the number that `gettid` gives, priority, affinity, user
+/// ids and capabilities set by a bare system call, namespaces, seccomp filters, the robust list and
+/// the registration for restartable sequences, memory protection keys (`pkey_set`), timer slack;
+/// and the floating-point *status*, so that `fetestexcept` after a wait may tell of another
+/// goroutine's arithmetic. Between this call and its counterpart the thread is the goroutine's
+/// alone, with all of that.
 pub fn lock_os_thread() {
     let rt = enter();
     if let (Some(g), Some(m)) = (rt.g, rt.m()) {
-        g.locked_m.set(m);
-        m.locked_g.set(g);
-        m.locks.set(m.locks.get() + 1);
+        keep_thread(g, m);
+    }
+}
+
+fn keep_thread(g: &G, m: &M) {
+    g.locked_m.set(m);
+    m.locked_g.set(g);
+    m.locks.set(m.locks.get() + 1);
+}
+
+/// Undoes one [`keep_thread`].
+fn release_thread(g: &G, m: &M) {
+    m.locks.set(m.locks.get() - 1);
+    if m.locks.get() == 0 {
+        spawn::unlock_thread(g, m);
     }
 }
 
@@ -377,14 +424,13 @@ pub fn unlock_os_thread() {
     if let (Some(g), Some(m)) = (rt.g, rt.m())
         && m.locks.get() > 0
     {
-        m.locks.set(m.locks.get() - 1);
-        if m.locks.get() == 0 {
-            spawn::unlock_thread(g, m);
-        }
+        release_thread(g, m);
     }
 }
 
-/// How thread-locals are bound: `"fsbase"` or `"arch_prctl"` (they follow the goroutine), or `"thread"`.
+/// How thread-locals are bound: `"fsbase"` or `"arch_prctl"` (they follow the goroutine), or
+/// `"thread"`: they stay with the OS thread, where safe code is unsound, and only if that was asked
+/// for by name.
 #[must_use]
 pub fn tls_mode() -> &'static str {
     crate::boot::ensure();

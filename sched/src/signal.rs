@@ -34,7 +34,7 @@
 use crate::g::G;
 use crate::m::{ATTN_PREEMPT, M};
 use crate::p::Status;
-use crate::{rt, stack, stop, sysmon};
+use crate::{bind, rt, stack, stop, sysmon};
 use raddle_alloc::Thread;
 use std::mem::MaybeUninit;
 use std::ptr;
@@ -224,12 +224,33 @@ extern "C" fn on_fault(
             .get()
             .is_some_and(|own| own.slot.guard() == slot.guard())
     {
-        report_overflow(g, slot.bytes());
+        let above = g.stack.get().map_or(0, |own| own.slot.top() - own.top);
+        report_overflow(g, slot.bytes(), above);
     }
     pass_on(signal, info, context);
 }
 
-fn report_overflow(g: &G, bytes: usize) -> ! {
+/// Lets a handler of a fault have faults of its own, to which its signal mask would be deaf: the
+/// kernel then ends the process without a word. In a program for race mode std is instrumented, and
+/// the first access to this signal stack faults for want of shadow.
+fn unblock_faults() {
+    let faults: u64 = (1 << (libc::SIGSEGV - 1)) | (1 << (libc::SIGBUS - 1));
+    // By the bare call: it is no event of the program's.
+    // SAFETY: a mask of the kernel's size, and no place for the one before.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_UNBLOCK,
+            &raw const faults,
+            ptr::null_mut::<u64>(),
+            size_of::<u64>(),
+        )
+    };
+}
+
+/// `bytes` are the slot's, of which its thread-local block takes `above`.
+fn report_overflow(g: &G, bytes: usize, above: usize) -> ! {
+    unblock_faults();
     let mut number = [0; 20];
     let (open, name, close) = match g.own_name() {
         Some(name) => (" \"", name, "\""),
@@ -247,9 +268,18 @@ fn report_overflow(g: &G, bytes: usize) -> ! {
         crate::sys::write_stderr(part.as_bytes());
     }
     let kib = decimal(bytes as u64 >> 10, &mut number);
+    crate::sys::write_stderr(kib.as_bytes());
+    let (open, kib, close) = if above > bind::FREE_FOR_BLOCK {
+        let kib = decimal(above as u64 >> 10, &mut number);
+        (" KiB, of which thread-locals take ", kib, " KiB")
+    } else {
+        (" KiB", "", "")
+    };
     for part in [
+        open,
         kib,
-        " KiB\nraddle: fatal: stack overflow; give it more by Builder::stack_size or RADDLE_STACK\n",
+        close,
+        "\nraddle: fatal: stack overflow; give it more by Builder::stack_size or RADDLE_STACK\n",
     ] {
         crate::sys::write_stderr(part.as_bytes());
     }

@@ -14,6 +14,7 @@
 //! - *A stack at the `go` statement*: a thousand goroutines that have not begun would hold a thousand cold stacks, where they
 //!   can run one after the other on a warm one. It cost a third of a spawn.
 
+use crate::arch::ControlWords;
 use crate::bind::{self, bind, binds_at_spawn};
 use crate::g::{DATA_BYTES, G};
 use crate::m::M;
@@ -110,7 +111,7 @@ impl Rt {
             task.layout.size() <= DATA_BYTES && task.layout.align() <= 16,
             "a closure that is too large for a G"
         );
-        let size = bind::stack_bytes(options.stack_size);
+        let size = bind::slot_bytes(options.stack_size)?;
         let g = take_dead(s, p);
         if binds_at_spawn(size)
             && let Err(error) = bind(g, p, size)
@@ -200,6 +201,8 @@ fn give_back(s: &Sched, p: Option<&P>, g: &'static G) {
 
 /// The outermost frame of a goroutine.
 pub(crate) fn main_of(g: &'static G, yielder: &Yielder<(), ()>) {
+    // SAFETY: the goroutine begins here.
+    unsafe { ControlWords::DEFAULT.restore() };
     g.yielder.set(yielder);
     rt::set_current(g);
     if tls::mode() != tls::TlsMode::Thread {

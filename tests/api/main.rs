@@ -11,6 +11,7 @@
 mod channels;
 mod destructors;
 mod exclusion;
+mod float_control;
 mod gc;
 mod goroutines;
 mod scheduling;
@@ -150,6 +151,15 @@ suite! {
         a_fresh_goroutine_finds_fresh_values
         errno_is_read_where_the_call_was_made
         os_threads_start_and_end_inside
+    ]
+    float_control [
+        a_wait_keeps_them
+        a_new_goroutine_begins_with_the_defaults
+        a_crowd_keeps_them_apart
+        a_blocking_call_runs_with_them
+        a_locked_thread_keeps_them
+        a_tight_loop_that_lost_its_turn_keeps_them
+        a_plain_threads_words_stay_with_it
     ]
     scheduling [
         a_tight_loop_does_not_starve_others

@@ -1,6 +1,7 @@
 //! How each program must end, and what it must say.
 
 use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
 
 use crate::program;
 use crate::support::Outcome;
@@ -76,6 +77,24 @@ fn compiled(name: &str) -> Outcome {
     outcome
 }
 
+/// What a program says at its start if thread-locals stay with the OS thread.
+const UNSOUND: &str = "raddle: thread-locals stay with the OS thread (notls). Safe code is unsound in this mode: \
+    after a wait, what a goroutine has of a thread-local may be another thread's, or freed. It is for work on the runtime.\n";
+
+/// A library that, loaded before the C library, makes a number that the runtime needs of it
+/// unusable.
+fn lacking(number: &str) -> String {
+    let path = |ending| format!("{}/lacking.{ending}", env!("CARGO_TARGET_TMPDIR"));
+    let (source, library) = (path("c"), path("so"));
+    std::fs::write(&source, format!("const unsigned {number} = 1;\n"))
+        .expect("the directory is for that");
+    let built = Command::new("cc")
+        .args(["-shared", "-fPIC", "-o", &library, &source])
+        .status();
+    assert!(built.expect("rustc links by it").success());
+    library
+}
+
 /// What `variable=value` leads to before `main` begins.
 #[track_caller]
 fn refused(variable: &str, value: &str, text: &str) {
@@ -119,6 +138,40 @@ tests! {
 
     fn a_panic_while_unwinding_aborts() {
         program("panics_twice").run().is_killed_by(libc::SIGABRT).says("once").says("again");
+    }
+
+    fn panic_hooks_may_wait() {
+        let runs = |name, procs, debug| {
+            program(name).env("RADDLE_PROCS", procs).env("RADDLE_DEBUG", debug).run()
+        };
+        for procs in ["1", "2", "8"] {
+            for (debug, notice) in [("", ""), ("notls", UNSOUND)] {
+                let outcome = runs("hooks_wait", procs, debug);
+                outcome.exits(0).prints("8\n");
+                assert_eq!(outcome.stderr, notice, "{outcome}");
+                let outcome = runs("destructors_wait_while_unwinding", procs, debug);
+                outcome.exits(0).prints("20\n");
+                assert_eq!(outcome.stderr, notice, "{outcome}");
+            }
+        }
+    }
+
+    fn thread_bound_thread_locals_are_announced_once() {
+        let outcome = program("returns").env("RADDLE_DEBUG", "notls,noguardinstall").run();
+        outcome.exits(0);
+        assert_eq!(outcome.stderr, UNSOUND, "{outcome}");
+    }
+
+    fn a_c_library_without_the_means_is_refused() {
+        let lacking = lacking("_thread_db_sizeof_pthread_key_data");
+        let start = || program("returns_a_code").env("LD_PRELOAD", &lacking);
+        start().run().exits(2).prints("")
+            .says("raddle: cannot start: glibc 2.").says(" has no usable _thread_db_sizeof_pthread_key_data")
+            .says("RADDLE_DEBUG=notls");
+        // Asked for by name, the mode is had, with a warning.
+        let outcome = start().env("RADDLE_DEBUG", "notls").run();
+        outcome.exits(7);
+        assert_eq!(outcome.stderr, UNSOUND, "{outcome}");
     }
 
     fn a_deadlock_is_reported() {

@@ -34,6 +34,8 @@ programs! {
     goroutine_panics
     goroutine_panics_and_is_joined
     panics_twice
+    hooks_wait
+    destructors_wait_while_unwinding
     exits_from_a_goroutine
     main_exits_and_another_ends_the_program
     main_exits_and_all_wait
@@ -129,6 +131,66 @@ fn panics_twice() {
     }
     let _panics_too = PanicsToo;
     panic!("once");
+}
+
+/// Panic hooks that wait for each other, of more goroutines than there are Ps, while others panic
+/// too.
+#[raddle::main]
+fn hooks_wait() {
+    const GOROUTINES: usize = 8;
+    let all_in = Arc::new(raddle::sync::Barrier::new(GOROUTINES));
+    std::panic::set_hook(Box::new(move |info| {
+        if info.payload_as_str() == Some("waits") {
+            all_in.wait();
+            raddle::time::sleep(std::time::Duration::from_micros(10));
+            raddle::yield_now();
+        }
+    }));
+    let waits: Vec<_> = (0..GOROUTINES)
+        .map(|_| raddle::go(|| panic!("waits")))
+        .collect();
+    for _ in 0..100 {
+        assert!(raddle::go(|| panic!("does not")).join().is_err());
+        assert!(!thread::panicking());
+    }
+    println!(
+        "{}",
+        waits
+            .into_iter()
+            .filter_map(|wait| wait.join().err())
+            .count()
+    );
+}
+
+/// Destructors that wait while their goroutines unwind: nobody else is panicking meanwhile.
+#[raddle::main]
+fn destructors_wait_while_unwinding() {
+    struct Waits;
+    impl Drop for Waits {
+        fn drop(&mut self) {
+            for _ in 0..10 {
+                raddle::go(|| assert!(!thread::panicking())).join().unwrap();
+                raddle::yield_now();
+                assert!(thread::panicking());
+            }
+        }
+    }
+    std::panic::set_hook(Box::new(|_| ()));
+    let unwinds: Vec<_> = (0..20)
+        .map(|_| {
+            raddle::go(|| {
+                let _waits = Waits;
+                panic!("unwinds");
+            })
+        })
+        .collect();
+    println!(
+        "{}",
+        unwinds
+            .into_iter()
+            .filter_map(|unwind| unwind.join().err())
+            .count()
+    );
 }
 
 #[raddle::main]

@@ -2,8 +2,10 @@
 //! was dropped.
 //!
 //! `borrows`: the optimiser hides the addresses of what is borrowed. `places`: handles are put where a
-//! collector may not look. `destructors`: what a destructor may do. The crate forbids `unsafe`, so a
-//! value that changes under a shared borrow, a broken canary or a crash is a fault of Raddle's.
+//! collector may not look. `destructors`: what a destructor may do.
+//! `locals`: thread-locals of all sizes and alignments. The crate forbids `unsafe`, so a value that
+//! changes under a shared borrow, a broken canary or a crash is a fault of Raddle's.
+//!
 //! In debug builds, and with `RADDLE_DEBUG=gcstress=10`, freed memory is filled.
 //!
 //! `.ci/run borrows` compiles it at every level of optimisation, runs it, and looks at the machine
@@ -13,5 +15,8 @@
 mod borrows;
 mod destructors;
 mod garbage;
+mod locals;
 mod places;
+#[path = "../support/mod.rs"]
+mod process;
 mod support;

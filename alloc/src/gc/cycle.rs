@@ -44,6 +44,7 @@ const MAX_WORKERS: usize = 64;
 /// How long who waits for another to start the coordinator sleeps at most.
 const RETRY: Duration = Duration::from_millis(10);
 /// Stack of a collector's thread, in bytes: its own stack of work is the most of what it needs.
+/// Thread-locals come on top.
 const STACK_BYTES: usize = 512 << 10;
 
 static REQUESTED: AtomicU32 = AtomicU32::new(0);
@@ -139,7 +140,7 @@ pub(super) fn is_started() -> bool {
         // Not a lock: after a fork nobody may be there to give it back.
         let is_ours = STARTING.compare_exchange(starting, process, Relaxed, Relaxed);
         if is_ours.is_ok() {
-            let started = spawn("raddle-gc", move || coordinator(world));
+            let started = spawn("raddle-gc", world, coordinator);
             if started {
                 OWNER.store(process, Release);
             } else {
@@ -152,11 +153,15 @@ pub(super) fn is_started() -> bool {
     }
 }
 
-fn spawn(name: &str, f: impl FnOnce() + Send + 'static) -> bool {
+fn spawn<T: Send + 'static>(
+    name: &str,
+    world: &'static dyn World,
+    f: impl FnOnce(&'static dyn World) -> T + Send + 'static,
+) -> bool {
     let builder = std::thread::Builder::new()
         .name(name.into())
-        .stack_size(STACK_BYTES);
-    let thread = raddle_race::unwatched(|| builder.spawn(f));
+        .stack_size(STACK_BYTES + world.thread_local_bytes());
+    let thread = raddle_race::unwatched(|| builder.spawn(move || f(world)));
     static WARNED: AtomicBool = AtomicBool::new(false);
     if thread.is_err() && !WARNED.swap(true, Relaxed) {
         stats::warn_no_thread();
@@ -204,7 +209,7 @@ impl Crew {
         let wanted = world.parallelism().clamp(1, MAX_WORKERS) - 1;
         while self.helpers < wanted {
             let seen = HELPER_READY.load(Relaxed);
-            if !spawn("raddle-gc-mark", move || helper(world)) {
+            if !spawn("raddle-gc-mark", world, helper) {
                 return;
             }
             // It must be known before the world is stopped, or it would be.

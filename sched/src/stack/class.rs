@@ -1,12 +1,11 @@
-//! Size classes of stack slots: powers of two from 16 KiB to 1 GiB.
+//! Size classes of stack slots: powers of two from 16 KiB to 2 GiB.
 //!
-//! A class counts the whole slot. As with `pthread_attr_setstacksize`, the guard page and the
-//! thread control block come out of it.
+//! A class counts the whole slot, with the guard page and what `bind` puts at the top.
 
 /// The smallest slot, in bytes.
 pub(crate) const MIN_BYTES: usize = 16 << 10;
 /// The largest slot, in bytes.
-pub(crate) const MAX_BYTES: usize = 1 << 30;
+pub(crate) const MAX_BYTES: usize = 2 << 30;
 /// The slot of a goroutine that asks for nothing, in bytes.
 pub(crate) const DEFAULT_BYTES: usize = 256 << 10;
 /// How many classes there are.

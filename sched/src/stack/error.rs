@@ -13,6 +13,16 @@ pub enum StackError {
         /// The largest possible stack, in bytes.
         max: usize,
     },
+    /// The stack would be small enough, but every goroutine has the program's static thread-locals
+    /// beside it.
+    ThreadLocals {
+        /// What was asked for the stack, in bytes.
+        asked: usize,
+        /// What a goroutine's thread-locals take, in bytes.
+        thread_locals: usize,
+        /// The most that both may have, in bytes.
+        max: usize,
+    },
     /// The kernel refused address space.
     Reserve {
         /// The size of the refused reservation, in bytes.
@@ -41,6 +51,16 @@ impl fmt::Display for StackError {
                 f,
                 "a goroutine stack of {asked} bytes was asked for, the largest is {max} bytes; \
                  ask for less"
+            ),
+            Self::ThreadLocals {
+                asked,
+                thread_locals,
+                max,
+            } => write!(
+                f,
+                "a goroutine stack of {asked} bytes was asked for, and the program's static \
+                 thread-locals take {thread_locals} bytes of every goroutine: together they are \
+                 beyond {max} bytes; make the thread-locals smaller, by a Box in them"
             ),
             Self::Reserve { bytes, errno } => write!(
                 f,

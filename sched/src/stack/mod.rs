@@ -37,7 +37,7 @@ mod guard;
 mod pool;
 mod slab;
 
-pub(crate) use class::DEFAULT_BYTES;
+pub(crate) use class::{DEFAULT_BYTES, MAX_BYTES, MIN_BYTES};
 pub(crate) use costack::CoStack;
 pub use error::StackError;
 pub(crate) use guard::{force_mprotect_guards, guards_may_run_out};
@@ -118,7 +118,7 @@ pub struct StackStats {
 /// Allocates a slot of at least `stack_size` bytes, guard included.
 ///
 /// # Errors
-/// Where `stack_size` is beyond 1 GiB, or address space or guard pages have run out.
+/// Where `stack_size` is beyond 2 GiB, or address space or guard pages have run out.
 pub(crate) fn alloc(stack_size: usize) -> Result<Slot, StackError> {
     let class = class_for(stack_size)?;
     let slot = POOLS[class.index()].alloc(class)?;
@@ -141,6 +141,11 @@ pub(crate) fn alloc_batch(stack_size: usize, mut each: impl FnMut(Slot)) -> Resu
     let taken = POOLS[class.index()].alloc_fresh(class, &mut each)?;
     IN_USE.fetch_add(taken, Relaxed);
     Ok(())
+}
+
+/// Returns the size of the slot that [`alloc`] gives for `stack_size`, in bytes.
+pub(crate) fn slot_bytes(stack_size: usize) -> Result<usize, StackError> {
+    class_for(stack_size).map(Class::bytes)
 }
 
 fn class_for(stack_size: usize) -> Result<Class, StackError> {

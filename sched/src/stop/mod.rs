@@ -221,6 +221,10 @@ impl World for Threads {
         sched().procs().min(cpus)
     }
 
+    fn thread_local_bytes(&self) -> usize {
+        tls::static_bytes()
+    }
+
     fn thread_started(&self) {
         signal::block_all();
         thread::begin_unwatched();

@@ -6,12 +6,15 @@
 //! the rest of its life. `pthread_create` leaves nothing behind. Signals stay as the creator has them.
 
 use crate::m::M;
+use crate::stack::PAGE_BYTES;
+use crate::tls;
 use std::ffi::{CString, c_void};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::ptr;
 
-/// An M's own stack: blocking calls run user code on it. Address space only.
+/// An M's own stack: blocking calls run user code on it. Address space only. Thread-locals, which
+/// glibc puts on the stack too, come on top.
 const M_STACK_BYTES: usize = 8 << 20;
 
 /// Starts the thread of `m`.
@@ -37,12 +40,13 @@ pub(crate) fn start_service(name: &'static str, f: fn() -> !) {
 }
 
 fn start(run: extern "C" fn(*mut c_void) -> *mut c_void, arg: *mut c_void) {
+    let bytes = (M_STACK_BYTES + tls::static_bytes()).next_multiple_of(PAGE_BYTES);
     let mut attr = MaybeUninit::uninit();
     let mut thread = MaybeUninit::uninit();
     // SAFETY: initialises the attributes.
     unsafe { libc::pthread_attr_init(attr.as_mut_ptr()) };
     // SAFETY: initialised above.
-    unsafe { libc::pthread_attr_setstacksize(attr.as_mut_ptr(), M_STACK_BYTES) };
+    unsafe { libc::pthread_attr_setstacksize(attr.as_mut_ptr(), bytes) };
     // SAFETY: as above.
     unsafe { libc::pthread_attr_setdetachstate(attr.as_mut_ptr(), libc::PTHREAD_CREATE_DETACHED) };
     // SAFETY: `run` never returns and takes what `arg` is.

@@ -5,7 +5,7 @@
 //!
 //! # Why not
 //! Offsets by glibc version: distributions patch. Linking the private functions: a program would
-//! then fail to start, where it can still run with thread-bound thread-locals.
+//! then end with the dynamic linker's words, where it can be told what is missing and what to do.
 
 use crate::arch;
 use std::ffi::CStr;
@@ -17,7 +17,16 @@ pub(super) struct Missing(pub(super) &'static CStr);
 
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "this glibc has no usable {}", self.0.to_string_lossy())
+        // SAFETY: no preconditions.
+        let version = unsafe { libc::gnu_get_libc_version() };
+        // SAFETY: it returned a constant C string.
+        let version = unsafe { CStr::from_ptr(version) };
+        write!(
+            f,
+            "glibc {} has no usable {}, which those of distributions have (2.31 to 2.41 are known to)",
+            version.to_string_lossy(),
+            self.0.to_string_lossy()
+        )
     }
 }
 
@@ -59,6 +68,18 @@ unsafe impl Send for Glibc {}
 // SAFETY: as above.
 unsafe impl Sync for Glibc {}
 
+/// Size and alignment of all static thread-local storage with its reserve and `struct pthread`, in
+/// bytes: settled when the process starts.
+pub(super) fn static_bytes() -> Result<(usize, usize), Missing> {
+    type Info = unsafe extern "C" fn(*mut usize, *mut usize);
+    // SAFETY: the type is that of glibc's source, as of 2.31 to 2.41.
+    let info: Info = unsafe { function(c"_dl_get_tls_static_info")? };
+    let (mut bytes, mut align) = (0, 0);
+    // SAFETY: it stores two sizes.
+    unsafe { info(&raw mut bytes, &raw mut align) };
+    Ok((bytes, align))
+}
+
 /// A field as `_thread_db_*` describes it: bits of an element, elements, offset.
 type Field = [u32; 3];
 
@@ -70,12 +91,7 @@ impl Glibc {
 
     /// Asks glibc for everything.
     pub(super) fn find() -> Result<Self, Missing> {
-        type Info = unsafe extern "C" fn(*mut usize, *mut usize);
-        // SAFETY: the type is that of glibc's source, as of 2.31 to 2.41.
-        let info: Info = unsafe { function(c"_dl_get_tls_static_info")? };
-        let (mut static_bytes, mut align) = (0, 0);
-        // SAFETY: it stores two sizes.
-        unsafe { info(&raw mut static_bytes, &raw mut align) };
+        let (static_bytes, align) = static_bytes()?;
         let [bits, count, specific] = number::<Field>(c"_thread_db_pthread_specific")?;
         check(
             bits * count == 32 * usize::BITS,

@@ -41,7 +41,8 @@ pub(super) struct Module {
 pub(super) struct Image {
     /// What the dynamic linker had loaded and unloaded; a change asks for a new image.
     stamp: u64,
-    /// The room to keep below the thread pointer, a multiple of the alignment, in bytes.
+    /// The room to keep below the thread pointer, a multiple of the alignment, in bytes. At most
+    /// glibc's reserve, rounded up: of modules beyond it glibc keeps the storage elsewhere.
     pub(super) below: usize,
     pub(super) modules: Vec<Module>,
 }
@@ -50,8 +51,11 @@ static CURRENT: AtomicPtr<Image> = AtomicPtr::new(std::ptr::null_mut());
 static SCANNING: Mutex<()> = Mutex::new(());
 
 /// Returns the image of the modules that are loaded now.
-pub(super) fn current(glibc: &Glibc) -> &'static Image {
-    known().unwrap_or_else(|| renew(glibc))
+///
+/// # Errors
+/// Why the thread that looks at them could not be started.
+pub(super) fn current(glibc: &Glibc) -> Result<&'static Image, String> {
+    known().map_or_else(|| renew(glibc), Ok)
 }
 
 /// Returns that image if there is one already. Starts no thread, allocates nothing.
@@ -64,17 +68,17 @@ pub(super) fn known() -> Option<&'static Image> {
 }
 
 #[cold]
-fn renew(glibc: &Glibc) -> &'static Image {
+fn renew(glibc: &Glibc) -> Result<&'static Image, String> {
     let _one_at_a_time = SCANNING.lock();
-    let image = Box::leak(Box::new(Image::scan(glibc)));
+    let image = Box::leak(Box::new(Image::scan(glibc)?));
     CURRENT.store(image, Release); // pairs with current
-    image
+    Ok(image)
 }
 
 impl Image {
     /// Looks at the modules from a new thread: only there does glibc tell of all of them. To an old
     /// thread a library that was opened later looks as if it had no storage yet.
-    fn scan(glibc: &Glibc) -> Self {
+    fn scan(glibc: &Glibc) -> Result<Self, String> {
         let reserve = glibc.static_bytes - glibc.tcb_bytes;
         let mut scan = Scan {
             tp: 0,
@@ -86,11 +90,7 @@ impl Image {
                 modules: Vec::new(),
             },
         };
-        let started = probe::on_fresh_thread(look, (&raw mut scan).cast(), |_| ());
-        assert!(
-            started,
-            "cannot start a thread to look at the loaded libraries"
-        );
+        probe::on_fresh_thread(glibc, look, (&raw mut scan).cast(), |_| ())?;
         let mut image = scan.image;
         // From glibc 2.41 the restartable-sequence area lies below the modules' storage.
         let rseq = glibc
@@ -102,7 +102,7 @@ impl Image {
             .map(|module| module.below)
             .fold(rseq, usize::max);
         image.below = used.next_multiple_of(glibc.align.max(16));
-        image
+        Ok(image)
     }
 
     /// Returns glibc's own module.

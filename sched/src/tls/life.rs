@@ -14,6 +14,7 @@ use super::glibc::Glibc;
 use super::image::Module;
 use super::switch::{enter, leave, thread_block};
 use super::{Setup, husk, image, keys, setup};
+use crate::stack::PAGE_BYTES;
 
 /// The process's locale, as `<locale.h>` defines it.
 const LC_GLOBAL_LOCALE: libc::locale_t = usize::MAX as libc::locale_t;
@@ -25,7 +26,8 @@ const LC_GLOBAL_LOCALE: libc::locale_t = usize::MAX as libc::locale_t;
 /// finds thread-locals as at the start of a thread.
 ///
 /// # Safety
-/// The memory below `mem_top` must be a slot's, hold zeros, and have room for a block.
+/// The memory below `mem_top`, a multiple of the page size, must be a slot's, hold zeros, and have
+/// [`block_bytes`] of room.
 ///
 /// # Panics
 /// If memory for the dtv has run out.
@@ -76,6 +78,27 @@ pub(crate) unsafe fn find(mem_top: usize) -> (Block, usize) {
 /// Returns the thread pointer of a block below `mem_top`.
 pub(super) fn block_addr(glibc: &Glibc, mem_top: usize) -> usize {
     (mem_top - glibc.tcb_bytes - OUR_BYTES) & !(block_align(glibc) - 1)
+}
+
+/// Returns the most that a block takes of its slot, from the top of the slot down, in bytes.
+///
+/// It is the same for the whole process: glibc settles how large and how aligned static
+/// thread-locals can get when the process starts, and has libraries that are opened later take of
+/// the reserve. A block has no more than what is there when it is made.
+pub(crate) fn block_bytes() -> usize {
+    setup().map_or(0, |setup| most_bytes(&setup.glibc))
+}
+
+fn most_bytes(glibc: &Glibc) -> usize {
+    let align = block_align(glibc);
+    let above = glibc.tcb_bytes + OUR_BYTES;
+    // As `block_addr` rounds: slots are aligned to pages, and no better.
+    let above = if align <= PAGE_BYTES {
+        above.next_multiple_of(align)
+    } else {
+        above.next_multiple_of(PAGE_BYTES) + align - PAGE_BYTES
+    };
+    above + (glibc.static_bytes - glibc.tcb_bytes).next_multiple_of(align)
 }
 
 /// Returns the alignment of thread pointers: glibc's, and that of `struct pthread`.

@@ -9,8 +9,10 @@
 //! # Layout
 //! Downwards from the address given to [`create`]: two words of ours, `struct pthread` (2,368 bytes
 //! on glibc 2.36; the thread pointer is its start), the static storage of the modules loaded when
-//! the block is made (320 bytes in a small program), then the stack. With 256 bytes of G above, a
-//! parked goroutine has 1,150 bytes left for frames in the slot's top page.
+//! the block is made (320 bytes in a small program), then the stack: a parked goroutine has 1,390
+//! bytes left for frames in the slot's top page. Static storage may have any size and alignment.
+//! [`block_bytes`] is the most that a block takes, from which `bind` says how large a slot has to
+//! be.
 //!
 //! # What hangs on the block
 //! Right, by the tests beside this file:
@@ -29,12 +31,13 @@
 //! - `pthread_exit`, and `pthread_cancel` of a goroutine, are not possible; the kernel does not know
 //!   a block's robust list, so robust mutexes are not released when the OS thread dies.
 //! - A library with *static* thread-locals (initial-exec) that is opened later is right in blocks
-//!   made after that. In older ones its storage would lie in the stack: open it before the runtime
-//!   starts. Other libraries are right at any time.
+//!   made after that. In older ones, which later goroutines may get, its storage would lie in the
+//!   stack: open it before the runtime starts. Other libraries are right at any time.
 //! - malloc's cache of a destroyed block is handed on by `husk`; the few bytes behind its
 //!   `strerror` and `strsignal` texts, and its count in malloc's arena, are lost.
 //! - After [`run_dtors`] `thread::current()` panics, as at the end of a thread, until [`reset`].
-//! - CET shadow stacks are not switched; glibc has them off unless asked.
+//! - A thread's shadow stack (CET) is not switched: with one the scheduler refuses to start. glibc
+//!   has them off unless asked.
 //!
 //! # Measured
 //! `enter` and `leave`: 13 ns a pair, nearly all of it the two `wrfsbase` (by `arch_prctl` 215 ns);
@@ -65,7 +68,7 @@ mod switch;
 mod view;
 
 pub(crate) use block::Block;
-pub(crate) use life::{create, describe_stack, destroy, find, reset, run_dtors};
+pub(crate) use life::{block_bytes, create, describe_stack, destroy, find, reset, run_dtors};
 pub use switch::TlsMode;
 pub(crate) use switch::{enter, leave, mode, thread_block};
 pub(crate) use view::{Layout, at_top, layout, own};
@@ -75,10 +78,12 @@ use glibc::Glibc;
 use image::Image;
 use probe::Template;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 static FORCE_THREAD: AtomicBool = AtomicBool::new(cfg!(raddle_thread_tls));
 static SETUP: OnceLock<Result<Setup, String>> = OnceLock::new();
+/// What every thread of the process has for static thread-locals, in bytes; 0 before [`init`].
+static STATIC_BYTES: AtomicUsize = AtomicUsize::new(0);
 
 /// What [`init`] found.
 #[derive(Debug)]
@@ -89,37 +94,48 @@ struct Setup {
     errno: isize,
 }
 
-/// Makes [`init`] choose [`TlsMode::Thread`]. No effect after it.
+/// Makes [`init`] choose [`TlsMode::Thread`], in which safe code is unsound. No effect after it.
 pub(crate) fn force_thread_mode() {
     FORCE_THREAD.store(true, Relaxed);
 }
 
 /// Finds the mode. The first call decides; it starts and joins a thread.
-pub(crate) fn init() -> TlsMode {
-    let setup = SETUP.get_or_init(set_up);
-    if let Ok(setup) = setup
-        && mode() == TlsMode::Thread
-    {
-        let by_instruction = arch::can_set_thread_pointer() && !cfg!(raddle_no_fsbase);
-        let mode = if by_instruction {
+///
+/// # Errors
+/// Why thread-locals cannot follow the goroutine here. [`TlsMode::Thread`] is no way out: it is
+/// chosen if it was asked for, and never else.
+pub(crate) fn init() -> Result<TlsMode, &'static str> {
+    if let Ok((bytes, align)) = glibc::static_bytes() {
+        STATIC_BYTES.store(bytes + align, Relaxed);
+    }
+    if FORCE_THREAD.load(Relaxed) && SETUP.get().is_none() {
+        return Ok(TlsMode::Thread);
+    }
+    let setup = SETUP.get_or_init(set_up).as_ref().map_err(String::as_str)?;
+    if mode() == TlsMode::Thread {
+        let mode = if by_instruction() {
             TlsMode::FsBase
         } else {
             TlsMode::ArchPrctl
         };
         switch::set_mode(mode, setup.glibc.tid, setup.glibc.owner());
     }
-    mode()
+    Ok(mode())
+}
+
+fn by_instruction() -> bool {
+    arch::can_set_thread_pointer() && !cfg!(raddle_no_fsbase)
 }
 
 fn set_up() -> Result<Setup, String> {
-    if FORCE_THREAD.load(Relaxed) {
-        return Err("thread-bound thread-locals were asked for".into());
+    if !by_instruction() {
+        try_by_kernel()?;
     }
     let glibc = Glibc::find().map_err(|missing| missing.to_string())?;
-    let libc = image(&glibc)
+    let libc = image::current(&glibc)?
         .libc()
         .ok_or("glibc's own thread-locals were not found")?;
-    let template = probe::run(&glibc, libc).map_err(|missing| missing.to_string())?;
+    let template = probe::run(&glibc, libc)?;
     setxid::install(&glibc);
     // SAFETY: it returns the address of this thread's errno.
     let errno = unsafe { libc::__errno_location() } as isize;
@@ -130,21 +146,31 @@ fn set_up() -> Result<Setup, String> {
     })
 }
 
-/// Returns why the mode is [`TlsMode::Thread`], if it is.
-pub(crate) fn mode_reason() -> Option<&'static str> {
-    match SETUP.get() {
-        Some(Ok(_)) => None,
-        Some(Err(reason)) => Some(reason),
-        None => Some("the runtime has not started"),
-    }
+/// Sets the thread pointer to what it is, by the kernel.
+fn try_by_kernel() -> Result<(), String> {
+    // SAFETY: the block that is active.
+    unsafe { arch::set_thread_pointer_by_kernel(arch::thread_pointer()) }.map_err(|errno| {
+        let error = std::io::Error::from_raw_os_error(errno);
+        format!(
+            "the kernel allows programs no wrfsbase (it needs FSGSBASE, Linux 5.9), and refused \
+             arch_prctl(ARCH_SET_FS): {error}; a seccomp filter must allow it"
+        )
+    })
+}
+
+/// What every thread of the process has for static thread-locals, its control block included, in
+/// bytes: who makes a thread with a stack of a given size adds it.
+pub(crate) fn static_bytes() -> usize {
+    STATIC_BYTES.load(Relaxed)
 }
 
 fn setup() -> Option<&'static Setup> {
     SETUP.get()?.as_ref().ok()
 }
 
+/// Returns the image for a new block.
 fn image(glibc: &Glibc) -> &'static Image {
-    image::current(glibc)
+    image::current(glibc).unwrap_or_else(|error| crate::throw(&error))
 }
 
 #[cfg(test)]

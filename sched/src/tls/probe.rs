@@ -12,8 +12,9 @@ use super::keys::GROUPS;
 use crate::arch;
 use crate::stack::PAGE_BYTES;
 use std::ffi::c_void;
+use std::ops::Range;
 
-/// The stack of the probe, in bytes. glibc puts the block and static storage at its top.
+/// What a probe thread has for frames, in bytes. glibc puts the block and all static storage above.
 const STACK_BYTES: usize = 256 << 10;
 const WORD: usize = size_of::<usize>();
 
@@ -40,61 +41,83 @@ pub(super) struct Template {
 struct Probe<'a> {
     glibc: &'a Glibc,
     libc: &'a Module,
-    stack: usize,
+    stack: Range<usize>,
     found: Option<Template>,
 }
 
 /// Starts a thread, looks at its block, and joins it.
-pub(super) fn run(glibc: &Glibc, libc: &Module) -> Result<Template, Missing> {
+pub(super) fn run(glibc: &Glibc, libc: &Module) -> Result<Template, String> {
     let mut probe = Probe {
         glibc,
         libc,
-        stack: 0,
+        stack: 0..0,
         found: None,
     };
     let at: *mut Probe<'_> = &raw mut probe;
-    let started = on_fresh_thread(look, at.cast(), |stack| {
+    on_fresh_thread(glibc, look, at.cast(), |stack| {
         // SAFETY: the thread has not started; nothing else uses the probe.
         unsafe { (*at).stack = stack };
-    });
-    if !started {
-        return Err(Missing(c"pthread_create on a stack of ours"));
-    }
-    probe
-        .found
-        .ok_or(Missing(c"struct pthread: its stack bounds were not found"))
+    })?;
+    let missing = Missing(c"struct pthread: its stack bounds were not found");
+    probe.found.ok_or_else(|| missing.to_string())
 }
 
-/// Runs `body(arg)` on a new thread, on a stack of [`STACK_BYTES`] whose lowest address it tells
-/// first. Returns, once the thread has ended, whether it could be started.
+/// Runs `body(arg)` on a new thread, on a stack of ours whose bounds it tells first. Returns once
+/// the thread has ended.
+///
+/// # Errors
+/// Why the thread could not be started.
 pub(super) fn on_fresh_thread(
+    glibc: &Glibc,
     body: extern "C" fn(*mut c_void) -> *mut c_void,
     arg: *mut c_void,
-    tell: impl FnOnce(usize),
-) -> bool {
-    let mut memory = vec![0u8; STACK_BYTES + PAGE_BYTES];
-    let stack = (memory.as_mut_ptr() as usize).next_multiple_of(PAGE_BYTES);
-    tell(stack);
+    tell: impl FnOnce(Range<usize>),
+) -> Result<(), String> {
+    // A mapping and not heap memory: thread-locals may be many MiB, which the heap would keep.
+    let bytes = (STACK_BYTES + glibc.static_bytes + glibc.align).next_multiple_of(PAGE_BYTES);
+    let refused = |what: &str, errno| {
+        let error = std::io::Error::from_raw_os_error(errno);
+        let kib = bytes >> 10;
+        format!("{what} to look at the program's thread-locals ({kib} KiB with its stack): {error}")
+    };
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches no other.
+    let at = unsafe { raddle_race::sys::map(std::ptr::null_mut(), bytes, protection, flags) };
+    if at == libc::MAP_FAILED {
+        let errno = std::io::Error::last_os_error().raw_os_error();
+        return Err(refused(
+            "cannot map memory for a thread",
+            errno.unwrap_or(0),
+        ));
+    }
+    let stack = at as usize;
+    tell(stack..stack + bytes);
     // SAFETY: zeros are a valid value to initialise over.
     let mut attr: libc::pthread_attr_t = unsafe { std::mem::zeroed() };
     let attr = &raw mut attr;
     let mut thread: libc::pthread_t = 0;
     // SAFETY: `attr` is ours to initialise.
-    let mut refused = unsafe { libc::pthread_attr_init(attr) };
+    let mut error = unsafe { libc::pthread_attr_init(attr) };
     // SAFETY: the memory is kept until the thread is joined.
-    refused |= unsafe { libc::pthread_attr_setstack(attr, stack as *mut c_void, STACK_BYTES) };
+    error |= unsafe { libc::pthread_attr_setstack(attr, at, bytes) };
     // Unwatched: nothing of the thread's block is to change before `body` looks at it.
-    refused |= raddle_race::unwatched(|| {
+    error |= raddle_race::unwatched(|| {
         // SAFETY: the caller passes what `body` expects and leaves it alone until the join.
         unsafe { libc::pthread_create(&raw mut thread, attr, body, arg) }
     });
-    if refused == 0 {
+    if error == 0 {
         // SAFETY: the thread was just created and is joined once.
-        refused = unsafe { libc::pthread_join(thread, std::ptr::null_mut()) };
+        error = unsafe { libc::pthread_join(thread, std::ptr::null_mut()) };
     }
     // SAFETY: initialised above.
     unsafe { libc::pthread_attr_destroy(attr) };
-    refused == 0
+    // SAFETY: mapped above, and the thread is over.
+    unsafe { raddle_race::sys::unmap(at, bytes) };
+    match error {
+        0 => Ok(()),
+        errno => Err(refused("cannot start a thread", errno)),
+    }
 }
 
 /// The probe thread: reads its own block before it calls anything that could change it.
@@ -118,7 +141,7 @@ extern "C" fn look(probe: *mut c_void) -> *mut c_void {
         .collect();
     let stack = tcb
         .take(probe.glibc.tcb_bytes / WORD - 1)
-        .find(|&at| word(at) == probe.stack && word(at + WORD as isize) == STACK_BYTES);
+        .find(|&at| word(at) == probe.stack.start && word(at + WORD as isize) == probe.stack.len());
     probe.found = stack.map(|at| Template {
         self_pointers,
         stack: at as usize,

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum TlsMode {
-    /// They belong to the OS thread: a goroutine that moves finds others.
+    /// They belong to the OS thread: a goroutine that moves finds others, and safe code is unsound.
     Thread = 0,
     /// They belong to the goroutine; a switch is a system call.
     ArchPrctl = 1,
@@ -111,6 +111,14 @@ unsafe fn switch(mode: TlsMode, block: Block) {
         unsafe { arch::set_thread_pointer(block.address()) };
     } else {
         // SAFETY: as above.
-        unsafe { arch::set_thread_pointer_by_kernel(block.address()) };
+        let set = unsafe { arch::set_thread_pointer_by_kernel(block.address()) };
+        if set.is_err() {
+            // The wrong block is active now, which is enough for what `throw` does.
+            crate::throw(
+                "the kernel refused arch_prctl(ARCH_SET_FS), which moves thread-locals with the \
+                 goroutine, and had allowed it at the start: a seccomp filter that the program \
+                 installs must allow it",
+            );
+        }
     }
 }

@@ -23,7 +23,7 @@ unsafe impl Send for Bare {}
 
 impl Bare {
     fn new(body: impl FnOnce(&Suspend) + 'static) -> Self {
-        init();
+        init().expect("a glibc that will do");
         let slot = stack::alloc(stack::DEFAULT_BYTES).expect("a slot");
         Self::on(slot, body)
     }
@@ -121,7 +121,7 @@ thread_local! {
 
 #[test]
 fn values_and_addresses_follow_the_goroutine() {
-    if init() == TlsMode::Thread {
+    if init() == Ok(TlsMode::Thread) {
         return;
     }
     COUNT.set(100);
@@ -147,7 +147,7 @@ fn values_and_addresses_follow_the_goroutine() {
 
 #[test]
 fn unwinding_parks_and_ends_on_another_thread() {
-    if init() == TlsMode::Thread {
+    if init() == Ok(TlsMode::Thread) {
         return;
     }
     struct ParksInDrop<'a>(&'a Suspend);
@@ -173,7 +173,7 @@ fn unwinding_parks_and_ends_on_another_thread() {
 
 #[test]
 fn each_goroutine_is_a_thread_of_its_own_to_std() {
-    if init() == TlsMode::Thread {
+    if init() == Ok(TlsMode::Thread) {
         return;
     }
     let ids = || {
@@ -196,7 +196,7 @@ fn each_goroutine_is_a_thread_of_its_own_to_std() {
 
 #[test]
 fn errno_follows_the_goroutine() {
-    if init() == TlsMode::Thread {
+    if init() == Ok(TlsMode::Thread) {
         return;
     }
     let fail = || {
@@ -216,7 +216,7 @@ fn errno_follows_the_goroutine() {
 
 #[test]
 fn destructors_run_when_the_goroutine_ends() {
-    if init() == TlsMode::Thread {
+    if init() == Ok(TlsMode::Thread) {
         return;
     }
     struct Tells(Cell<Option<Sender<&'static str>>>);
@@ -242,7 +242,7 @@ fn destructors_run_when_the_goroutine_ends() {
 
 #[test]
 fn key_destructors_run_when_the_goroutine_ends() {
-    if init() == TlsMode::Thread {
+    if init() == Ok(TlsMode::Thread) {
         return;
     }
     extern "C" fn add_one(value: *mut libc::c_void) {
@@ -285,7 +285,7 @@ fn key_destructors_run_when_the_goroutine_ends() {
 
 #[test]
 fn a_reused_block_starts_afresh() {
-    if init() == TlsMode::Thread {
+    if init() == Ok(TlsMode::Thread) {
         return;
     }
     let (tell, told) = channel();
@@ -312,7 +312,7 @@ fn a_reused_block_starts_afresh() {
 
 #[test]
 fn a_destroyed_block_leaves_its_slot_ready_for_another() {
-    if init() == TlsMode::Thread {
+    if init() == Ok(TlsMode::Thread) {
         return;
     }
     let use_malloc = || {
@@ -464,7 +464,7 @@ fn robust_mutexes_may_be_locked() {
 
 #[test]
 fn glibc_knows_the_bounds_of_the_stack() {
-    if init() == TlsMode::Thread {
+    if init() == Ok(TlsMode::Thread) {
         return;
     }
     let (tell, told) = channel();
@@ -491,12 +491,40 @@ fn glibc_knows_the_bounds_of_the_stack() {
 }
 
 #[test]
-fn thread_mode_changes_nothing() {
-    if init() != TlsMode::Thread {
-        assert_eq!(mode_reason(), None);
+fn a_block_keeps_to_its_room_wherever_its_slot_ends() {
+    if init() == Ok(TlsMode::Thread) {
         return;
     }
-    assert!(mode_reason().is_some());
+    let slot = stack::alloc(stack::DEFAULT_BYTES).expect("a slot");
+    for pages in 0..8 {
+        let top = slot.top() - pages * stack::PAGE_BYTES;
+        // SAFETY: the memory is the slot's, and there is room; of the last block only zeros are
+        // left.
+        let (block, stack_top) = unsafe { create(top) };
+        assert!(stack_top >= top - block_bytes(), "{pages} pages below");
+        // SAFETY: just made, and used by nobody.
+        unsafe { destroy(block) };
+        // SAFETY: the slot is ours.
+        unsafe { std::ptr::write_bytes(stack_top as *mut u8, 0, top - stack_top) };
+    }
+}
+
+#[test]
+fn what_glibc_lacks_is_named() {
+    let missing = glibc::Missing(c"_dl_allocate_tls").to_string();
+    assert!(missing.starts_with("glibc 2."), "{missing}");
+    assert!(
+        missing.contains(" has no usable _dl_allocate_tls, which "),
+        "{missing}"
+    );
+}
+
+#[test]
+fn thread_mode_changes_nothing() {
+    if init() != Ok(TlsMode::Thread) {
+        return;
+    }
+    assert_eq!(block_bytes(), 0);
     // SAFETY: in this mode the address is not used.
     assert_eq!(unsafe { create(4097) }, (Block::NONE, 4096));
     assert_eq!(thread_block(), Block::NONE);

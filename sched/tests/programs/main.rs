@@ -9,7 +9,7 @@
 mod common;
 
 use common::{Gate, go, go_with, on_collector, on_own_stack};
-use raddle_sched::{BootOptions, boot, num_goroutines, world, yield_now};
+use raddle_sched::{BootOptions, boot, num_goroutines, tls_mode, world, yield_now};
 use std::cell::Cell;
 use std::ffi::CString;
 use std::hint::black_box;
@@ -33,6 +33,16 @@ const PROGRAMS: &[Program] = &[
     ("deadlock_with_collector_threads", deadlock, is_deadlock),
     ("main_thread_is_shown", main_thread, is_success),
     ("opened_library_is_shown", opened_library, is_success),
+    (
+        "aligned_thread_locals_of_a_library_are_shown",
+        opened_aligned,
+        is_success,
+    ),
+    (
+        "static_thread_locals_of_a_library_have_room",
+        opened_static,
+        is_success,
+    ),
     ("unstoppable_thread_is_named", unstoppable, is_success),
     ("main_thread_may_end", main_ends, is_success),
     ("fork_with_stops", fork_with_stops, is_success),
@@ -191,12 +201,81 @@ fn main_thread() {
 
 /// A library that is opened late: its statics, and its thread-locals in old threads and old goroutines.
 fn opened_library() {
+    opened("local", "");
+}
+
+/// As above, with thread-locals that lie far from the start of the memory they were allocated in.
+fn opened_aligned() {
+    opened("aligned", "__attribute__((aligned(1 << 20)))");
+}
+
+/// Compiles a library and opens it.
+fn open(name: &str, source: &str) -> *mut libc::c_void {
+    let dir = env!("CARGO_TARGET_TMPDIR");
+    let (file, library) = (format!("{dir}/{name}.c"), format!("{dir}/{name}.so"));
+    std::fs::write(&file, source).expect("the directory is for that");
+    let built = Command::new("cc")
+        .args(["-shared", "-fPIC", "-O1", "-o", &library, &file])
+        .status();
+    assert!(built.expect("rustc links by it").success());
+    let path = CString::new(library).expect("no NUL in it");
+    // SAFETY: a C string; the library has no constructors.
+    let library = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW) };
+    assert!(!library.is_null());
+    library
+}
+
+/// A library whose thread-locals take of the reserve that glibc has beside each thread's own: on
+/// the smallest stacks, too, that is room of the goroutine's.
+fn opened_static() {
     const SOURCE: &str = "
-        static __thread unsigned long local[1024];
-        static unsigned long fixed[1024];
-        unsigned long *local_at(void) { return &local[1000]; }
-        unsigned long *fixed_at(void) { return &fixed[1000]; }
+        static __thread unsigned long local[100] __attribute__((tls_model(\"initial-exec\"))) = {7};
+        unsigned long *local_at(void) { return local; }
     ";
+    const GOROUTINES: usize = 20;
+    static LOCAL_AT: AtomicUsize = AtomicUsize::new(0);
+    static RIGHT: AtomicUsize = AtomicUsize::new(0);
+    boot(&BootOptions {
+        stack_size: 16 << 10,
+        ..BootOptions::default()
+    });
+    if tls_mode() == "thread" {
+        return; // there is one for each thread
+    }
+    let library = open("static", SOURCE);
+    // SAFETY: the library is open.
+    let local_at = unsafe { libc::dlsym(library, c"local_at".as_ptr()) };
+    LOCAL_AT.store(local_at as usize, SeqCst);
+    for i in 1..=GOROUTINES as u64 {
+        go(move || {
+            // SAFETY: the library has a function of that type at this address.
+            let local_at: extern "C" fn() -> *mut [u64; 100] =
+                unsafe { mem::transmute(LOCAL_AT.load(SeqCst)) };
+            // SAFETY: the goroutine's own.
+            let local = unsafe { &mut *local_at() };
+            let is_new = local[0] == 7 && local[1..].iter().all(|word| *word == 0);
+            *local = [i; 100];
+            for _ in 0..10 {
+                black_box([u64::MAX; 100]);
+                yield_now();
+            }
+            let is_kept = black_box(local).iter().all(|word| *word == i);
+            RIGHT.fetch_add(usize::from(is_new && is_kept), SeqCst);
+        });
+    }
+    while num_goroutines() > 0 {
+        thread::yield_now();
+    }
+    assert_eq!(RIGHT.load(SeqCst), GOROUTINES);
+}
+
+fn opened(name: &str, attribute: &str) {
+    let source = format!(
+        "static __thread unsigned long local[1024] {attribute};
+        static unsigned long fixed[1024];
+        unsigned long *local_at(void) {{ return &local[1000]; }}
+        unsigned long *fixed_at(void) {{ return &fixed[1000]; }}"
+    );
     static OPENED: AtomicBool = AtomicBool::new(false);
     static LOCAL_AT: AtomicUsize = AtomicUsize::new(0);
     boot(&BootOptions::default());
@@ -214,18 +293,7 @@ fn opened_library() {
         keep_local(3);
         GATE.wait();
     });
-    let dir = env!("CARGO_TARGET_TMPDIR");
-    let source = format!("{dir}/local.c");
-    let library = format!("{dir}/local.so");
-    std::fs::write(&source, SOURCE).expect("the directory is for that");
-    let built = Command::new("cc")
-        .args(["-shared", "-fPIC", "-O1", "-o", &library, &source])
-        .status();
-    assert!(built.expect("rustc links by it").success());
-    let path = CString::new(library).expect("no NUL in it");
-    // SAFETY: a C string; the library has no constructors.
-    let library = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW) };
-    assert!(!library.is_null());
+    let library = open(name, &source);
     // SAFETY: the library is open.
     LOCAL_AT.store(
         unsafe { libc::dlsym(library, c"local_at".as_ptr()) } as usize,
