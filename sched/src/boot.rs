@@ -3,11 +3,11 @@
 //! Order: thread-local mode, signal handlers, the world for the collector, Ps, sysmon. Nothing runs before the last step, and
 //! nothing is ever taken down.
 
-use crate::sched::{MAX_PROCS, Sched, try_sched};
+use crate::sched::{MAX_PROCS, Sched};
 use crate::{bind, parked, resize, rt, signal, stack, stop, sys, sysmon, tls};
 use parking_lot::Once;
 use raddle_race::ProcCtx;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 /// How the scheduler starts. The default is what a program without flags gets.
@@ -34,6 +34,9 @@ pub struct BootOptions {
 }
 
 static BOOT: Once = Once::new();
+/// The thread that starts the scheduler, while it does: what it calls then may find that it has
+/// been started.
+static STARTER: AtomicI32 = AtomicI32::new(0);
 
 /// Starts the scheduler, unless it has been started: then `options` have no effect. Returns whether it started it.
 ///
@@ -43,7 +46,11 @@ static BOOT: Once = Once::new();
 pub fn boot(options: &BootOptions) -> bool {
     let mut first = false;
     BOOT.call_once(|| {
+        // Relaxed: of interest to this thread only, the others compare it with numbers of their
+        // own.
+        STARTER.store(own_tid(), Ordering::Relaxed);
         start(options);
+        STARTER.store(0, Ordering::Relaxed);
         first = true;
     });
     first
@@ -52,15 +59,28 @@ pub fn boot(options: &BootOptions) -> bool {
 /// Whether the scheduler has been started.
 #[must_use]
 pub fn is_booted() -> bool {
-    try_sched().is_some()
+    BOOT.state().done()
 }
 
-/// Starts the scheduler with the defaults, if it has not been started.
+/// Starts the scheduler with the defaults, if it has not been started. Waits while another thread
+/// starts it: there is a [`Sched`] before there are Ps, and not until there are may it be used.
 #[inline]
 pub(crate) fn ensure() {
-    if try_sched().is_none() {
+    if !BOOT.state().done() {
+        ensure_slow();
+    }
+}
+
+#[cold]
+fn ensure_slow() {
+    if STARTER.load(Ordering::Relaxed) != own_tid() {
         boot(&BootOptions::default());
     }
+}
+
+fn own_tid() -> i32 {
+    // SAFETY: gettid has no preconditions.
+    unsafe { libc::gettid() }
 }
 
 fn start(options: &BootOptions) {
