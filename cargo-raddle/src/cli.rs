@@ -23,7 +23,7 @@ Examples:
 Exit status: cargo's own, which for `run` is the program's (66 after a data race); 2 if there is a mistake in the command.
 
 Environment:
-  RADDLE_RACE       options of the detector; --race=OPTIONS has precedence
+  RADDLE_RACE       options of the detector; --race=OPTIONS has precedence. Relative paths in either are from the current folder
   RADDLE_CACHE_DIR  where the instrumented standard library is kept; default: raddle in the user's cache directory")]
 pub(crate) struct Cli {
     #[command(subcommand)]

@@ -2,7 +2,8 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
@@ -33,8 +34,8 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
 /// Makes `cargo` build for race mode.
 fn prepare(cargo: &mut Command, request: &Request, options: &OsStr) -> Result<()> {
     let toolchain = Toolchain::find()?;
-    let mut config =
-        Config::load(&env::current_dir().context("cannot tell the current directory")?)?;
+    let here = env::current_dir().context("cannot tell the current directory")?;
+    let mut config = Config::load(&here)?;
     let mut rustdoc =
         env::var_os("RUSTDOC").map_or_else(|| toolchain.sysroot.join("bin/rustdoc"), PathBuf::from);
     if let Some(outer) = Plan::from_env()? {
@@ -84,13 +85,62 @@ fn prepare(cargo: &mut Command, request: &Request, options: &OsStr) -> Result<()
         // cargo would remember the compiler's version and not see that ours has changed.
         .env("CARGO_CACHE_RUSTC_INFO", "0");
     if request.action != "build" {
-        if !options.is_empty() {
-            cargo.env("RADDLE_RACE", options);
-        } else if env::var_os("RADDLE_RACE").is_none() {
-            cargo.env("RADDLE_RACE", "1");
-        }
+        let options = match options.is_empty() {
+            true => env::var_os("RADDLE_RACE").unwrap_or_else(|| "1".into()),
+            false => options.to_owned(),
+        };
+        // `run` starts the program where we are. Tests and benchmarks are started in their
+        // package's folder.
+        let options = match request.action {
+            "run" => options,
+            _ => with_absolute_paths(&options, &here)?,
+        };
+        cargo.env("RADDLE_RACE", options);
     }
     Ok(())
+}
+
+/// The options of the detector with their relative paths taken from `here`: they mean the folder in
+/// which the user wrote them.
+fn with_absolute_paths(options: &OsStr, here: &Path) -> Result<OsString> {
+    /// Options that are paths, and the values that are none.
+    const PATHS: [(&str, &[&str]); 2] =
+        [("suppressions", &[""]), ("log_path", &["stderr", "stdout"])];
+    let is_separator = |byte: &u8| *byte == b',' || byte.is_ascii_whitespace();
+    let mut absolute = Vec::new();
+    // With its separator: the rest stays as it was.
+    for word in options.as_encoded_bytes().split_inclusive(is_separator) {
+        let is_relative_path = PATHS.iter().any(|(key, names)| {
+            let Some(value) = word.strip_prefix(key.as_bytes()) else {
+                return false;
+            };
+            let Some(value) = value.strip_prefix(b"=") else {
+                return false;
+            };
+            let value = value.split(is_separator).next().unwrap_or_default();
+            let is_name = names.iter().any(|name| value == name.as_bytes());
+            !is_name && !value.starts_with(b"/")
+        });
+        if is_relative_path {
+            let here = here.as_os_str().as_bytes();
+            if here.iter().any(is_separator) {
+                bail!(
+                    "a relative path in the race options cannot be passed on to tests from {}, since options are separated by commas \
+                     and spaces; give the path from the root, or through a link, without any",
+                    here.escape_ascii()
+                );
+            }
+            let (key, path) = word.split_at(
+                word.iter()
+                    .position(|byte| *byte == b'=')
+                    .map_or(0, |at| at + 1),
+            );
+            absolute.extend([key, here, b"/", path].concat());
+        } else {
+            absolute.extend(word);
+        }
+    }
+    Ok(OsString::from_vec(absolute))
 }
 
 /// cargo's own arguments: what follows a `--` belongs to the program.
@@ -150,6 +200,33 @@ impl OwnArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_mean_the_folder_where_they_were_written() {
+        let absolute = |options: &str, here: &str| {
+            with_absolute_paths(options.as_ref(), here.as_ref())
+                .map(|options| options.into_string().unwrap())
+        };
+        for same in [
+            "",
+            "1",
+            "halt_on_error=1 exitcode=3",
+            "suppressions=/a/b,log_path=stderr",
+            "log_path=stdout,,suppressions=",
+        ] {
+            assert_eq!(absolute(same, "/home/me").unwrap(), same);
+        }
+        assert_eq!(
+            absolute("suppressions=a/b.txt,seed=1 log_path=../log", "/x").unwrap(),
+            "suppressions=/x/a/b.txt,seed=1 log_path=/x/../log"
+        );
+        let error = absolute("suppressions=a", "/my files").unwrap_err();
+        assert!(error.to_string().contains("/my files"), "{error}");
+        assert_eq!(
+            absolute("suppressions=/a", "/my files").unwrap(),
+            "suppressions=/a"
+        );
+    }
 
     #[test]
     fn values_are_found_in_every_spelling() {

@@ -12,8 +12,11 @@
 //! `raddle` were not there. In Raddle's repository, `cargo run -p cargo-raddle -- test --race` does the same.
 //!
 //! - **Output** goes to `raddle-race` in the target directory, so that plain builds stay as they are; `--target-dir` is obeyed.
-//! - **Options** of the detector are `key=value`, separated by commas. They reach the program as `RADDLE_RACE`, which `run`, `test`
-//!   and `bench` set unless it is set. A program that was built by `build` is watched when it is started with `RADDLE_RACE=1`.
+//! - **Options** of the detector are `key=value`, separated by commas. They reach the program as
+//!   `RADDLE_RACE`, which `run`, `test` and `bench` set unless it is set. Relative paths among them
+//!   (`suppressions`, `log_path`) mean the folder in which the command is given, though cargo runs
+//!   tests in their package's. A program that was built by `build` is watched when it is started
+//!   with `RADDLE_RACE=1`.
 //! - **Exit status** is cargo's, and so the program's: 66 after a data race. A mistake in the command: 2.
 //! - **Cache**: the instrumented standard library (20 MB, twenty seconds) is made once for a toolchain, in `RADDLE_CACHE_DIR`, else `raddle` in
 //!   `XDG_CACHE_HOME`, else `~/.cache/raddle`. So is the detector for programs that do not depend on `raddle` (a minute). Both can

@@ -159,6 +159,36 @@ fn a_race_is_reported_with_its_line() {
 }
 
 #[test]
+fn paths_in_options_are_from_where_the_command_is_given() {
+    let package = racy("paths", "");
+    let below = package.0.join("below");
+    fs::create_dir(&below).unwrap();
+    fs::write(below.join("known.txt"), "race:racy::add\n").unwrap();
+    for line in [
+        "test --race=suppressions=known.txt --test it",
+        "run --race=suppressions=known.txt",
+    ] {
+        let run = package.command(line).current_dir(&below).output().unwrap();
+        Outcome(run).expect(0).does_not_say("DATA RACE");
+    }
+    // Cargo runs the test in the package's folder, which has no such file; the log goes where we
+    // are.
+    let run = package
+        .command("test --race --test it")
+        .env("RADDLE_RACE", "log_path=log")
+        .current_dir(&below)
+        .output()
+        .unwrap();
+    Outcome(run).expect(66).does_not_say("DATA RACE");
+    let is_log = |entry: fs::DirEntry| entry.file_name().to_string_lossy().starts_with("log.");
+    assert!(
+        fs::read_dir(&below)
+            .unwrap()
+            .any(|entry| is_log(entry.unwrap()))
+    );
+}
+
+#[test]
 fn the_first_race_of_the_readme_is_found() {
     let readme = include_str!("../../README.md");
     let (_, rest) = readme.split_once("<<'EOF'\n").unwrap();

@@ -143,7 +143,7 @@ fn handles_are_send_sync_and_small() {
 }
 
 #[test]
-fn selects_stay_where_they_are() {
+fn what_may_leave_its_thread() {
     /// Whether a type is `Send` and `Sync`: an inherent constant, where there is one, hides the trait's.
     struct Is<T>(std::marker::PhantomData<T>);
     trait Not {
@@ -159,8 +159,8 @@ fn selects_stay_where_they_are() {
     }
     const {
         assert!(Is::<u8>::SEND && Is::<u8>::SYNC);
-        // They could receive, and drop, a message whose type must not leave its thread.
-        assert!(!Is::<Select<'static>>::SEND && !Is::<Select<'static>>::SYNC);
+        assert!(Is::<Select<'static>>::SEND && Is::<Select<'static>>::SYNC);
+        // It may hold a message whose type must not leave its thread.
         assert!(!Is::<SelectedOperation<'static>>::SEND);
         assert!(!Is::<SelectedOperation<'static>>::SYNC);
         type Local = std::rc::Rc<u8>;
@@ -385,6 +385,9 @@ fn elements_of_any_shape() {
     #[repr(align(128))]
     #[derive(Clone, Debug, PartialEq)]
     struct Wide(u8);
+    #[repr(align(4096))]
+    #[derive(Clone, Debug, PartialEq)]
+    struct Page(u8);
     fn check<T: Clone + PartialEq + std::fmt::Debug + Send>(value: T) {
         for on in [On::Threads, On::Goroutines] {
             crew(on, |crew| {
@@ -417,30 +420,106 @@ fn elements_of_any_shape() {
     check([3u64; 9]);
     check([5u8; 3000]);
     check(Wide(9));
+    check(Page(9));
     check(Some(Box::new(1)));
 }
 
+/// Counts its drop, and panics in it if it is to.
+struct Bomb {
+    drops: Drops,
+    live: bool,
+}
+
+impl Bomb {
+    fn new(drops: &Drops, live: bool) -> Self {
+        let drops = drops.clone();
+        Bomb { drops, live }
+    }
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        drop(self.drops.item());
+        if self.live {
+            panic!("drop {}", self.drops.get());
+        }
+    }
+}
+
+/// The panic message of `f`.
+fn panic_of(f: impl FnOnce()) -> String {
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).unwrap_err();
+    *panic.downcast().unwrap()
+}
+
 #[test]
-fn a_panic_in_a_drop_drops_the_rest() {
-    struct Bomb(Drops, bool);
-    impl Drop for Bomb {
-        fn drop(&mut self) {
-            drop(self.0.item());
-            if self.1 {
-                panic!("a drop that panics");
+fn the_first_panic_in_a_drop_comes_out_and_the_rest_is_leaked() {
+    for (s, r) in buffered() {
+        let drops = Drops::default();
+        (0..10).for_each(|n| s.send(Bomb::new(&drops, n >= 4)).unwrap());
+        assert_eq!(panic_of(|| drop(r)), "drop 5");
+        assert_eq!((drops.get(), s.len()), (5, 0));
+        // The channel has ended as if nothing had happened, and its memory goes with the sender.
+        assert!(s.send(Bomb::new(&drops, false)).is_err());
+        assert_eq!(drops.get(), 6);
+    }
+}
+
+#[test]
+fn a_panic_in_a_drop_loses_nothing_of_an_iterator() {
+    for (s, r) in buffered() {
+        let drops = Drops::default();
+        (0..10).for_each(|n| s.send(Bomb::new(&drops, n == 4)).unwrap());
+        assert_eq!(panic_of(|| r.try_iter().for_each(drop)), "drop 5");
+        assert_eq!((drops.get(), r.len()), (5, 5));
+        drop(s);
+        // The body panics with the receiver in the iterator's hands: what is left is dropped on the
+        // way out.
+        let panic = panic_of(|| {
+            for (i, message) in r.into_iter().enumerate() {
+                drop(message);
+                assert!(i < 2, "{}", "the body");
             }
+        });
+        assert_eq!((panic.as_str(), drops.get()), ("the body", 10));
+    }
+}
+
+#[test]
+fn an_error_whose_message_panics_leaves_the_channel_usable() {
+    let drops = Drops::default();
+    let (s, r) = bounded(1);
+    s.send(Bomb::new(&drops, false)).unwrap();
+    assert_eq!(
+        panic_of(|| drop(s.try_send(Bomb::new(&drops, true)))),
+        "drop 1"
+    );
+    assert_eq!(
+        panic_of(|| drop(s.send_timeout(Bomb::new(&drops, true), Duration::ZERO))),
+        "drop 2"
+    );
+    drop(r.recv().unwrap());
+    s.send(Bomb::new(&drops, false)).unwrap();
+    r.close();
+    assert_eq!(panic_of(|| drop(s.send(Bomb::new(&drops, true)))), "drop 4");
+    drop((s, r));
+    assert_eq!(drops.get(), 5);
+}
+
+#[test]
+fn messages_may_hold_their_own_channel() {
+    struct Own(#[expect(dead_code, reason = "held")] Sender<Own>, Drops);
+    impl Drop for Own {
+        fn drop(&mut self) {
+            drop(self.1.item());
         }
     }
     for (s, r) in buffered() {
         let drops = Drops::default();
-        for n in 0..10 {
-            s.send(Bomb(drops.clone(), n == 4)).unwrap();
-        }
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(r)));
-        assert!(result.is_err());
-        assert_eq!(drops.get(), 10);
-        assert!(s.send(Bomb(drops.clone(), false)).is_err());
-        assert_eq!(drops.get(), 11);
+        (0..5).for_each(|_| s.send(Own(s.clone(), drops.clone())).unwrap());
+        drop(s);
+        drop(r);
+        assert_eq!(drops.get(), 5);
     }
 }
 
@@ -463,12 +542,18 @@ fn the_last_receiver_discards() {
 
 #[test]
 fn huge_capacities_of_nothing() {
-    let (s, r) = bounded::<()>(usize::MAX / 16);
-    s.send(()).unwrap();
-    assert_eq!(r.recv(), Ok(()));
-    let refused = std::panic::catch_unwind(|| bounded::<u64>(usize::MAX / 4));
-    let message = *refused.unwrap_err().downcast::<String>().unwrap();
-    assert!(message.contains("choose a smaller capacity"), "{message}");
+    for cap in [usize::MAX, usize::MAX / 16, 1 << 40, 1 << 31] {
+        let (s, r) = bounded::<()>(cap);
+        assert_eq!(s.capacity(), Some(cap));
+        (0..1000).for_each(|_| s.send(()).unwrap());
+        assert_eq!((r.len(), r.is_full()), (1000, false));
+        assert_eq!(r.try_iter().count(), 1000);
+    }
+    for cap in [usize::MAX, usize::MAX / 4, isize::MAX as usize / 8 + 1] {
+        let refused = std::panic::catch_unwind(|| bounded::<u64>(cap));
+        let message = *refused.unwrap_err().downcast::<String>().unwrap();
+        assert!(message.contains("choose a smaller capacity"), "{message}");
+    }
 }
 
 #[test]

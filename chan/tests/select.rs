@@ -182,6 +182,219 @@ fn the_order_is_fair_unless_biased() {
     assert!((0..100).all(|_| sel.ready() == 0));
 }
 
+/// Which of four cases on one channel is chosen, in rounds of which most have to wait.
+fn hits(rounds: usize, mut round: impl FnMut() -> usize) -> [usize; 4] {
+    let mut hits = [0; 4];
+    (0..rounds).for_each(|_| hits[round()] += 1);
+    hits
+}
+
+/// A hundred each on average; six standard deviations are below 52.
+fn assert_fair(hits: [usize; 4]) {
+    assert!(hits.iter().all(|&h| h > 48), "{hits:?}");
+}
+
+on_both! {
+    fn a_receive_that_waited_is_fair(crew) {
+        for cap in [Some(0), Some(1), None] {
+            let (s, r) = cap.map_or_else(unbounded, bounded);
+            crew.go(move || {
+                for n in 0..800 {
+                    // Without a buffer: only once the select waits. Else as soon as the last
+                    // message was taken.
+                    while match cap {
+                        Some(0) => s.try_send(n).is_err(),
+                        _ => !s.is_empty(),
+                    } {
+                        raddle_sched::yield_now();
+                    }
+                    if cap != Some(0) {
+                        s.send(n).unwrap();
+                    }
+                }
+            });
+            assert_fair(hits(400, || select! {
+                recv(r) -> msg => msg.map_or(9, |_| 0),
+                recv(r) -> msg => msg.map_or(9, |_| 1),
+                recv(r) -> msg => msg.map_or(9, |_| 2),
+                recv(r) -> msg => msg.map_or(9, |_| 3),
+            }));
+            let mut sel = Select::new();
+            (0..4).for_each(|i| assert_eq!(sel.recv(&r), i));
+            assert_fair(hits(400, || {
+                let oper = sel.select();
+                let index = oper.index();
+                oper.recv(&r).unwrap();
+                index
+            }));
+        }
+    }
+
+    fn a_send_that_waited_is_fair(crew) {
+        for cap in [0, 1] {
+            let (s, r) = bounded(cap);
+            crew.go(move || {
+                for _ in 0..400 {
+                    // Without a buffer: only once the select waits. Else once the buffer is full.
+                    while match cap {
+                        0 => r.try_recv().is_err(),
+                        _ => !r.is_full(),
+                    } {
+                        raddle_sched::yield_now();
+                    }
+                    if cap != 0 {
+                        r.recv().unwrap();
+                    }
+                }
+                // What is left in the buffer.
+                r.iter().for_each(drop);
+            });
+            assert_fair(hits(400, || select! {
+                send(s, ()) -> res => res.map_or(9, |()| 0),
+                send(s, ()) -> res => res.map_or(9, |()| 1),
+                send(s, ()) -> res => res.map_or(9, |()| 2),
+                send(s, ()) -> res => res.map_or(9, |()| 3),
+            }));
+        }
+    }
+
+    fn a_look_that_waited_is_fair_unless_biased(crew) {
+        for biased in [false, true] {
+            let (s, r) = bounded(0);
+            crew.go(move || (0..400).for_each(|n| s.send(n).unwrap()));
+            let mut sel = if biased { Select::new_biased() } else { Select::new() };
+            (0..4).for_each(|i| assert_eq!(sel.recv(&r), i));
+            let hits = hits(400, || {
+                let index = sel.ready();
+                r.recv().unwrap();
+                index
+            });
+            match biased {
+                true => assert_eq!(hits, [400, 0, 0, 0]),
+                false => assert_fair(hits),
+            }
+        }
+    }
+
+    fn a_biased_select_that_waited_takes_the_first(crew) {
+        let (s, r) = bounded(0);
+        crew.go(move || {
+            for n in 0..100 {
+                while s.try_send(n).is_err() {
+                    raddle_sched::yield_now();
+                }
+            }
+        });
+        for n in 0..100 {
+            select_biased! {
+                recv(r) -> msg => assert_eq!(msg, Ok(n)),
+                recv(r) -> _ => panic!(),
+            }
+        }
+    }
+
+    fn a_select_may_change_its_thread(crew) {
+        let (done, dones) = bounded(0);
+        let (s1, r1) = bounded(1);
+        let (s2, r2) = bounded(1);
+        let (r1, r2): (&'static Receiver<u32>, &'static Receiver<u32>) =
+            (Box::leak(Box::new(r1)), Box::leak(Box::new(r2)));
+        let mut sel = Select::new();
+        sel.recv(r1);
+        crew.go(move || {
+            let mut other = sel.clone();
+            sel.recv(r2);
+            done.send(sel.select_timeout(LONG).unwrap().recv(r1)).unwrap();
+            done.send({
+                let oper = sel.select();
+                assert_eq!(oper.index(), 1);
+                oper.recv(r2)
+            }).unwrap();
+            sel.remove(0);
+            assert_eq!(sel.ready(), 1);
+            assert_eq!(other.ready(), 0);
+        });
+        s1.send(7).unwrap();
+        assert_eq!(dones.recv(), Ok(Ok(7)));
+        s2.send(8).unwrap();
+        assert_eq!(dones.recv(), Ok(Ok(8)));
+        drop((s1, s2));
+    }
+}
+
+#[test]
+fn a_message_that_must_stay_is_not_dropped_elsewhere() {
+    let (s, r) = unbounded();
+    let message = std::rc::Rc::new(5);
+    (0..3).for_each(|_| s.send(message.clone()).unwrap());
+    let mut sel = Select::new();
+    sel.recv(&r);
+    std::thread::scope(|scope| {
+        let panic = scope.spawn(|| drop(sel.select())).join().unwrap_err();
+        let text = panic.downcast::<String>().unwrap();
+        assert!(text.contains("without completing it"), "{text}");
+    });
+    // Neither dropped nor handed out: leaked.
+    assert_eq!((std::rc::Rc::strong_count(&message), r.len()), (4, 2));
+    // Here it may be dropped, by the list that has been there and by a copy.
+    drop_quietly(sel.select());
+    assert_eq!(std::rc::Rc::strong_count(&message), 3);
+    drop_quietly(sel.clone().select());
+    assert_eq!(std::rc::Rc::strong_count(&message), 2);
+}
+
+#[test]
+fn an_empty_list_waits_as_long_as_it_is_told() {
+    let mut sel = Select::new();
+    assert!(sel.try_select().is_err() && sel.try_ready().is_err());
+    assert!(sel.select_timeout(SHORT).is_err() && sel.ready_timeout(SHORT).is_err());
+    let soon = Instant::now() + SHORT;
+    assert!(sel.select_deadline(soon).is_err() && sel.ready_deadline(soon).is_err());
+}
+
+#[test]
+fn limits_beyond_the_clock_are_none() {
+    let (s, r) = bounded(1);
+    let mut sel = Select::new();
+    sel.recv(&r);
+    for n in 0..10 {
+        s.send(n).unwrap();
+        assert_eq!(sel.ready_timeout(Duration::MAX), Ok(0));
+        assert_eq!(sel.select_timeout(Duration::MAX).unwrap().recv(&r), Ok(n));
+        s.send_timeout(n, Duration::MAX).unwrap();
+        assert_eq!(r.recv_timeout(Duration::MAX), Ok(n));
+        select! {
+            recv(after(Duration::MAX)) -> _ => panic!(),
+            recv(tick(Duration::MAX)) -> _ => panic!(),
+            send(s, n) -> res => assert_eq!(res, Ok(())),
+        }
+        select! {
+            recv(never()) -> msg => msg.unwrap_or_else(|_| panic!()),
+            recv(r) -> msg => assert_eq!(msg, Ok(n)),
+            default(Duration::MAX) => panic!(),
+        }
+    }
+}
+
+#[test]
+fn clocks_are_ready_when_they_are_due() {
+    let (none, ticker, soon) = (never::<Instant>(), tick(SHORT), after(SHORT));
+    let mut sel = Select::new();
+    sel.recv(&none);
+    let ticks = sel.recv(&ticker);
+    assert_eq!(sel.ready(), ticks);
+    assert_eq!(sel.ready_timeout(LONG), Ok(ticks));
+    ticker.try_recv().unwrap();
+    let oper = sel.select_timeout(LONG).unwrap();
+    assert_eq!(oper.index(), ticks);
+    oper.recv(&ticker).unwrap();
+    sel.remove(ticks);
+    let once = sel.recv(&soon);
+    assert_eq!(sel.ready(), once);
+    assert!(sel.select().recv(&soon).is_ok());
+    assert!(sel.ready_timeout(SHORT).is_err());
+}
+
 #[test]
 fn send_and_receive_cases_share() {
     let (s, r) = bounded::<u64>(10);
@@ -280,6 +493,19 @@ fn misuse_panics_and_loses_nothing() {
     assert_eq!(*panic.unwrap_err().downcast::<&str>().unwrap(), "no value");
     assert!(!s2.is_full());
     assert!(s2.try_send(drops.item()).is_ok());
+    drop(r2.try_recv());
+    // One that leaves the select.
+    let leave = |value: Result<common::Item, u8>| {
+        select! {
+            send(s2, value?) -> res => res.unwrap_or_else(|_| panic!()),
+            recv(r2) -> _ => panic!(),
+        }
+        Ok::<(), u8>(())
+    };
+    assert_eq!(leave(Err(3)), Err(3));
+    assert!(!s2.is_full());
+    assert_eq!(leave(Ok(drops.item())), Ok(()));
+    assert!(s2.is_full());
 }
 
 #[test]

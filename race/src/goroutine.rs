@@ -5,7 +5,8 @@ use crate::current::{current, set_current};
 use crate::record::CREATION_FRAMES;
 use crate::{Pc, slot};
 
-/// A new goroutine, ordered after what `parent` has done so far; without a parent, after everything so far.
+/// A new goroutine, ordered after what `parent` has done so far; without a parent, after everything
+/// so far. Its races are put on the parent's [`Tally`](crate::Tally), if there is one.
 ///
 /// # Happens-before
 /// The parent's past happens before the child's start.
@@ -22,6 +23,7 @@ pub fn go_start(parent: Option<GoCtx>, goid: u64, pc: Pc) -> GoCtx {
     created[0] = pc;
     p.near_callers(&mut created[1..]);
     let child = Ctx::create(goid, p.record().goid(), created);
+    child.get().record().set_tally(p.record().tally());
     child.get().clock.copy_from(&p.clock);
     slot::tick(p);
     child

@@ -39,10 +39,12 @@
 //! - after 2^45 releases on a slot it is retired (`slot.rs`).
 //!
 //! # Reading order
-//! `cell`, `shadow`, `access`, `heap` (what is remembered of memory); `clock`, `slot`, `ctx`, `current`, `goroutine` (who and
-//! when); `sync`, `edges`, `atomic` (order); `history`, `record`, `report` (what is said), `frames`, `plumbing`, `place` (its
-//! names), `text`, `snippet`, `machine`, `log` (its form); `abi` (what instrumented code calls), `fault` (its first touches), `interpose` (the C
-//! library), `sys`; `carry` (moves that are no accesses); `mem`, `proc`, `depot`, `births` (the detector's own memory).
+//! `cell`, `shadow`, `access`, `heap` (what is remembered of memory); `clock`, `slot`, `ctx`,
+//! `current`, `goroutine` (who and when); `sync`, `edges`, `atomic` (order); `history`, `record`,
+//! `tally`, `report` (what is said), `frames`, `plumbing`, `place` (its names), `text`, `snippet`,
+//! `machine`, `log` (its form); `abi` (what instrumented code calls), `fault` (its first touches),
+//! `interpose` (the C library), `sys`; `carry` (moves that are no accesses); `mem`, `proc`,
+//! `depot`, `births` (the detector's own memory).
 //!
 //! # Cost
 //! A goroutine: 2.8 KiB of context, 2 KiB of history once it touches watched memory, a hundred bytes of record. A sync
@@ -104,6 +106,7 @@ mod stats;
 mod suppress;
 mod sync;
 pub mod sys;
+mod tally;
 #[cfg(test)]
 mod testing;
 mod text;
@@ -137,4 +140,5 @@ pub use report::errors;
 pub use shadow::own_memory;
 pub use state::{enabled, fini, init};
 pub use stats::{Stats, stats};
-pub use sync::Baton;
+pub use sync::{Baton, map_batons, unmap_batons};
+pub use tally::{Tally, put_on};

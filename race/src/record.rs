@@ -12,13 +12,14 @@
 //! `begin: serial store Release, after the facts` ⇄ readers' `serial load Acquire`; `begin` bumps twice, odd while it
 //! writes, as a sequence lock.
 
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering::*, fence};
 
 use crate::Pc;
 use crate::history::History;
 use crate::mem::{Kind, Node, SpinLock};
 use crate::proc;
+use crate::tally::Tally;
 
 /// Frames kept of the stack that created a goroutine.
 pub(crate) const CREATION_FRAMES: usize = 8;
@@ -37,6 +38,8 @@ pub(crate) struct Record {
     goid: AtomicU64,
     parent: AtomicU64,
     finished: AtomicBool,
+    /// Null: none.
+    tally: AtomicPtr<Tally>,
     created: [AtomicU64; CREATION_FRAMES],
     /// Accesses and calls, newest kept.
     pub(crate) history: History,
@@ -48,6 +51,7 @@ pub(crate) struct Identity {
     pub(crate) goid: u64,
     pub(crate) parent: u64,
     pub(crate) finished: bool,
+    pub(crate) tally: Option<&'static Tally>,
     pub(crate) created: [Pc; CREATION_FRAMES],
 }
 
@@ -63,6 +67,7 @@ impl Record {
         r.goid.store(goid, Relaxed);
         r.parent.store(parent, Relaxed);
         r.finished.store(false, Relaxed);
+        r.set_tally(None);
         for (place, pc) in r.created.iter().zip(created) {
             place.store(pc.bits(), Relaxed);
         }
@@ -86,6 +91,18 @@ impl Record {
         self.goid.store(goid, Relaxed);
     }
 
+    /// What its races are put on, for its own thread.
+    pub(crate) fn tally(&self) -> Option<&'static Tally> {
+        // SAFETY: null, or a tally that lives for ever, whose address was stored with Release.
+        unsafe { self.tally.load(Acquire).as_ref() }
+    }
+
+    /// Says what its races are put on.
+    pub(crate) fn set_tally(&self, tally: Option<&'static Tally>) {
+        let tally = tally.map_or(ptr::null_mut(), |tally| ptr::from_ref(tally).cast_mut());
+        self.tally.store(tally, Release); // pairs with `tally`
+    }
+
     /// The facts, if the record is still in its life number `serial`.
     pub(crate) fn identity(&self, serial: u64) -> Option<Identity> {
         if self.serial.load(Acquire) != serial {
@@ -99,6 +116,7 @@ impl Record {
             goid: self.goid.load(Relaxed),
             parent: self.parent.load(Relaxed),
             finished: self.finished.load(Relaxed),
+            tally: self.tally(),
             created,
         };
         self.is_still(serial).then_some(all)
@@ -121,7 +139,7 @@ impl Record {
             if let Some(older) = unsafe { older.as_ref() } {
                 older.history.release_if_long();
             }
-            ENDED.ring[at].swap(std::ptr::from_ref(self).cast_mut(), Relaxed)
+            ENDED.ring[at].swap(ptr::from_ref(self).cast_mut(), Relaxed)
         };
         if let Some(oldest) = NonNull::new(oldest) {
             // SAFETY: the queue holds only records, which stay mapped.
@@ -141,5 +159,5 @@ struct Ended {
 static ENDED: Ended = Ended {
     lock: SpinLock::new(),
     next: AtomicUsize::new(0),
-    ring: [const { AtomicPtr::new(std::ptr::null_mut()) }; KEPT],
+    ring: [const { AtomicPtr::new(ptr::null_mut()) }; KEPT],
 };

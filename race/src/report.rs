@@ -10,6 +10,7 @@
 //! # Stack
 //! On the caller's stack only its return addresses are looked for; the rest runs where the host has plenty.
 
+use std::ptr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::*};
 
 use crate::cell::{ATOMIC, Cell, FLAGS, FREED, READ, Want};
@@ -23,6 +24,7 @@ use crate::place::{Location, MAIN};
 use crate::record::Identity;
 use crate::state::{Config, config, host};
 use crate::sync::BlockRecord;
+use crate::tally::Tally;
 use crate::{Pc, log, machine, pages, shadow, slot, sync, text};
 
 /// The access that found the race.
@@ -217,10 +219,17 @@ static LOCK: SpinLock = SpinLock::new();
 static ADDRESSES: Seen = Seen([const { AtomicU64::new(0) }; SEEN]);
 static PAIRS: Seen = Seen([const { AtomicU64::new(0) }; SEEN]);
 static COUNT: AtomicUsize = AtomicUsize::new(0);
+/// Those that are on no open tally.
+static UNTALLIED: AtomicUsize = AtomicUsize::new(0);
 
 /// Races reported so far.
 pub fn errors() -> usize {
     COUNT.load(Relaxed)
+}
+
+/// Races reported so far that are on no open [`Tally`](crate::Tally).
+pub(crate) fn untallied() -> usize {
+    UNTALLIED.load(Relaxed)
 }
 
 /// Notes where reports go; a file is made with the first one.
@@ -287,7 +296,13 @@ fn gather(job: &Job<'_>) -> bool {
     } = job;
     let previous = previous(granule, old, new);
     let pair = pair_key(access.pc, previous.stack.top());
-    if ADDRESSES.contains(granule as u64) || PAIRS.contains(pair) {
+    if ADDRESSES.contains(granule as u64) {
+        return false;
+    }
+    let tallies = [c.record().tally(), previous.tally()];
+    if PAIRS.contains(pair) {
+        // It was said of another place, and is not said again; but this test races, too.
+        tallies.into_iter().flatten().for_each(Tally::note);
         return false;
     }
     let mut callers = [Pc::NONE; FRAMES];
@@ -320,6 +335,7 @@ fn gather(job: &Job<'_>) -> bool {
     ADDRESSES.insert(granule as u64);
     PAIRS.insert(pair);
     let index = COUNT.fetch_add(1, Relaxed);
+    tally(tallies);
     match config().options.format {
         Format::Text => log::put(&text::report(&report), ""),
         Format::Json => log::put(&machine::json_line(&report), ""),
@@ -336,6 +352,17 @@ fn gather(job: &Job<'_>) -> bool {
     true
 }
 
+/// Puts a report on the tallies of its two goroutines.
+fn tally([own, previous]: [Option<&'static Tally>; 2]) {
+    let is_same = |own| previous.is_some_and(|previous| ptr::eq(previous, own));
+    let own = own.filter(|own| !is_same(*own));
+    // Both, if they are of two tests: each has a part in it.
+    let open = [own, previous].map(|tally| tally.is_some_and(Tally::add));
+    if open == [false; 2] {
+        UNTALLIED.fetch_add(1, Relaxed);
+    }
+}
+
 /// An access before its names are looked up.
 struct Found {
     addr: usize,
@@ -349,6 +376,11 @@ struct Found {
 }
 
 impl Found {
+    /// What the races of its goroutine are put on.
+    fn tally(&self) -> Option<&'static Tally> {
+        self.who.as_ref()?.tally
+    }
+
     fn named(&self) -> Side {
         // The heap's own functions are on top of these.
         let is_heaps = self.allocation || self.flags & FREED != 0;

@@ -100,7 +100,8 @@ extern "C" fn in_child() {
     ENABLED.store(false, Relaxed);
 }
 
-/// Ends the watch: waits for late races, says how many were found, and returns the exit status: 0 without races, else
+/// Ends the watch: waits for late races, says how many were found, and returns the exit status: 0
+/// without races, and if all are on a [`Tally`](crate::Tally), whose owner deals with them; else
 /// the configured one (66). In a child of `fork`: 0.
 ///
 /// # Blocking
@@ -114,7 +115,7 @@ pub fn fini() -> i32 {
         std::thread::sleep(Duration::from_millis(options.atexit_sleep_ms));
     }
     report::finish();
-    if report::errors() == 0 {
+    if report::untallied() == 0 {
         0
     } else {
         options.exitcode

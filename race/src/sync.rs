@@ -422,6 +422,23 @@ impl Baton {
     }
 }
 
+/// Memory for `n` batons, all bytes zero, of which the detector hears nothing and of which only
+/// those cost anything that are used.
+#[must_use]
+pub fn map_batons(n: usize) -> NonNull<Baton> {
+    crate::mem::map(n.max(1) * size_of::<Baton>()).cast()
+}
+
+/// Gives the memory back. The batons are not dropped.
+///
+/// # Safety
+///
+/// It is from [`map_batons`] with the same `n`, and not used afterwards.
+pub unsafe fn unmap_batons(batons: NonNull<Baton>, n: usize) {
+    // SAFETY: by the contract.
+    unsafe { crate::mem::unmap(batons.cast(), n.max(1) * size_of::<Baton>()) }
+}
+
 impl Drop for Baton {
     fn drop(&mut self) {
         self.0.take().into_iter().for_each(SyncObject::give);

@@ -9,6 +9,7 @@
 //! `atexit` handler closes the detector and, if races were found, turns the exit status into 66; so a `std::process::exit`
 //! anywhere counts them too.
 
+use crate::capture::{self, Sink};
 use crate::flags::{Flags, GcFlag};
 use crate::join::JoinError;
 use crate::{args, goroutine, panic, symbols};
@@ -19,7 +20,7 @@ use std::fmt::Display;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::panic::{Location, resume_unwind};
 use std::process::{ExitCode, Termination};
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::{env, iter, process, ptr};
 
 /// The documented exit status of a bad flag or variable.
@@ -105,13 +106,13 @@ fn boot() {
 }
 
 fn refuse(error: &dyn Display) -> ! {
-    crate::panic::print(&format!("raddle: {error}\n"));
+    crate::capture::print_error(&format!("raddle: {error}\n"));
     process::exit(BAD_FLAG)
 }
 
 fn start_race_mode(options: &str) -> ProcCtx {
     let options = Options::parse(options).unwrap_or_else(|error| {
-        crate::panic::print(&format!("raddle: race mode: {error}\n"));
+        crate::capture::print_error(&format!("raddle: race mode: {error}\n"));
         process::exit(BAD_FLAG)
     });
     let (main, proc) = raddle_race::init(options, &symbols::HOST);
@@ -164,14 +165,41 @@ where
     F: FnOnce() -> T + Send,
     T: Send,
 {
-    match run_at(f, Location::caller()) {
-        Ok(value) => value,
-        Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
+    run_as(f, MainGoroutine::default()).unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+/// What the goroutine of a [`run`] is given.
+pub(crate) struct MainGoroutine {
+    pub(crate) name: Arc<str>,
+    /// Where its output goes, if that is captured.
+    pub(crate) sink: Option<Sink>,
+}
+
+impl Default for MainGoroutine {
+    /// What a goroutine that waits here has, it has too.
+    fn default() -> Self {
+        Self {
+            name: "main".into(),
+            sink: capture::inherit(),
+        }
+    }
+}
+
+/// [`run`], with the panic of `f` as an error.
+#[track_caller]
+pub(crate) fn run_as<F, T>(f: F, how: MainGoroutine) -> std::thread::Result<T>
+where
+    F: FnOnce() -> T + Send,
+    T: Send,
+{
+    match run_at(f, how, Location::caller()) {
+        Ok(value) => Ok(value),
+        Err(error) if error.is_panic() => Err(error.into_panic()),
         Err(error) => panic!("raddle::run has no result: {error}"),
     }
 }
 
-fn run_at<F, T>(f: F, at: &'static Location<'static>) -> Result<T, JoinError>
+fn run_at<F, T>(f: F, how: MainGoroutine, at: &'static Location<'static>) -> Result<T, JoinError>
 where
     F: FnOnce() -> T + Send,
     T: Send,
@@ -179,7 +207,7 @@ where
     ensure();
     let main_ctx = lock(&MAIN_CTX).take();
     // SAFETY: `join` comes before the end of all that is borrowed: nothing in between can unwind.
-    let handle = unsafe { goroutine::spawn_main(f, main_ctx, at) };
+    let handle = unsafe { goroutine::spawn_main(f, how, main_ctx, at) };
     let handle = handle.unwrap_or_else(|error| panic!("cannot start the main goroutine: {error}"));
     handle.join_at(at)
 }
@@ -198,22 +226,11 @@ fn wait_for_ever(at: &'static Location<'static>) -> ! {
 #[track_caller]
 pub fn rt_main<R: Termination>(main: impl FnOnce() -> R + Send) -> ExitCode {
     let at = Location::caller();
-    match run_at(|| main().report(), at) {
+    match run_at(|| main().report(), MainGoroutine::default(), at) {
         Ok(code) => code,
         Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
         Err(_) => wait_for_ever(at),
     }
-}
-
-/// What `#[raddle::test]` expands to; 0 procs: as many as there are.
-#[doc(hidden)]
-#[track_caller]
-pub fn rt_test<R: Termination>(procs: usize, test: impl FnOnce() -> R + Send) -> ExitCode {
-    ensure();
-    if procs != 0 {
-        raddle_sched::set_procs(procs);
-    }
-    run(|| test().report())
 }
 
 /// The number of Ps: how many goroutines run at once.

@@ -1,5 +1,7 @@
 //! Starting goroutines, and what a goroutine can ask about itself.
 
+use crate::boot::MainGoroutine;
+use crate::capture::{self, Sink};
 use crate::join::{ExitToken, JoinHandle, PacketPtr, ResultKind, finish, release};
 use crate::scope::Member;
 use raddle_race::{GoCtx, carry};
@@ -237,7 +239,7 @@ impl Closure {
     /// If no stack can be had.
     #[inline(never)]
     pub(crate) fn start(self, member: Option<Member>, at: &'static Location<'static>) -> Started {
-        match self.launch(member, SpawnOptions::new(at)) {
+        match self.launch(member, SpawnOptions::new(at), capture::inherit()) {
             Ok(started) => started,
             Err(error) => panic!("cannot start a goroutine: {error}"),
         }
@@ -253,18 +255,29 @@ impl Closure {
         self.start_with(options).map_err(io::Error::other)
     }
 
+    /// A goroutine that does not inherit where its output goes.
+    #[inline(never)]
+    fn launch_main(self, options: SpawnOptions, sink: Option<Sink>) -> Result<Started, StackError> {
+        self.launch(None, options, sink)
+    }
+
     #[inline(never)]
     fn start_with(self, options: SpawnOptions) -> Result<Started, StackError> {
-        self.launch(None, options)
+        self.launch(None, options, capture::inherit())
     }
 
     /// Inlined for [`start`](Self::start), whose options are constants: the others are rare.
     #[inline(always)]
-    fn launch(self, member: Option<Member>, options: SpawnOptions) -> Result<Started, StackError> {
+    fn launch(
+        self,
+        member: Option<Member>,
+        options: SpawnOptions,
+        sink: Option<Sink>,
+    ) -> Result<Started, StackError> {
         crate::boot::ensure();
         let Closure { body, kind } = self;
         let rt = enter();
-        let packet = PacketPtr::new(kind, options.name.clone());
+        let packet = PacketPtr::new(kind, options.name.clone(), sink);
         // SAFETY: a body begins with it.
         unsafe { body.cast::<PacketPtr>().write(packet) };
         if let Some(member) = member {
@@ -314,6 +327,7 @@ const MAIN_STACK_BYTES: usize = 8 << 20;
 /// As [`shell`]: the caller joins it before anything that it borrows ends.
 pub(crate) unsafe fn spawn_main<F, T>(
     f: F,
+    how: MainGoroutine,
     race: Option<GoCtx>,
     at: &'static Location<'static>,
 ) -> Result<JoinHandle<T>, StackError>
@@ -322,13 +336,13 @@ where
     T: Send,
 {
     let options = SpawnOptions {
-        name: Some("main".into()),
+        name: Some(how.name),
         stack_size: MAIN_STACK_BYTES,
         race,
         ..SpawnOptions::new(at)
     };
     // SAFETY: the caller's contract.
-    unsafe { try_shell::<0, _, _, _>(f, |closure| closure.start_with(options)) }
+    unsafe { try_shell::<0, _, _, _>(f, |closure| closure.launch_main(options, how.sink)) }
 }
 
 /// Starts a goroutine of the runtime's own: it keeps no program alive, and no count or report of the program's goroutines has
@@ -346,7 +360,8 @@ pub(crate) fn spawn_system(name: &str, body: fn()) {
         ..SpawnOptions::new(Location::caller())
     };
     // SAFETY: everything is 'static.
-    let started = unsafe { try_shell::<0, _, _, _>(body, |closure| closure.start_with(options)) };
+    let started =
+        unsafe { try_shell::<0, _, _, _>(body, |closure| closure.launch_main(options, None)) };
     if let Err(error) = started {
         panic!("cannot start the {name} goroutine: {error}");
     }
@@ -382,12 +397,16 @@ unsafe fn run(data: *mut u8) {
     // SAFETY: inside the body.
     let closure = unsafe { data.byte_add(kind.closure) };
     let place = packet.place();
+    let is_captured = packet.take_sink().map(capture::begin).is_some();
     let unwound = catch_unwind(AssertUnwindSafe(|| {
         outermost_frame(kind.call, closure, place)
     }));
     let panicked = packet.store(unwound);
     if let Some(member) = member {
         member.end(panicked);
+    }
+    if is_captured {
+        capture::end();
     }
 }
 

@@ -27,6 +27,7 @@
 //! `store`, `finish`: Release ⇄ `wait`, `drop`: Acquire: who takes the result sees it. `wait: compare_exchange Release` ⇄
 //! `finish: swap Acquire`: the goroutine sees the waiter parked.
 
+use crate::capture::Sink;
 use crate::goroutine::Kind;
 use raddle_alloc::{alloc_untold, free_untold};
 use raddle_race::{self as race, carry};
@@ -150,10 +151,17 @@ impl ResultKind {
 struct Head {
     state: AtomicUsize,
     kind: &'static Kind,
-    /// Boxed, since few have one, and a packet is small.
-    name: Option<Box<Arc<str>>>,
+    /// Boxed, since few have any, and a packet is small.
+    extras: Option<Box<Extras>>,
     /// What lies in the place, if the result is stored.
     end: Cell<End>,
+}
+
+/// What few goroutines have.
+struct Extras {
+    name: Option<Arc<str>>,
+    /// Where its output goes: until the goroutine begins.
+    sink: Cell<Option<Sink>>,
 }
 
 /// The head and the result, for their layout.
@@ -181,7 +189,7 @@ pub(crate) struct PacketPtr(NonNull<Head>);
 
 impl PacketPtr {
     /// Its memory is the runtime's own: the detector knows it as a place of order only, and the program does not touch it.
-    pub(crate) fn new(kind: &'static Kind, name: Option<Arc<str>>) -> Self {
+    pub(crate) fn new(kind: &'static Kind, name: Option<Arc<str>>, sink: Option<Sink>) -> Self {
         let memory = alloc_untold(kind.result.layout).cast::<Head>();
         let Some(packet) = NonNull::new(memory) else {
             handle_alloc_error(kind.result.layout);
@@ -189,7 +197,12 @@ impl PacketPtr {
         let head = Head {
             state: AtomicUsize::new(RUNNING),
             kind,
-            name: name.map(Box::new),
+            extras: (name.is_some() || sink.is_some()).then(|| {
+                Box::new(Extras {
+                    name,
+                    sink: Cell::new(sink),
+                })
+            }),
             end: Cell::new(End::Value),
         };
         // SAFETY: new memory, for a packet.
@@ -228,7 +241,12 @@ impl PacketPtr {
 
     #[inline(never)]
     fn name(&self) -> Option<&str> {
-        self.head().name.as_deref().map(|name| &**name)
+        self.head().extras.as_ref()?.name.as_deref()
+    }
+
+    /// Where the goroutine's output is to go, for the goroutine itself, as it begins.
+    pub(crate) fn take_sink(&self) -> Option<Sink> {
+        self.head().extras.as_ref()?.sink.take()
     }
 
     #[inline(never)]

@@ -2,6 +2,7 @@
 
 mod args;
 mod boot;
+mod capture;
 mod flags;
 pub mod gc;
 mod goroutine;
@@ -14,13 +15,14 @@ mod scope;
 pub mod shared;
 mod symbols;
 pub mod sync;
+mod testing;
 pub mod time;
 mod walk;
 
 pub use args::{Args, ArgsOs, args, args_os};
-pub use boot::{procs, run, set_procs};
 #[doc(hidden)]
-pub use boot::{rt_main, rt_test};
+pub use boot::rt_main;
+pub use boot::{procs, run, set_procs};
 pub use goroutine::{Builder, Goroutine, current, exit, go};
 pub use join::{JoinError, JoinHandle};
 pub use raddle_alloc::Heap;
@@ -29,6 +31,8 @@ pub use raddle_chan::{select, select_biased};
 pub use raddle_macros::{main, test};
 pub use raddle_sched::{blocking, lock_os_thread, num_goroutines, unlock_os_thread, yield_now};
 pub use scope::{Scope, ScopedJoinHandle, scope};
+#[doc(hidden)]
+pub use testing::{Test, rt_test};
 
 /// The allocator of the whole program: see the feature `global-allocator` in `Cargo.toml`.
 #[cfg(feature = "global-allocator")]

@@ -121,6 +121,17 @@ impl Module {
     }
 }
 
+/// The calling thread's storage of thread-locals that `addr` lies in.
+pub(crate) fn thread_locals_around(addr: usize) -> Option<Range<usize>> {
+    let all = Module::all().into_iter().map(|module| module.thread_locals);
+    all.into_iter().find(|storage| storage.contains(&addr))
+}
+
+/// The whole name of the function that starts at `start`.
+pub(crate) fn function_at(start: usize) -> Option<String> {
+    Module::at(start)?.function_at(start)
+}
+
 /// A variable's symbol.
 #[derive(Debug)]
 struct Symbol {

@@ -13,10 +13,11 @@
 //! `--cfg raddle_no_fsbase` moves thread-locals by system call, as on a processor or kernel without
 //! FSGSBASE; the other fallbacks are in [`BootOptions`] too.
 
-use crate::sched::{MAX_PROCS, Sched, try_sched};
+use crate::sched::{MAX_PROCS, Sched};
 use crate::{arch, bind, parked, resize, rt, signal, stack, stop, sys, sysmon, tls};
 use parking_lot::Once;
 use raddle_race::ProcCtx;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 /// How the scheduler starts. The default is what a program without flags gets.
@@ -46,6 +47,9 @@ pub struct BootOptions {
 }
 
 static BOOT: Once = Once::new();
+/// The thread that starts the scheduler, while it does: what it calls then may find that it has
+/// been started.
+static STARTER: AtomicI32 = AtomicI32::new(0);
 
 /// Starts the scheduler, unless it has been started: then `options` have no effect. Returns whether it started it.
 ///
@@ -55,7 +59,11 @@ static BOOT: Once = Once::new();
 pub fn boot(options: &BootOptions) -> bool {
     let mut first = false;
     BOOT.call_once(|| {
+        // Relaxed: of interest to this thread only, the others compare it with numbers of their
+        // own.
+        STARTER.store(own_tid(), Ordering::Relaxed);
         start(options);
+        STARTER.store(0, Ordering::Relaxed);
         first = true;
     });
     first
@@ -64,13 +72,21 @@ pub fn boot(options: &BootOptions) -> bool {
 /// Whether the scheduler has been started.
 #[must_use]
 pub fn is_booted() -> bool {
-    try_sched().is_some()
+    BOOT.state().done()
 }
 
-/// Starts the scheduler with the defaults, if it has not been started.
+/// Starts the scheduler with the defaults, if it has not been started. Waits while another thread
+/// starts it: there is a [`Sched`] before there are Ps, and not until there are may it be used.
 #[inline]
 pub(crate) fn ensure() {
-    if try_sched().is_none() {
+    if !BOOT.state().done() {
+        ensure_slow();
+    }
+}
+
+#[cold]
+fn ensure_slow() {
+    if STARTER.load(Ordering::Relaxed) != own_tid() {
         boot(&BootOptions::default());
     }
 }
@@ -87,6 +103,11 @@ fn refuse(why: &str) -> ! {
         sys::write_stderr(part.as_bytes());
     }
     std::process::exit(2)
+}
+
+fn own_tid() -> i32 {
+    // SAFETY: gettid has no preconditions.
+    unsafe { libc::gettid() }
 }
 
 fn start(options: &BootOptions) {

@@ -197,6 +197,106 @@ pub(crate) fn over_aligned_messages_stay_aligned() {
     }
 }
 
+pub(crate) fn messages_of_a_mebibyte_arrive_whole() {
+    const BYTES: usize = 1 << 20;
+    #[derive(Clone)]
+    #[repr(align(4096))]
+    struct Large([u8; BYTES]);
+
+    fn on_a_large_stack(f: impl FnOnce() + Send + 'static) -> raddle::JoinHandle<()> {
+        // An unoptimised build moves a value many times over.
+        let builder = raddle::Builder::new().stack_size(128 * BYTES);
+        builder.spawn(f).unwrap()
+    }
+
+    for capacity in [Some(0), Some(2), None] {
+        let (tx, rx) = capacity.map_or_else(chan::unbounded, chan::bounded);
+        let sender = on_a_large_stack(move || {
+            for i in 0..6 {
+                let message = Large([i; BYTES]);
+                match i % 3 {
+                    0 => tx.send(message).map_err(drop).unwrap(),
+                    1 => tx.send_timeout(message, LONG).map_err(drop).unwrap(),
+                    _ => raddle::select! {
+                        send(tx, message) -> res => res.map_err(drop).unwrap(),
+                        default(LONG) => panic!(),
+                    },
+                }
+            }
+        });
+        let receiver = on_a_large_stack(move || {
+            for i in 0..6 {
+                let message = match i % 3 {
+                    0 => rx.recv().unwrap(),
+                    1 => rx.recv_timeout(LONG).unwrap(),
+                    _ => raddle::select! {
+                        recv(rx) -> message => message.unwrap(),
+                        recv(chan::never::<()>()) -> _ => panic!(),
+                    },
+                };
+                assert_eq!(std::ptr::from_ref(&message).addr() % 4096, 0);
+                assert!(message.0.iter().all(|byte| *byte == i));
+            }
+            assert!(rx.recv().is_err());
+        });
+        sender.join().unwrap();
+        receiver.join().unwrap();
+    }
+}
+
+pub(crate) fn a_capacity_costs_nothing() {
+    fn resident_kib() -> usize {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().nth(1));
+        kib.unwrap().parse().unwrap()
+    }
+
+    let before = resident_kib();
+    let channels: Vec<_> = [20, 26, 31, 40, 63]
+        .map(|log| chan::bounded::<()>(1 << log))
+        .into_iter()
+        .chain([chan::bounded(usize::MAX)])
+        .collect();
+    for (tx, rx) in &channels {
+        for _ in 0..3 {
+            (0..100).for_each(|_| tx.send(()).unwrap());
+            raddle::select! { send(tx, ()) -> res => res.unwrap(), default => panic!() }
+            assert_eq!((rx.len(), rx.try_iter().count()), (101, 101));
+        }
+        let other = rx.clone();
+        let receiver = raddle::go(move || other.recv());
+        tx.send(()).unwrap();
+        receiver.join().unwrap().unwrap();
+    }
+    let grown = resident_kib().saturating_sub(before);
+    assert!(grown < 32 << 10, "{grown} KiB for six channels");
+    drop(channels);
+
+    let roomy = chan::bounded::<u64>(1 << 24);
+    (0..1000).for_each(|i| roomy.0.send(i).unwrap());
+    assert!(roomy.1.try_iter().eq(0..1000));
+}
+
+pub(crate) fn a_select_goes_with_its_goroutine() {
+    let (tx, rx) = chan::bounded(1);
+    let rx: &'static chan::Receiver<Box<u32>> = Box::leak(Box::new(rx));
+    let mut select = chan::Select::new();
+    select.recv(rx);
+    let receiver = raddle::go(move || {
+        raddle::yield_now();
+        raddle::blocking(|| {
+            let index = select.recv(rx);
+            select.remove(index);
+        });
+        (0..3).all(|i| *select.select().recv(rx).unwrap() == i)
+    });
+    for i in 0..3 {
+        tx.send(Box::new(i)).unwrap();
+    }
+    assert!(receiver.join().unwrap());
+}
+
 pub(crate) fn every_message_is_dropped_exactly_once() {
     struct Counts(Arc<AtomicUsize>);
     impl Drop for Counts {

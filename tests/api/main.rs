@@ -186,6 +186,9 @@ suite! {
         try_forms_never_wait
         zero_sized_messages_are_counted
         over_aligned_messages_stay_aligned
+        messages_of_a_mebibyte_arrive_whole
+        a_capacity_costs_nothing
+        a_select_goes_with_its_goroutine
         every_message_is_dropped_exactly_once
         many_to_many_loses_nothing
         a_ring_of_goroutines_passes_a_message

@@ -5,6 +5,7 @@ use crate::hooks;
 use crate::list::List;
 use crate::waiter::{Outcome, Taken};
 use raddle_sched::enter;
+use std::mem;
 use std::panic::Location;
 use std::sync::atomic::Ordering;
 
@@ -59,50 +60,45 @@ impl Chan {
 
     /// Drops what is buffered: after the last receiver's end.
     ///
+    /// If dropping an element panics, that panic goes on in the caller, and the elements after it
+    /// are leaked: to drop them while unwinding would abort the process at the second panic. This
+    /// is what crossbeam-channel does.
+    ///
     /// # Safety
     ///
     /// The channel is closed and no receiver is left (invariant 5).
     pub(crate) unsafe fn discard(&self) {
-        /// Goes on with the next element if dropping one panics, as collections do.
-        struct Rest<'a>(&'a Chan);
-        impl Rest<'_> {
-            fn run(&self) {
-                let chan = self.0;
-                loop {
-                    let len = chan.len.load(Ordering::Relaxed);
-                    if len == 0 {
-                        return;
-                    }
-                    chan.len.store(len - 1, Ordering::Relaxed);
-                    match &chan.body {
-                        Body::Ring(ring) => {
-                            let slot = ring.head_slot(&chan.elem);
-                            // SAFETY: invariant 5; a slot of the ring.
-                            unsafe { hooks::slot_discarded(ring.head_baton()) };
-                            ring.advance_head();
-                            // SAFETY: the head slot held an element, which is ours by invariant 5.
-                            unsafe { chan.elem.drop_one(slot) };
-                        }
-                        Body::List(list) => {
-                            let (slot, baton) = list.front(&chan.elem);
-                            // SAFETY: invariant 5; the slot's baton.
-                            unsafe { hooks::slot_emptied(baton) };
-                            let guard = Spent { chan, list };
-                            // SAFETY: as above; the block stays until `guard` ends.
-                            unsafe { chan.elem.drop_one(slot) };
-                            drop(guard);
-                        }
-                        Body::Zero | Body::Clock(_) | Body::Never => return,
-                    }
-                }
-            }
-        }
-        impl Drop for Rest<'_> {
+        /// Empties the buffer without a drop: of what is left when one has panicked.
+        struct Leak<'a>(&'a Chan);
+        impl Drop for Leak<'_> {
             fn drop(&mut self) {
-                self.run();
+                // SAFETY: the caller's contract; an element is no longer one when it has been
+                // stepped over.
+                while unsafe { self.0.step_over(|_| {}) } {}
             }
         }
-        /// Steps over the front slot once its element has been dropped, or has panicked.
+        if !self.elem.needs_drop() && !matches!(self.body, Body::List(_)) {
+            self.len.store(0, Ordering::Relaxed);
+            return;
+        }
+        let rest = Leak(self);
+        let drop_one = |slot| {
+            // SAFETY: the slot held an element, which is ours by the caller's contract.
+            unsafe { self.elem.drop_one(slot) }
+        };
+        // SAFETY: the caller's contract.
+        while unsafe { self.step_over(drop_one) } {}
+        mem::forget(rest);
+    }
+
+    /// Takes the oldest element out of the buffer and calls `end` with its slot. Returns whether
+    /// there was one.
+    ///
+    /// # Safety
+    ///
+    /// The channel is closed and no receiver is left (invariant 5).
+    unsafe fn step_over(&self, end: impl FnOnce(*mut u8)) -> bool {
+        /// Steps over a list's front slot once its element has ended, or has panicked.
         struct Spent<'a> {
             chan: &'a Chan,
             list: &'a List,
@@ -114,11 +110,30 @@ impl Chan {
                 unsafe { self.list.free_block(block, &self.chan.elem) };
             }
         }
-        if !self.elem.needs_drop() && !matches!(self.body, Body::List(_)) {
-            self.len.store(0, Ordering::Relaxed);
-            return;
+        let len = self.len.load(Ordering::Relaxed);
+        if len == 0 {
+            return false;
         }
-        Rest(self).run();
+        self.len.store(len - 1, Ordering::Relaxed);
+        match &self.body {
+            Body::Ring(ring) => {
+                let slot = ring.head_slot(&self.elem);
+                // SAFETY: invariant 5; a slot of the ring.
+                unsafe { hooks::slot_discarded(ring.head_baton()) };
+                ring.advance_head();
+                end(slot);
+            }
+            Body::List(list) => {
+                let (slot, baton) = list.front(&self.elem);
+                // SAFETY: invariant 5; the slot's baton.
+                unsafe { hooks::slot_emptied(baton) };
+                // The block stays until this ends.
+                let _spent = Spent { chan: self, list };
+                end(slot);
+            }
+            Body::Zero | Body::Clock(_) | Body::Never => {}
+        }
+        true
     }
 
     /// Frees the buffer.

@@ -1,5 +1,21 @@
 //! `Select`: a select over operations that are known only at run time.
+//!
+//! # Why a list may change threads
+//!
+//! A [`Select`] forgets the types of its messages, so it is `Send` and `Sync` also where a message
+//! type is neither. A message of such a type stays where it is all the same:
+//!
+//! 1. Between two calls the list holds channels and numbers, no message.
+//! 2. A call moves the bytes of a received message to the stash of the [`SelectedOperation`], and
+//!    runs no code of the message's type. The operation is neither `Send` nor `Sync`.
+//! 3. Whoever completes the operation has a `&Receiver<T>` (or `&Sender<T>`) of the channel. Where
+//!    `T` is not `Send` the handles are neither `Send` nor `Sync`: all of them, and all messages,
+//!    are on the thread (or goroutine) that made the channel.
+//! 4. An operation that is dropped uncompleted drops its message only on the thread or goroutine
+//!    that added the receive: that one had the `&Receiver<T>`, so either it is the one of point 3,
+//!    or any may drop the message. Elsewhere the message is leaked.
 
+use super::operation::Dropper;
 use super::stash::Stash;
 use super::{Case, Limit, SelectedOperation, Token, choose};
 use crate::clock::{deadline_ns, timeout_ns};
@@ -8,6 +24,7 @@ use crate::error::{ReadyTimeoutError, SelectTimeoutError, TryReadyError, TrySele
 use crate::receiver::Receiver;
 use crate::sender::Sender;
 use std::fmt;
+use std::mem::needs_drop;
 use std::panic::Location;
 use std::time::{Duration, Instant};
 
@@ -17,8 +34,8 @@ use std::time::{Duration, Instant};
 /// is *ready* and try it. If several could be carried out one of them is chosen at random, by [`new_biased`](Select::new_biased) the
 /// first. An operation on a closed channel can be carried out: it fails.
 ///
-/// A list can be used many times, and changed in between. It stays on its thread or goroutine: it forgets the types of the
-/// messages, and so whether they may be received, or dropped, elsewhere.
+/// A list can be used many times, and changed in between. It may be sent to another thread or
+/// goroutine, and cloned there.
 ///
 /// # Examples
 ///
@@ -44,12 +61,28 @@ use std::time::{Duration, Instant};
 #[derive(Default)]
 pub struct Select<'a> {
     cases: Vec<Case<'a>>,
-    /// The user's index of each case: they differ once one has been removed.
-    indices: Vec<usize>,
+    /// One for each case.
+    listed: Vec<Listed>,
     orders: [Vec<u32>; 2],
     next_index: usize,
     biased: bool,
 }
+
+/// What is known of a case beside the case.
+#[derive(Clone, Copy)]
+struct Listed {
+    /// The user's index: it differs from the case's once another has been removed.
+    index: usize,
+    /// Who may drop its message.
+    dropper: Dropper,
+}
+
+// SAFETY: a list holds no message between calls, and what a call receives is not touched where it
+// must not be: the module's header has the argument. The cases are channels, which are `Sync`, and
+// waiters that mean nothing between calls.
+unsafe impl Send for Select<'_> {}
+// SAFETY: as above; what a shared reference allows is to read which channels there are.
+unsafe impl Sync for Select<'_> {}
 
 impl<'a> Select<'a> {
     /// Makes an empty list.
@@ -98,7 +131,7 @@ impl<'a> Select<'a> {
     /// assert_eq!(raddle_chan::Select::new().send(&s), 0);
     /// ```
     pub fn send<T>(&mut self, sender: &'a Sender<T>) -> usize {
-        self.add(sender.raw().chan(), Op::Send)
+        self.add(sender.raw().chan(), Op::Send, Dropper::ANYBODY)
     }
 
     /// Adds a receive. Returns its index: 0 for the first operation, and so on.
@@ -110,15 +143,19 @@ impl<'a> Select<'a> {
     /// assert_eq!(raddle_chan::Select::new().recv(&r), 0);
     /// ```
     pub fn recv<T>(&mut self, receiver: &'a Receiver<T>) -> usize {
-        self.add(receiver.raw().chan(), Op::Recv)
+        let dropper = match needs_drop::<T>() {
+            true => Dropper::caller(),
+            false => Dropper::ANYBODY,
+        };
+        self.add(receiver.raw().chan(), Op::Recv, dropper)
     }
 
     #[inline(never)]
-    fn add(&mut self, chan: &'a Chan, op: Op) -> usize {
+    fn add(&mut self, chan: &'a Chan, op: Op, dropper: Dropper) -> usize {
         let index = self.next_index;
         self.next_index += 1;
         self.cases.push(Case::new(chan, op));
-        self.indices.push(index);
+        self.listed.push(Listed { index, dropper });
         for order in &mut self.orders {
             order.push(0);
         }
@@ -147,13 +184,13 @@ impl<'a> Select<'a> {
     /// ```
     #[track_caller]
     pub fn remove(&mut self, index: usize) {
-        let Some(i) = self.indices.iter().position(|&there| there == index) else {
+        let Some(i) = self.listed.iter().position(|there| there.index == index) else {
             panic!(
                 "there is no operation of index {index} in the `Select`: it was never added, or is removed already"
             );
         };
         self.cases.remove(i);
-        self.indices.remove(i);
+        self.listed.remove(i);
         for order in &mut self.orders {
             order.pop();
         }
@@ -166,9 +203,6 @@ impl<'a> Select<'a> {
         limit: Limit,
         at: &'static Location<'static>,
     ) -> Option<(usize, Token)> {
-        if self.cases.is_empty() && matches!(limit, Limit::Never) {
-            panic!("{at}: no operations have been added to the `Select`: it would wait for ever");
-        }
         let [tries, locks] = &mut self.orders;
         choose(
             &mut self.cases,
@@ -180,6 +214,13 @@ impl<'a> Select<'a> {
         )
     }
 
+    /// Before a wait without a limit.
+    fn insist_on_operations(&self, at: &'static Location<'static>) {
+        if self.cases.is_empty() {
+            panic!("{at}: no operations have been added to the `Select`: it would wait for ever");
+        }
+    }
+
     fn select_until(
         &mut self,
         limit: Limit,
@@ -187,15 +228,17 @@ impl<'a> Select<'a> {
     ) -> Option<SelectedOperation<'a>> {
         let mut stash = Stash::new();
         let (i, token) = self.choose(&mut stash, false, limit, at)?;
-        // SAFETY: chosen just now, from this case.
+        let Listed { index, dropper } = self.listed[i];
+        // SAFETY: chosen just now, from this case, whose receive was added by a holder of the
+        // receiver.
         Some(unsafe {
-            SelectedOperation::new(self.cases[i].chan(), self.indices[i], token, stash, at)
+            SelectedOperation::new(self.cases[i].chan(), index, token, (stash, dropper), at)
         })
     }
 
     fn ready_until(&mut self, limit: Limit, at: &'static Location<'static>) -> Option<usize> {
         let (i, _) = self.choose(&mut Stash::new(), true, limit, at)?;
-        Some(self.indices[i])
+        Some(self.listed[i].index)
     }
 
     /// Selects an operation that can be carried out without waiting.
@@ -254,7 +297,9 @@ impl<'a> Select<'a> {
     /// ```
     #[track_caller]
     pub fn select(&mut self) -> SelectedOperation<'a> {
-        self.select_until(Limit::Never, Location::caller())
+        let at = Location::caller();
+        self.insist_on_operations(at);
+        self.select_until(Limit::Never, at)
             .expect("a selection without a limit ends with a case")
     }
 
@@ -390,7 +435,9 @@ impl<'a> Select<'a> {
     /// ```
     #[track_caller]
     pub fn ready(&mut self) -> usize {
-        self.ready_until(Limit::Never, Location::caller())
+        let at = Location::caller();
+        self.insist_on_operations(at);
+        self.ready_until(Limit::Never, at)
             .expect("a selection without a limit ends with a case")
     }
 
@@ -459,7 +506,7 @@ impl Clone for Select<'_> {
                 .iter()
                 .map(|case| Case::new(case.chan(), case.op))
                 .collect(),
-            indices: self.indices.clone(),
+            listed: self.listed.clone(),
             orders: self.orders.clone(),
             next_index: self.next_index,
             biased: self.biased,

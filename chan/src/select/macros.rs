@@ -16,8 +16,11 @@
 /// | `default => ...` | no operation can be carried out without waiting |
 /// | `default(timeout) => ...` | none could be within that `Duration` |
 ///
-/// If several operations could be carried out one of them is chosen at random. An operation on a closed channel can be carried out: it
-/// fails. Handles are evaluated first, in order. The value of the whole is the value of the chosen arm. A `default` may stand anywhere, once.
+/// If several operations could be carried out one of them is chosen at random, also if the select
+/// has waited for them. An operation on a closed channel can be carried out: it fails. A `value`
+/// that panics, or leaves the select by `?`, `return` or `break`, is not sent: the case might as
+/// well not have been chosen. Handles are evaluated first, in order. The value of the whole is the
+/// value of the chosen arm. A `default` may stand anywhere, once.
 ///
 /// # Blocking
 ///

@@ -14,7 +14,8 @@
 //! 2. A chosen receive has its element in the stash. A chosen send has a [`Grant`]: a place, or a parked receiver, that nobody
 //!    else can take; its value is evaluated only now, and completes it without waiting. So nothing is lost between selection and
 //!    completion, and a send that is not chosen has no value that would have to be given back.
-//! 3. An operation that is dropped uncompleted (the value's expression panicked) gives its grant back, or drops its element.
+//! 3. An operation that is dropped uncompleted (the value's expression panicked, or was left by
+//!    `?`) gives its grant back, or drops its element, if it may (`dynamic`).
 //! 4. A parked select's frame outlives its unlocking: whichever waker comes, the goroutine takes the lock of every case but the
 //!    winner's before it returns, and the winner could only win with that lock free.
 //!
@@ -392,8 +393,13 @@ impl Selection<'_, '_> {
     }
 
     /// Links a waiter for every case. All channels are locked.
+    ///
+    /// In the order of trying: of several cases on one channel the waker meets the one that was
+    /// linked first, so this is what makes the choice among them fair, or biased, once the select
+    /// has waited.
     fn link(&mut self, rt: &Rt) {
-        for i in 0..self.cases.len() {
+        for k in 0..self.tries.len() {
+            let i = self.tries[k] as usize;
             let (chan, op) = (self.cases[i].chan(), self.cases[i].op);
             if !chan.has_queues() {
                 continue;
@@ -607,8 +613,19 @@ pub mod internal {
         }
     }
 
+    /// Ends an operation in its frame. If it is not completed, the expression of a send's value was
+    /// left by a panic, or by `?` and its like, which are no misuse: nothing is sent.
+    ///
+    /// # Safety
+    ///
+    /// The operation is there, and is not touched afterwards.
     #[inline(never)]
     unsafe fn end(chosen: *mut SelectedOperation<'_>) {
+        // SAFETY: by the contract.
+        let oper = unsafe { &mut *chosen };
+        if !oper.is_complete() {
+            oper.abandon();
+        }
         // SAFETY: by the contract.
         unsafe { ptr::drop_in_place(chosen) };
     }

@@ -10,9 +10,11 @@ use crate::hooks;
 use crate::receiver::Receiver;
 use crate::sender::Sender;
 use raddle_race::carry;
+use raddle_sched::enter;
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem;
+use std::num::NonZeroU64;
 use std::panic::Location;
 use std::ptr;
 
@@ -26,6 +28,10 @@ use std::ptr;
 ///
 /// # Leaks
 ///
+/// Dropping it uncompleted on another thread or goroutine than the one that called
+/// [`Select::recv`](crate::Select::recv) leaks what was received: it may be of a type that must not
+/// be dropped elsewhere.
+///
 /// Forgetting it ([`mem::forget`]) leaks what it holds: a received message is lost without being dropped. A send keeps its place
 /// in the buffer for ever, so the capacity is one less; on a channel of capacity zero the receiver that it was to meet waits for
 /// ever, even if the channel is closed.
@@ -35,20 +41,43 @@ pub struct SelectedOperation<'a> {
     index: usize,
     token: Token,
     stash: Stash,
+    dropper: Dropper,
     at: &'static Location<'static>,
     _handle: PhantomData<&'a ()>,
+}
+
+/// Who may drop a received message whose type is forgotten: the goroutine or thread of this number,
+/// which no other ever has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Dropper(Option<NonZeroU64>);
+
+impl Dropper {
+    /// The message has no destructor, or the operation cannot leave its thread.
+    pub(super) const ANYBODY: Self = Self(None);
+
+    /// The caller alone.
+    #[inline(never)]
+    pub(super) fn caller() -> Self {
+        let id = NonZeroU64::new(enter().g().id());
+        Self(Some(id.expect("goroutines and threads count from 1")))
+    }
+
+    fn is_caller(self) -> bool {
+        self == Self::ANYBODY || self == Self::caller()
+    }
 }
 
 impl<'a> SelectedOperation<'a> {
     /// # Safety
     ///
-    /// A selection came to `token` for `chan`, with the element, if it received one, in `stash`.
+    /// A selection came to `token` for `chan`, with the element, if it received one, in `stash`;
+    /// `dropper` may drop it.
     #[inline]
-    pub(crate) unsafe fn new(
+    pub(super) unsafe fn new(
         chan: &'a Chan,
         index: usize,
         token: Token,
-        stash: Stash,
+        (stash, dropper): (Stash, Dropper),
         at: &'static Location<'static>,
     ) -> Self {
         Self {
@@ -56,15 +85,18 @@ impl<'a> SelectedOperation<'a> {
             index,
             token,
             stash,
+            dropper,
             at,
             _handle: PhantomData,
         }
     }
 
-    /// No operation, with an empty stash: to be dropped, or to [become](Self::become_chosen) one.
+    /// No operation, with an empty stash: to be dropped, or to [become](Self::become_chosen) one,
+    /// which stays in the frame of its select and so on its thread.
     pub(crate) fn none(at: &'static Location<'static>) -> Self {
+        let nothing = (Stash::new(), Dropper::ANYBODY);
         // SAFETY: nothing was chosen, nothing is to be completed.
-        unsafe { Self::new(handle::never(), 0, Token::Complete, Stash::new(), at) }
+        unsafe { Self::new(handle::never(), 0, Token::Complete, nothing, at) }
     }
 
     pub(crate) fn stash(&mut self) -> &mut Stash {
@@ -241,19 +273,38 @@ fn wrong_handle(handle: &str, at: &'static Location<'static>) -> ! {
     )
 }
 
-impl Drop for SelectedOperation<'_> {
-    fn drop(&mut self) {
+impl SelectedOperation<'_> {
+    #[inline]
+    pub(super) fn is_complete(&self) -> bool {
+        matches!(self.token, Token::Complete)
+    }
+
+    /// Gives up what was not completed.
+    ///
+    /// # Panics
+    ///
+    /// If dropping the received message does.
+    #[cold]
+    pub(super) fn abandon(&mut self) {
         match mem::replace(&mut self.token, Token::Complete) {
-            Token::Complete => return,
-            Token::Received => {
+            Token::Received if self.dropper.is_caller() => {
                 let slot = self.stash.slot(self.chan.elem());
-                // SAFETY: the element is ours.
+                // SAFETY: the element is ours, and ours to drop.
                 unsafe { self.chan.elem().drop_one(slot) };
             }
             // SAFETY: the grant is used up by this.
             Token::Granted(grant) => unsafe { self.chan.abandon_send(grant) },
-            Token::RecvClosed | Token::Ready => {}
+            Token::Received | Token::RecvClosed | Token::Ready | Token::Complete => {}
         }
+    }
+}
+
+impl Drop for SelectedOperation<'_> {
+    fn drop(&mut self) {
+        if self.is_complete() {
+            return;
+        }
+        self.abandon();
         if !std::thread::panicking() {
             panic!(
                 "dropped the `SelectedOperation` of the select at {} without completing it",

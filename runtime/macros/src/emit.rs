@@ -12,7 +12,8 @@ pub(crate) fn main(function: Function) -> TokenStream {
     wrap(function, termination(), "rt_main", Vec::new(), None)
 }
 
-/// `#[::core::prelude::v1::test] fn name() { fn name() { body } ::raddle::rt_test(procs, name); }`
+/// `#[::core::prelude::v1::test] fn name() { fn name() { body } ::raddle::rt_test(::raddle::Test {
+/// .. }, name); }`
 ///
 /// With a return type, the outer one is as for `main`. Without, it must stay away: `#[should_panic]` asks for that.
 pub(crate) fn test(procs: usize, mut function: Function) -> TokenStream {
@@ -32,15 +33,46 @@ pub(crate) fn test(procs: usize, mut function: Function) -> TokenStream {
         Group::new(Delimiter::Bracket, test).into(),
     ];
     function.attributes.extend(attribute);
-    let procs = [
-        Literal::usize_unsuffixed(procs).into(),
+    let mut what = path(&["raddle", "Test"], span);
+    what.extend([
+        facts(procs, &function).into(),
         punct(',', Spacing::Alone, span),
-    ];
+    ]);
     let (ret, end) = match function.ret.is_empty() {
         true => (Vec::new(), Some(punct(';', Spacing::Alone, span))),
         false => (termination(), None),
     };
-    wrap(function, ret, "rt_test", procs.to_vec(), end)
+    wrap(function, ret, "rt_test", what, end)
+}
+
+/// `{ procs: 0, module: ::core::module_path!(), name: "name", should_panic: false }`
+fn facts(procs: usize, function: &Function) -> Group {
+    let span = Span::mixed_site();
+    let name = function.name.to_string();
+    let name = name.strip_prefix("r#").unwrap_or(&name);
+    let mut module = path(&["core", "module_path"], span);
+    module.extend([
+        punct('!', Spacing::Alone, span),
+        Group::new(Delimiter::Parenthesis, TokenStream::new()).into(),
+    ]);
+    let should_panic = match function.has_attribute("should_panic") {
+        true => ident("true", span),
+        false => ident("false", span),
+    };
+    let fields = [
+        ("procs", vec![Literal::usize_unsuffixed(procs).into()]),
+        ("module", module),
+        ("name", vec![Literal::string(name).into()]),
+        ("should_panic", vec![should_panic]),
+    ];
+    let field = |(field, value): (&str, Vec<TokenTree>)| {
+        [ident(field, span), punct(':', Spacing::Alone, span)]
+            .into_iter()
+            .chain(value)
+            .chain([punct(',', Spacing::Alone, span)])
+    };
+    let fields = fields.into_iter().flat_map(field).collect();
+    Group::new(Delimiter::Brace, fields)
 }
 
 /// `-> impl ::std::process::Termination`

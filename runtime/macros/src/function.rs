@@ -102,6 +102,19 @@ impl Function {
     }
 }
 
+impl Function {
+    /// Whether an attribute is there by that plain name, whatever follows it in the brackets.
+    pub(crate) fn has_attribute(&self, name: &str) -> bool {
+        self.attributes.iter().any(|token| match token {
+            TokenTree::Group(group) => {
+                let first = group.stream().into_iter().next();
+                first.is_some_and(|first| is_ident(&first, name))
+            }
+            _ => false,
+        })
+    }
+}
+
 /// The tokens without the invisible groups that `macro_rules` puts around its fragments.
 fn flatten(stream: TokenStream) -> Vec<TokenTree> {
     let mut flat = Vec::new();

@@ -57,6 +57,14 @@ pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// With `procs = N` it runs with that many Ps, from 1 to 1024. Goes together with `#[should_panic]`, `#[ignore]` and
 /// `#[cfg]`; the function may return a `Result`.
 ///
+/// The goroutine is named after the test. What it prints, and what all goroutines print that it
+/// starts, is captured as libtest does it, unless thread-locals stay with the OS thread. What a
+/// thread-local's destructor prints is not, nor what a `std::thread` prints that a goroutine has
+/// started.
+///
+/// In race mode a test fails, by its name, if one of its goroutines or threads has raced. If all
+/// races that were found are such, the exit status is libtest's; else it is that of race mode.
+///
 /// ```
 /// #[raddle::test(procs = 2)]
 /// fn two_goroutines_meet() {

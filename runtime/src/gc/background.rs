@@ -31,9 +31,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use raddle_alloc::gc::{self, Header, Hooks};
 use raddle_sched::{GRef, WaitReason, enter};
 
+use crate::capture::print_error;
 use crate::goroutine;
 use crate::join::ExitToken;
-use crate::panic::print;
 
 /// Spans that the sweeper does in one go, before it lets others run: some tens of microseconds.
 const SPANS_AT_ONCE: usize = 8;
@@ -130,7 +130,7 @@ fn run_destructor(header: NonNull<Header>) {
         // Its own drop may panic, and then a message about it is all that is left to do: what that
         // panicked with might do the same for ever.
         if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
-            print("raddle: and so did the drop of what it panicked with\n");
+            print_error("raddle: and so did the drop of what it panicked with\n");
             std::mem::forget(another);
         }
     }
@@ -153,7 +153,7 @@ fn report(panic: &(dyn std::any::Any + Send)) {
     } else {
         "panicked"
     };
-    print(&format!(
+    print_error(&format!(
         "raddle: the destructor of a collected value {how}; the others go on\n"
     ));
 }

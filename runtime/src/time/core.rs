@@ -211,7 +211,7 @@ unsafe fn fire(rt: &Rt, core: *mut (), start: usize) {
     // SAFETY: `run` takes the pointer and the count that goes with it.
     if let Err(error) = unsafe { rt.spawn(&task, &options) } {
         // There is nobody to tell, and a firing that never comes would be worse.
-        crate::panic::print(&format!(
+        crate::capture::print_error(&format!(
             "raddle: no goroutine for the timer made at {at}: {error:?}\n"
         ));
         std::process::abort();
