@@ -443,9 +443,11 @@ fn a_long_list_is_dropped_in_a_few_cycles() {
 #[test]
 fn a_handle_from_a_destructor_leads_to_the_value_or_tells() {
     struct Child(Token);
+    /// Whether it was followed, and the handle.
+    type Given = (bool, Result<Gc<Child>, Weak<Child>>);
     struct Giver {
         child: Gc<Child>,
-        give: chan::Sender<(bool, Result<Gc<Child>, Weak<Child>>)>,
+        give: chan::Sender<Given>,
         how: usize,
     }
     impl Drop for Giver {
@@ -646,7 +648,7 @@ fn values_of_any_shape_are_dropped_once_where_they_lie() {
                 let lines = Slice::from_fn(3, line);
                 assert_eq!(Gc::as_ptr(&wide).addr() % 8192, 0);
                 assert_eq!(Slice::as_ptr(&lines).addr() % 128, 0);
-                let none = [Gc::new([const { String::new() }; 0]); 2];
+                let none = [Gc::new(<[String; 0]>::default()); 2];
                 assert!(none.iter().all(|none| none.is_empty()));
                 raddle::yield_now();
                 assert_eq!(wide.0.0.number(), n as u64);
@@ -665,7 +667,7 @@ fn values_of_any_shape_are_dropped_once_where_they_lie() {
     assert_eq!(units.len(), usize::MAX);
     for too_large in [usize::MAX, isize::MAX as usize / 8 + 1] {
         assert!(catch_unwind(|| Slice::<u64>::zeroed(too_large)).is_err());
-        assert!(catch_unwind(|| Slice::from_fn(too_large, |i| Box::new(i))).is_err());
+        assert!(catch_unwind(|| Slice::from_fn(too_large, Box::new)).is_err());
     }
 }
 
