@@ -75,28 +75,22 @@ pub(crate) fn collect_until(mut what: impl FnMut() -> bool) -> usize {
     panic!("not in three hundred collections");
 }
 
-/// Runs `f` while a thread and a goroutine collect all the time. One at a time: tests that run at
-/// once collect for each other anyway.
+/// Runs `f` while a thread collects all the time. One at a time: tests that run at once collect for
+/// each other anyway.
 pub(crate) fn under_collections<T>(f: impl FnOnce() -> T) -> T {
     static ONE: Mutex<()> = Mutex::new(());
     let _one = lock(&ONE);
     let over = Arc::new(AtomicBool::new(false));
-    let (on_thread, on_goroutine) = (over.clone(), over.clone());
+    let is_over = over.clone();
     let thread = std::thread::spawn(move || {
-        while !on_thread.load(Acquire) {
+        while !is_over.load(Acquire) {
             gc::collect();
-            std::thread::sleep(PAUSE);
-        }
-    });
-    let goroutine = raddle::go(move || {
-        while !on_goroutine.load(Acquire) {
-            churn();
+            std::thread::sleep(10 * PAUSE);
         }
     });
     let result = f();
     over.store(true, Release);
     thread.join().unwrap();
-    goroutine.join().unwrap();
     result
 }
 

@@ -61,7 +61,8 @@
 //! that costs a second search, which most programs do not need. So a batch in which nothing is saved
 //! is dropped as a whole. One without `FIRST` objects is dropped up to the first that saves another.
 //! Of one that has them, all those are dropped. Each drops at least its first object, so every cycle
-//! gets on.
+//! gets on. (A save that comes too late may have set `SAVED` for the batch behind its own. That puts
+//! off one batch, whose objects come again.)
 //!
 //! # No reference to what is dropped
 //!

@@ -63,9 +63,9 @@
 //!   lead to an object that is dropped afterwards. An object without a destructor is never dropped,
 //!   and following a handle to it saves nothing of what it leads to.
 //! - A destructor cannot save its own object.
-//! - Objects that no other object leads to are dropped in the cycle that finds them. Destructors that
-//!   follow handles put others off: a list of which each node follows the next takes a cycle for
-//!   each node. One in which nobody follows takes one cycle.
+//! - Destructors that follow handles put others off: those of objects that nothing leads to by one
+//!   cycle at most. A list of which each node follows the next takes a cycle for each node; one in
+//!   which nobody follows takes one cycle.
 //! - A panic in a destructor is reported on standard error, and the others go on. One that never returns keeps the others
 //!   waiting for ever.
 //!
