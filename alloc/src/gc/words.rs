@@ -83,14 +83,15 @@ impl Filter {
 
     /// As [`block`](Self::block), for the 9 windows of two words in a row.
     #[inline]
-    pub(super) fn pair(&self, [low, high]: [usize; 2]) -> u32 {
+    pub(super) fn pair(&self, words: [usize; 2]) -> u32 {
         // SAFETY: SSE2 is part of x86-64.
-        unsafe { self.pair_of(_mm_set_epi64x(high as i64, low as i64)) }
+        unsafe { self.pair_by_sse2(words) }
     }
 
     #[inline]
     #[target_feature(enable = "sse2")]
-    fn pair_of(&self, bytes: __m128i) -> u32 {
+    fn pair_by_sse2(&self, [low, high]: [usize; 2]) -> u32 {
+        let bytes = _mm_set_epi64x(high as i64, low as i64);
         let is = |value: i8| _mm_movemask_epi8(_mm_cmpeq_epi8(bytes, _mm_set1_epi8(value))) as u32;
         let zeros = is(0);
         let mut fives = is(1);
