@@ -137,7 +137,6 @@ fn stack_of(g: &'static G) -> Backtrace {
     let m: &'static M = Box::leak(Box::new(M::new(u32::MAX)));
     m.begin_on_this_thread();
     g.dump.set(true);
-    m.in_rt.store(g.rt_depth.get(), Ordering::Relaxed);
     switch_to(m, g);
     STACK
         .lock()

@@ -58,8 +58,6 @@ pub(crate) struct G {
     pub(crate) m: Cell<*const M>,
     /// The M that ran it last: its thread-local block still names that thread.
     pub(crate) last_m: Cell<*const M>,
-    /// Depth of `enter` when it left its stack: the M that resumes it takes it over.
-    pub(crate) rt_depth: Cell<u32>,
     wait_reason: Cell<WaitReason>,
     pub(crate) is_thread: bool,
     /// It is the runtime's own: neither counted nor listed.
@@ -127,7 +125,6 @@ impl G {
             claim: AtomicU32::new(0),
             m: Cell::new(ptr::null()),
             last_m: Cell::new(ptr::null()),
-            rt_depth: Cell::new(1),
             wait_reason: Cell::new(WaitReason::None),
             is_thread,
             system: Cell::new(false),
@@ -330,16 +327,25 @@ impl GRef {
     ///
     /// For waits that several wakers may end (select, time-outs): the waiter calls this before it publishes itself
     /// anywhere, and each waker must win [`try_claim`](Self::try_claim) before it touches the waiter's data or makes it ready.
+    ///
+    /// # Safety
+    ///
+    /// The caller is the goroutine or thread itself, and no waker of an earlier wait is left that might still claim it.
     #[inline]
-    pub fn claim_reset(self) {
+    pub unsafe fn claim_reset(self) {
         // Relaxed: published together with the waiter by the wait list's lock.
         self.get().claim.store(0, Ordering::Relaxed);
     }
 
     /// Takes the right to end this wait. At most one caller per wait gets true.
+    ///
+    /// # Safety
+    ///
+    /// The waiter published itself to the caller for a wait that it opened by [`claim_reset`](Self::claim_reset), and cannot
+    /// have gone on to another. Who gets true makes it ready, once it is parked or about to be: nobody else will.
     #[inline]
     #[must_use]
-    pub fn try_claim(self) -> bool {
+    pub unsafe fn try_claim(self) -> bool {
         let claim = &self.get().claim;
         claim.load(Ordering::Relaxed) == 0
             && claim

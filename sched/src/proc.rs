@@ -133,8 +133,10 @@ fn execute(m: &'static M, g: &'static G, new_turn: bool) {
     {
         raddle_race::switch_in(ctx);
     }
-    m.set_depth(g.rt_depth.get());
+    // A goroutine is resumed as if inside the runtime: at depth 1, as g0 is.
+    debug_assert_eq!(m.depth(), 1);
     switch_to(m, g);
+    // One that ended may have left guards behind.
     m.set_depth(1);
     if raddle_race::enabled()
         && let Some(ctx) = g.race.get()

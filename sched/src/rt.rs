@@ -9,7 +9,9 @@
 //! 1. The thread-local `CURRENT` of a goroutine's own block names its G for its whole life. With thread-bound thread-locals
 //!    the M sets it at each switch.
 //! 2. M and P are read through the G, afresh after every point that may switch.
-//! 3. A guard that lives over a switch follows the goroutine: the depth of `enter` travels in `G::rt_depth`.
+//! 3. A goroutine leaves its stack, and comes back, at depth 1: with one guard alive, that of the call that waits. `suspend`
+//!    ends the program where there are more, so a program cannot hold a guard of its own over a wait, and a guard changes
+//!    the depth of the M on which its goroutine runs now, never that of an M which it has left.
 //! 4. In race mode the detector counts the guards too: what instrumented code of std does for the runtime, from `enter` to the drop, is
 //!    not the program's. The guards of the scheduler itself and of a goroutine's birth are not counted: no context is current there yet.
 //!
@@ -76,10 +78,13 @@ pub(crate) fn this_m() -> *const M {
 }
 
 /// The caller is inside the runtime as long as this lives. See [`enter`].
+///
+/// It belongs to the goroutine or thread that entered, and cannot be sent to another.
 #[derive(Debug)]
 pub struct Rt {
     g: Option<&'static G>,
-    m: Cell<*const M>,
+    /// In the scheduler itself, where there is no G: the M.
+    g0: Option<&'static M>,
     /// In race mode: who has gone inside, for the detector.
     race: Option<GoCtx>,
     _not_send: PhantomData<*mut ()>,
@@ -88,6 +93,9 @@ pub struct Rt {
 /// Enters the runtime: until the guard is dropped the calling goroutine keeps its P, and may hold [`Lock`](crate::Lock)s.
 ///
 /// A few nanoseconds; calls nest. Works on plain OS threads and, for timer callbacks, in the scheduler itself.
+///
+/// A goroutine must not wait with a guard alive but that of the waiting call: the program then ends by SIGABRT, and says so.
+/// Inside it can be neither preempted nor stopped by [`set_procs`](crate::set_procs): a guard is for a few instructions.
 ///
 /// # Blocking
 ///
@@ -101,7 +109,7 @@ pub fn enter() -> Rt {
     };
     let rt = Rt {
         g: Some(g),
-        m: Cell::new(g.m.get()),
+        g0: None,
         race: race_enter(),
         _not_send: PhantomData,
     };
@@ -123,7 +131,7 @@ fn enter_slow() -> Rt {
     }
     Rt {
         g: Some(thread::thread_g()),
-        m: Cell::new(ptr::null()),
+        g0: None,
         race: race_enter(),
         _not_send: PhantomData,
     }
@@ -145,7 +153,7 @@ impl Rt {
         m.set_depth(m.depth() + 1);
         Rt {
             g: None,
-            m: Cell::new(m),
+            g0: Some(m),
             race: None,
             _not_send: PhantomData,
         }
@@ -155,7 +163,7 @@ impl Rt {
     pub(crate) fn resumed(g: &'static G) -> Rt {
         Rt {
             g: Some(g),
-            m: Cell::new(g.m.get()),
+            g0: None,
             race: None,
             _not_send: PhantomData,
         }
@@ -172,10 +180,14 @@ impl Rt {
         GRef::new(self.g.expect("the scheduler itself cannot wait"))
     }
 
+    /// The M that runs the caller now; none on a plain thread.
     #[inline]
     pub(crate) fn m(&self) -> Option<&'static M> {
-        // SAFETY: null or an M; Ms are never freed.
-        unsafe { self.m.get().as_ref() }
+        match self.g {
+            // SAFETY: null or an M; Ms are never freed.
+            Some(g) => unsafe { g.m.get().as_ref() },
+            None => self.g0,
+        }
     }
 
     /// Parks the caller until [`ready`](Self::ready): a goroutine leaves its M, which runs others; a plain thread blocks.
@@ -184,6 +196,8 @@ impl Rt {
     /// # Safety
     ///
     /// `unlock(arg)` may run on another stack of the same thread, and exactly one `ready` follows it.
+    ///
+    /// The program ends here, with a message, if another guard of the goroutine is alive.
     ///
     /// # Panics
     ///
@@ -242,7 +256,9 @@ impl Rt {
     pub(crate) fn suspend(&self, after: AfterFn, arg: *mut ()) {
         let g = self.g.expect("only a goroutine has a stack to leave");
         let m = self.m().expect("a running goroutine has an M");
-        g.rt_depth.set(m.depth());
+        if m.depth() != 1 {
+            waits_inside();
+        }
         g.after.set(Some((after, arg)));
         loop {
             g.parked.leaves();
@@ -253,7 +269,6 @@ impl Rt {
             }
             crate::deadlock::capture_own_stack();
         }
-        self.m.set(g.m.get());
     }
 
     #[cold]
@@ -279,6 +294,12 @@ impl Rt {
             self.suspend(after_yield, ptr::null_mut());
         }
     }
+}
+
+/// Another guard is alive. No panic: what guards the wait is held, and the waiter is known to others.
+#[cold]
+fn waits_inside() -> ! {
+    crate::throw("a goroutine waits while a guard of raddle_sched::enter() is alive further out")
 }
 
 impl Drop for Rt {

@@ -130,7 +130,6 @@ impl Rt {
         }
         g.set_name(options.name.clone());
         g.created_at.set(Some(options.at));
-        g.rt_depth.set(1);
         let id = match p {
             Some(p) => {
                 p.add_live(i64::from(!options.system));
