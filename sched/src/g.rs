@@ -74,6 +74,7 @@ pub(crate) struct G {
     pub(crate) parked: Parked,
     /// Where its thread-local block names the heap's record of the thread: set at its first step.
     pub(crate) heap_slot: Cell<Option<ThreadSlot>>,
+    /// The M to which the goroutine is locked. Of an M's own thread G: that M.
     pub(crate) locked_m: Cell<*const M>,
     pub(crate) race: Cell<Option<GoCtx>>,
     pub(crate) stack: Cell<Option<Stack>>,

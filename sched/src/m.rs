@@ -20,7 +20,8 @@
 use crate::g::G;
 use crate::p::P;
 use crate::sys::Note;
-use crate::tls;
+use crate::sys::thread::StackEnd;
+use crate::{sys, tls};
 use raddle_alloc::Thread;
 use std::cell::Cell;
 use std::ptr;
@@ -47,8 +48,8 @@ pub(crate) struct M {
     pub(crate) preempt: AtomicBool,
     /// This thread's own thread control block.
     pub(crate) block: Cell<tls::Block>,
-    /// The lowest address of this thread's stack; in race mode, else 0.
-    pub(crate) stack_start: Cell<usize>,
+    /// Where this thread's own stack ends.
+    pub(crate) stack_end: Cell<StackEnd>,
     pub(crate) spinning: Cell<bool>,
     /// The P with which a waker wakes it. Stored (Release) after `spinning`, taken (Acquire) before it is read.
     pub(crate) next_p: AtomicPtr<P>,
@@ -85,7 +86,7 @@ impl M {
             heap: Cell::new(None),
             preempt: AtomicBool::new(false),
             block: Cell::new(tls::Block::NONE),
-            stack_start: Cell::new(0),
+            stack_end: Cell::new(StackEnd::UNKNOWN),
             spinning: Cell::new(false),
             next_p: AtomicPtr::new(ptr::null_mut()),
             note: Note::new(),
@@ -137,6 +138,8 @@ impl M {
         // SAFETY: gettid has no preconditions.
         self.tid.store(unsafe { libc::gettid() }, Ordering::Relaxed);
         self.heap.set(Some(raddle_alloc::this_thread()));
+        self.stack_end.set(sys::thread::stack_end());
+        self.thread_g.locked_m.set(self);
     }
 
     #[inline]

@@ -36,9 +36,6 @@ const NAP_ROUNDS: u32 = 20;
 pub(crate) fn m_main(m: &'static M) -> ! {
     rt::set_this_m(m);
     m.begin_on_this_thread();
-    if raddle_race::enabled() {
-        m.stack_start.set(crate::sys::thread::stack_start());
-    }
     crate::signal::prepare_thread();
     // SAFETY: null or a P; Ps are never freed.
     if let Some(p) = unsafe { m.next_p.swap(ptr::null_mut(), Ordering::Acquire).as_ref() } {

@@ -23,8 +23,9 @@
 //!
 //! # Stack overflow
 //!
-//! A fault in the guard page of a goroutine's slot prints which goroutine it was and how large its stack is, and aborts. All
-//! other faults go to the handler that was there before.
+//! A fault in the guard page of a goroutine's slot prints which goroutine it was and how large its stack is, and aborts. So
+//! does one in the guard of an M's own stack, where blocking calls run. All other faults go to the handler that was there
+//! before: std's knows the stacks of plain threads.
 //!
 //! # Why not
 //!
@@ -224,12 +225,30 @@ extern "C" fn on_fault(
             .get()
             .is_some_and(|own| own.slot.guard() == slot.guard())
     {
-        report_overflow(g, slot.bytes());
+        report_overflow(g, slot.bytes(), OF_A_GOROUTINE);
+    }
+    let m = match g {
+        Some(g) if g.is_thread => g.locked_m.get(),
+        _ => rt::this_m(),
+    };
+    // SAFETY: null or this thread's M; Ms are never freed.
+    if let Some(end) = unsafe { m.as_ref() }.map(|m| m.stack_end.get())
+        && end.has_in_guard(addr)
+    {
+        match g {
+            Some(g) => report_overflow(g, end.bytes, OF_A_BLOCKING_CALL),
+            None => crate::throw("the scheduler has overflowed its stack"),
+        }
     }
     pass_on(signal, info, context);
 }
 
-fn report_overflow(g: &G, bytes: usize) -> ! {
+const OF_A_GOROUTINE: &str =
+    " KiB\nraddle: fatal: stack overflow; give it more by Builder::stack_size or RADDLE_STACK\n";
+const OF_A_BLOCKING_CALL: &str = " KiB in a blocking call\nraddle: fatal: stack overflow; a blocking call runs on the stack of its OS thread, whose size is fixed\n";
+
+/// `end` comes behind the number.
+fn report_overflow(g: &G, bytes: usize, end: &str) -> ! {
     let mut number = [0; 20];
     let (open, name, close) = match g.own_name() {
         Some(name) => (" \"", name, "\""),
@@ -247,10 +266,7 @@ fn report_overflow(g: &G, bytes: usize) -> ! {
         crate::sys::write_stderr(part.as_bytes());
     }
     let kib = decimal(bytes as u64 >> 10, &mut number);
-    for part in [
-        kib,
-        " KiB\nraddle: fatal: stack overflow; give it more by Builder::stack_size or RADDLE_STACK\n",
-    ] {
+    for part in [kib, end] {
         crate::sys::write_stderr(part.as_bytes());
     }
     // SAFETY: async-signal-safe; raises SIGABRT.

@@ -148,7 +148,27 @@ tests! {
             .says("\"diver\" has overflowed its stack of 64 KiB").says("stack overflow");
     }
 
+    fn a_stack_overflow_is_reported_wherever_the_program_runs() {
+        for (place, text) in [
+            ("main", "goroutine 1 \"main\" has overflowed its stack of 8192 KiB\n"),
+            ("blocking", "\"weaver\" has overflowed its stack of 8192 KiB in a blocking call\n"),
+            ("blocking, locked", "goroutine 1 \"main\" has overflowed its stack of 8192 KiB in a blocking call\n"),
+            ("locked", "\"weaver\" has overflowed its stack of 256 KiB\n"),
+            ("after_func", " has overflowed its stack of 256 KiB\n"),
+            ("finalizer", "\"finalizer\" has overflowed its stack of 8192 KiB\n"),
+            ("thread-local", "\"weaver\" has overflowed its stack of 256 KiB\n"),
+            ("result", " has overflowed its stack of "),
+        ] {
+            for race in ["0", "1"] {
+                let outcome = program("overflows_somewhere").arg(place).env("RADDLE_RACE", race).run();
+                outcome.is_killed_by(libc::SIGABRT).says("\ngoroutine ").says(text).says("raddle: fatal: stack overflow; ");
+            }
+        }
+    }
+
     fn a_plain_threads_stack_overflow_is_reported_as_ever() {
+        program("overflows_on_the_first_thread").run().is_killed_by(libc::SIGABRT)
+            .says("thread 'main'").says("has overflowed its stack");
         program("overflows_on_a_plain_thread").run().is_killed_by(libc::SIGABRT)
             .says("plain diver").says("has overflowed its stack");
     }

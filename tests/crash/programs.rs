@@ -1,8 +1,10 @@
 //! The programs whose end is tested. Lines that a report must name carry a marker: `expected.rs` looks for it here.
 
+use std::cell::Cell;
 use std::hint::black_box;
 use std::process::{ExitCode, Termination};
 use std::sync::Arc;
+use std::time::Duration;
 use std::{process, ptr, thread};
 
 use raddle::chan;
@@ -40,7 +42,9 @@ programs! {
     deadlocks
     waits_for_a_thread
     overflows
+    overflows_somewhere
     overflows_on_a_plain_thread
+    overflows_on_the_first_thread
     touches_bad_memory
     races
     races_and_goes_on
@@ -98,6 +102,10 @@ fn panics() {
 }
 
 fn weaver(f: impl FnOnce() + Send + 'static) -> raddle::JoinHandle<()> {
+    weaver_of(f)
+}
+
+fn weaver_of<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> raddle::JoinHandle<T> {
     raddle::Builder::new().name("weaver").spawn(f).unwrap()
 }
 
@@ -204,6 +212,58 @@ fn dive(depth: u64) -> u64 {
 fn overflows() {
     let diver = raddle::Builder::new().name("diver").stack_size(64 << 10);
     drop(diver.spawn(|| dive(0)).unwrap().join());
+}
+
+/// Wherever the runtime runs code of the program.
+#[raddle::main]
+fn overflows_somewhere() {
+    struct Dives;
+    impl Drop for Dives {
+        fn drop(&mut self) {
+            dive(0);
+        }
+    }
+    thread_local!(static LOCAL: Cell<Option<Dives>> = const { Cell::new(None) });
+    let place = raddle::args().nth(1).unwrap();
+    match &place[..] {
+        "main" => _ = dive(0),
+        "blocking" => drop(weaver(|| _ = raddle::blocking(|| dive(0))).join()),
+        "blocking, locked" => {
+            raddle::lock_os_thread();
+            raddle::blocking(|| dive(0));
+        }
+        "locked" => {
+            let locked = weaver(|| {
+                raddle::lock_os_thread();
+                dive(0);
+            });
+            drop(locked.join());
+        }
+        "after_func" => {
+            raddle::time::after_func(Duration::ZERO, || _ = dive(0));
+            raddle::blocking(thread::park);
+        }
+        "finalizer" => {
+            for _ in 0..50 {
+                let lost = weaver(|| _ = black_box(Gc::new(Dives)));
+                lost.join().unwrap();
+            }
+            gc::collect();
+            raddle::blocking(thread::park);
+        }
+        "thread-local" => drop(weaver(|| LOCAL.set(Some(Dives))).join()),
+        "result" => {
+            let result = weaver_of(|| Dives);
+            drop(result);
+            raddle::blocking(thread::park);
+        }
+        _ => unreachable!("no such place: {place}"),
+    }
+}
+
+fn overflows_on_the_first_thread() {
+    raddle::run(|| drop(raddle::go(|| ()).join()));
+    dive(0);
 }
 
 #[raddle::main]

@@ -52,21 +52,52 @@ fn start(run: extern "C" fn(*mut c_void) -> *mut c_void, arg: *mut c_void) {
     }
 }
 
-/// The lowest address of the calling thread's stack; `usize::MAX` if it cannot be told.
-pub(crate) fn stack_start() -> usize {
+/// Where the calling thread's stack ends, as far as that can be told: else at no address.
+pub(crate) fn stack_end() -> StackEnd {
     let mut attr = MaybeUninit::uninit();
     // SAFETY: no preconditions.
     let own = unsafe { libc::pthread_self() };
     // SAFETY: initialises the attributes if it returns 0.
     if unsafe { libc::pthread_getattr_np(own, attr.as_mut_ptr()) } != 0 {
-        return usize::MAX;
+        return StackEnd::UNKNOWN;
     }
-    let (mut start, mut bytes) = (ptr::null_mut(), 0);
+    let (mut start, mut bytes, mut guard) = (ptr::null_mut(), 0, 0);
     // SAFETY: initialised above; room for both results.
     unsafe { libc::pthread_attr_getstack(attr.as_ptr(), &mut start, &mut bytes) };
+    // SAFETY: as above.
+    unsafe { libc::pthread_attr_getguardsize(attr.as_ptr(), &mut guard) };
     // SAFETY: initialised above, and not used again.
     unsafe { libc::pthread_attr_destroy(attr.as_mut_ptr()) };
-    start.addr()
+    StackEnd {
+        lowest: start.addr(),
+        guard_bytes: guard,
+        bytes,
+    }
+}
+
+/// The low end of a thread's stack.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StackEnd {
+    /// The lowest address; `usize::MAX` if it cannot be told.
+    pub(crate) lowest: usize,
+    guard_bytes: usize,
+    /// The size of the whole stack.
+    pub(crate) bytes: usize,
+}
+
+impl StackEnd {
+    pub(crate) const UNKNOWN: StackEnd = StackEnd {
+        lowest: usize::MAX,
+        guard_bytes: 0,
+        bytes: 0,
+    };
+
+    /// Whether a fault there means that the stack is full. Before 2.27 glibc took the guard for a part of the stack.
+    pub(crate) fn has_in_guard(&self, addr: usize) -> bool {
+        let guard = self.lowest.saturating_sub(self.guard_bytes)
+            ..self.lowest.saturating_add(self.guard_bytes);
+        guard.contains(&addr)
+    }
 }
 
 fn name_thread(name: &str) {
