@@ -100,5 +100,5 @@ fn start(options: &BootOptions) {
     resize::resize(s, procs.min(MAX_PROCS), options.first_proc);
     resize::start_world(s);
     sysmon::configure(options.no_preempt, options.trace);
-    sys::thread::start_service("raddle-sysmon", sysmon::run);
+    sysmon::start();
 }

@@ -134,7 +134,9 @@ fn age(ns: u64) -> String {
 
 /// Resumes a parked goroutine for as long as it takes to walk its stack.
 fn stack_of(g: &'static G) -> Backtrace {
-    let m: &'static M = Box::leak(Box::new(M::new(u32::MAX)));
+    let m: &'static M = Box::leak(Box::new(M::new()));
+    // No other M's number, so that the goroutine's block is told of the thread.
+    m.renew(u32::MAX);
     m.begin_on_this_thread();
     g.dump.set(true);
     switch_to(m, g);

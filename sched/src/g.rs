@@ -56,8 +56,8 @@ pub(crate) struct G {
     pub(crate) state: StateWord,
     claim: AtomicU32,
     pub(crate) m: Cell<*const M>,
-    /// The M that ran it last: its thread-local block still names that thread.
-    pub(crate) last_m: Cell<*const M>,
+    /// The number of the M that ran it last, whose thread its thread-local block still names; 0: none.
+    pub(crate) last_m: Cell<u32>,
     wait_reason: Cell<WaitReason>,
     pub(crate) is_thread: bool,
     /// It is the runtime's own: neither counted nor listed.
@@ -125,7 +125,7 @@ impl G {
             state: StateWord::new(),
             claim: AtomicU32::new(0),
             m: Cell::new(ptr::null()),
-            last_m: Cell::new(ptr::null()),
+            last_m: Cell::new(0),
             wait_reason: Cell::new(WaitReason::None),
             is_thread,
             system: Cell::new(false),

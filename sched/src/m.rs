@@ -1,7 +1,7 @@
 //! M: an OS thread that runs goroutines.
 //!
 //! An M runs the scheduler on its own stack (g0) and resumes one goroutine at a time. Ms are made when a P has work and no
-//! M is idle, and live as long as the process.
+//! M is idle. A thread ends with the goroutine that ended while it was locked to it; else it lives as long as the process.
 //!
 //! # Invariants
 //!
@@ -9,7 +9,9 @@
 //!    whoever took it off the list before it is woken.
 //! 2. `in_rt` is above 0 while the thread is inside the runtime: on g0, and in a goroutine between `enter` and the end of
 //!    its guard. Then the P stays. The signal handler, on this very thread, takes the P away only when it is 0.
-//! 3. The heap serves the thread from the cache of the P in `p`, or, without one, from the thread's own: `set_p` changes both.
+//! 3. An `M` is never freed, but the next thread's once its own has ended. `id` is another then: what remembers an M over its
+//!    goroutine's waits remembers the number.
+//! 4. The heap serves the thread from the cache of the P in `p`, or, without one, from the thread's own: `set_p` changes both.
 //!
 //! # Memory ordering
 //!
@@ -24,6 +26,7 @@ use crate::sys::thread::StackEnd;
 use crate::{sys, tls};
 use raddle_alloc::Thread;
 use std::cell::Cell;
+use std::ffi::c_void;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering, compiler_fence};
 
@@ -40,7 +43,8 @@ pub(crate) struct M {
     /// Reasons to take the slow way out of the runtime: `ATTN_*`.
     pub(crate) attention: AtomicU32,
     pub(crate) p: AtomicPtr<P>,
-    pub(crate) id: u32,
+    /// Its number, which no other has had before: from 1.
+    pub(crate) id: AtomicU32,
     pub(crate) tid: AtomicI32,
     /// The heap's record of this thread. Set by the thread itself, before it runs anything.
     pub(crate) heap: Cell<Option<&'static Thread>>,
@@ -50,6 +54,8 @@ pub(crate) struct M {
     pub(crate) block: Cell<tls::Block>,
     /// Where this thread's own stack ends.
     pub(crate) stack_end: Cell<StackEnd>,
+    /// Its alternate signal stack; null: it has none.
+    pub(crate) alt_stack: Cell<*mut c_void>,
     pub(crate) spinning: Cell<bool>,
     /// The P with which a waker wakes it. Stored (Release) after `spinning`, taken (Acquire) before it is read.
     pub(crate) next_p: AtomicPtr<P>,
@@ -58,6 +64,8 @@ pub(crate) struct M {
     pub(crate) locked_g: Cell<*const G>,
     /// How often that goroutine locked it.
     pub(crate) locks: Cell<u32>,
+    /// That goroutine has ended: the thread ends too.
+    pub(crate) is_over: Cell<bool>,
     /// Stands for the thread while it runs a blocking call.
     pub(crate) thread_g: G,
 }
@@ -70,30 +78,48 @@ unsafe impl Send for M {}
 impl std::fmt::Debug for M {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("M")
-            .field("id", &self.id)
+            .field("id", &self.id())
             .finish_non_exhaustive()
     }
 }
 
 impl M {
-    pub(crate) fn new(id: u32) -> M {
+    pub(crate) fn new() -> M {
         M {
             in_rt: AtomicU32::new(1),
             attention: AtomicU32::new(0),
             p: AtomicPtr::new(ptr::null_mut()),
-            id,
+            id: AtomicU32::new(0),
             tid: AtomicI32::new(0),
             heap: Cell::new(None),
             preempt: AtomicBool::new(false),
             block: Cell::new(tls::Block::NONE),
             stack_end: Cell::new(StackEnd::UNKNOWN),
+            alt_stack: Cell::new(ptr::null_mut()),
             spinning: Cell::new(false),
             next_p: AtomicPtr::new(ptr::null_mut()),
             note: Note::new(),
             locked_g: Cell::new(ptr::null()),
             locks: Cell::new(0),
+            is_over: Cell::new(false),
             thread_g: G::new(true),
         }
+    }
+
+    /// Makes it the M of a thread that is about to start: a new one, or one whose thread has ended. It is the caller's.
+    pub(crate) fn renew(&self, id: u32) {
+        self.id.store(id, Ordering::Relaxed);
+        self.in_rt.store(1, Ordering::Relaxed);
+        self.attention.store(0, Ordering::Relaxed);
+        self.preempt.store(false, Ordering::Relaxed);
+        self.spinning.set(false);
+        self.is_over.set(false);
+    }
+
+    /// Its number.
+    #[inline]
+    pub(crate) fn id(&self) -> u32 {
+        self.id.load(Ordering::Relaxed)
     }
 
     /// The P it has, if any.

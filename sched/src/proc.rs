@@ -33,34 +33,51 @@ const STEAL_ROUNDS: u32 = 4;
 const NAP_ROUNDS: u32 = 20;
 
 /// The life of an M.
-pub(crate) fn m_main(m: &'static M) -> ! {
+pub(crate) fn m_main(m: &'static M) {
     rt::set_this_m(m);
     m.begin_on_this_thread();
-    crate::signal::prepare_thread();
+    crate::signal::prepare_thread(m);
     // SAFETY: null or a P; Ps are never freed.
     if let Some(p) = unsafe { m.next_p.swap(ptr::null_mut(), Ordering::Acquire).as_ref() } {
         sched().attach(m, p);
     }
-    loop {
-        schedule(m);
-    }
+    while schedule(m) {}
+    end(sched(), m);
 }
 
-/// One turn.
-fn schedule(m: &'static M) {
+/// The goroutine that was locked to the thread has ended, and what it did to the thread (its signal mask, its place among the
+/// CPUs, its namespaces) must not be the next one's. As in Go the thread ends too; unlike there it is never the process's first,
+/// which is no M.
+fn end(s: &'static Sched, m: &'static M) {
+    m.locked_g.set(ptr::null());
+    if let Some(p) = m.p() {
+        m.set_p(None);
+        s.hand_off(p);
+    }
+    crate::signal::leave_thread(m);
+    // Handlers on this thread find no M from here on.
+    rt::set_this_m(ptr::null());
+    s.keep_ended_m(m);
+}
+
+/// One turn. False: it was the last one of this thread.
+fn schedule(m: &'static M) -> bool {
     let s = sched();
     // SAFETY: null or a G; Gs are never freed.
     if let Some(g) = unsafe { m.locked_g.get().as_ref() } {
+        if m.is_over.get() {
+            return false;
+        }
         wait_locked(s, m);
         execute(m, g, true);
-        return;
+        return true;
     }
     let Some(p) = m.p() else {
         s.stop_m(m, None);
-        return;
+        return true;
     };
     let Some((g, new_turn)) = find_runnable(s, m, p) else {
-        return;
+        return true;
     };
     if m.spinning.replace(false) && s.idle.stop_spin() {
         // It was the last spinner and found work: where there was some there may be more.
@@ -71,6 +88,7 @@ fn schedule(m: &'static M) {
         Some(owner) if !ptr::eq(owner, m) => run_on_its_m(m, owner),
         _ => execute(m, g, new_turn),
     }
+    true
 }
 
 /// The M's goroutine is locked to it: without that one it has nothing to do. Gives its P away and waits for both.
@@ -159,7 +177,7 @@ pub(crate) fn switch_to(m: &M, g: &'static G) {
         rt::set_current(g);
         raddle_race::set_current(g.race.get());
     }
-    let moved = !ptr::eq(g.last_m.replace(m), m);
+    let moved = g.last_m.replace(m.id()) != m.id();
     if moved && let Some(slot) = g.heap_slot.get() {
         // SAFETY: the goroutine's own block, which runs on this thread from here.
         unsafe { slot.set(m.must_heap()) };

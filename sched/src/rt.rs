@@ -382,7 +382,11 @@ pub fn yield_now() {
 
 /// Keeps the calling goroutine on its present OS thread, and others off it, until [`unlock_os_thread`] was called as often.
 ///
-/// For foreign code that depends on the thread. On a plain OS thread: nothing.
+/// For foreign code that depends on the thread, or changes it: its signal mask, its CPUs, its credentials, its namespaces.
+/// A goroutine that ends before it has unlocked takes the thread with it, so such changes never come to another. The
+/// runtime starts no thread from a locked one, since the new thread would inherit them.
+///
+/// The process's first thread is never one of those that run goroutines. On a plain OS thread: nothing.
 pub fn lock_os_thread() {
     let rt = enter();
     if let (Some(g), Some(m)) = (rt.g, rt.m()) {

@@ -85,25 +85,42 @@ fn set_handler(signal: libc::c_int, handler: usize) -> libc::sigaction {
     unsafe { before.assume_init() }
 }
 
-/// Gives the calling thread, an M's, its alternate signal stack, and exact timers.
-pub(crate) fn prepare_thread() {
+/// Gives the calling thread, that of `m`, its alternate signal stack, and exact timers.
+pub(crate) fn prepare_thread(m: &M) {
     let prot = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     // SAFETY: a fresh mapping.
     let sp = unsafe { libc::mmap(ptr::null_mut(), ALT_STACK_BYTES, prot, flags, -1, 0) };
     if sp != libc::MAP_FAILED {
+        m.alt_stack.set(sp);
         let alt = libc::stack_t {
             ss_sp: sp,
             ss_flags: 0,
             ss_size: ALT_STACK_BYTES,
         };
-        // SAFETY: the mapping lives as long as the thread, which never ends.
+        // SAFETY: the mapping lives until `leave_thread`.
         unsafe { libc::sigaltstack(&alt, ptr::null_mut()) };
     }
     unblock();
     // The default slack of 50 us would add to every timer and nap.
     // SAFETY: sets a number of this thread.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
+}
+
+/// The calling thread, that of `m`, ends: handlers run on what is left of its own stack.
+pub(crate) fn leave_thread(m: &M) {
+    let alt = libc::stack_t {
+        ss_sp: ptr::null_mut(),
+        ss_flags: libc::SS_DISABLE,
+        ss_size: 0,
+    };
+    // SAFETY: a stack_t to read.
+    unsafe { libc::sigaltstack(&alt, ptr::null_mut()) };
+    let sp = m.alt_stack.replace(ptr::null_mut());
+    if !sp.is_null() {
+        // SAFETY: `prepare_thread` mapped it, and it is in use no more: this is no handler.
+        unsafe { libc::munmap(sp, ALT_STACK_BYTES) };
+    }
 }
 
 /// Lets our signals come to the calling thread. Its creator may have blocked them, as programs do that wait for signals on a

@@ -252,6 +252,9 @@ unsafe fn after_end(m: &'static M, g: &'static G, _arg: *mut ()) {
     };
     if !g.locked_m.get().is_null() {
         unlock_thread(g, m);
+        // `schedule` finds it where it looks for a locked goroutine in any case.
+        m.locked_g.set(&raw const m.thread_g);
+        m.is_over.set(true);
     }
     g.set_name(None);
     bind::unbind(g, p);

@@ -159,6 +159,7 @@ suite! {
         yield_lets_others_run
         a_locked_goroutine_stays_on_its_thread
         a_locked_goroutine_talks_to_others
+        a_thread_ends_with_the_goroutine_that_locked_it
         procs_change_under_load
         procs_says_what_was_set
     ]

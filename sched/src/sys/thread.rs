@@ -3,7 +3,8 @@
 //! # Why not
 //!
 //! `std::thread` registers thread-local state of the *creating* thread, which here may be a goroutine that would carry it for
-//! the rest of its life. `pthread_create` leaves nothing behind. Signals stay as the creator has them.
+//! the rest of its life. `pthread_create` leaves nothing behind. Signals stay as the creator has them, which is why
+//! `Sched::new_m` looks who that is.
 
 use crate::m::M;
 use std::ffi::{CString, c_void};
@@ -18,8 +19,9 @@ pub(crate) fn start_m(m: &'static M) {
     extern "C" fn run(m: *mut c_void) -> *mut c_void {
         // SAFETY: `start_m` passed an M, which is never freed.
         let m = unsafe { &*m.cast::<M>() };
-        name_thread(&format!("raddle-m{}", m.id));
-        crate::proc::m_main(m)
+        name_thread(&format!("raddle-m{}", m.id()));
+        crate::proc::m_main(m);
+        ptr::null_mut()
     }
     start(run, ptr::from_ref(m).cast_mut().cast());
 }
@@ -44,7 +46,7 @@ fn start(run: extern "C" fn(*mut c_void) -> *mut c_void, arg: *mut c_void) {
     unsafe { libc::pthread_attr_setstacksize(attr.as_mut_ptr(), M_STACK_BYTES) };
     // SAFETY: as above.
     unsafe { libc::pthread_attr_setdetachstate(attr.as_mut_ptr(), libc::PTHREAD_CREATE_DETACHED) };
-    // SAFETY: `run` never returns and takes what `arg` is.
+    // SAFETY: `run` does not unwind, and takes what `arg` is.
     let create = || unsafe { libc::pthread_create(thread.as_mut_ptr(), attr.as_ptr(), run, arg) };
     let error = raddle_race::unwatched(create);
     if error != 0 {
