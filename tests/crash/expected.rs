@@ -121,6 +121,19 @@ tests! {
         program("panics_twice").run().is_killed_by(libc::SIGABRT).says("once").says("again");
     }
 
+    fn a_bomb_goes_off_the_same_at_every_timing() {
+        for timing in ["early", "late"] {
+            let bomb = |what| program("drops_a_bomb").arg(what).arg(timing).run();
+            for what in ["result", "panic", "scope"] {
+                bomb(what).is_killed_by(libc::SIGABRT).prints("").says("the bomb goes off")
+                    .says("raddle: fatal: the result of a goroutine that nobody joined panicked when it was dropped\n");
+            }
+            bomb("exit").is_killed_by(libc::SIGABRT).prints("")
+                .says("raddle: fatal: the result of a goroutine that nobody joined called exit() when it was dropped\n");
+            bomb("function").exits(0).prints("main goes on\n").says(" panicked at ").says("the bomb goes off");
+        }
+    }
+
     fn a_deadlock_is_reported() {
         program("deadlocks").run().exits(2)
             .says("all goroutines are asleep: deadlock")

@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::process::{ExitCode, Termination};
 use std::sync::Arc;
 use std::time::Duration;
-use std::{process, ptr, thread};
+use std::{panic, process, ptr, thread};
 
 use raddle::chan;
 use raddle::gc::{self, Gc, Slice};
@@ -36,6 +36,7 @@ programs! {
     goroutine_panics
     goroutine_panics_and_is_joined
     panics_twice
+    drops_a_bomb
     exits_from_a_goroutine
     main_exits_and_another_ends_the_program
     main_exits_and_all_wait
@@ -137,6 +138,75 @@ fn panics_twice() {
     }
     let _panics_too = PanicsToo;
     panic!("once");
+}
+
+/// A value whose destructor unwinds, where the runtime drops it: by the goroutine, or by who has the handle.
+#[raddle::main]
+fn drops_a_bomb() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            if !thread::panicking() {
+                panic!("the bomb goes off");
+            }
+        }
+    }
+    struct Exits;
+    impl Drop for Exits {
+        fn drop(&mut self) {
+            raddle::exit();
+        }
+    }
+    /// Starts a goroutine, and drops its handle before it ends, or after.
+    fn detach<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static, early: bool) {
+        let (go_on, wait) = chan::bounded::<()>(0);
+        let handle = weaver_of(move || {
+            let _ = wait.recv();
+            f()
+        });
+        if early {
+            drop(handle);
+            drop(go_on);
+        } else {
+            drop(go_on);
+            while !handle.is_finished() {
+                raddle::yield_now();
+            }
+            drop(handle);
+        }
+    }
+    let mut how = raddle::args().skip(1);
+    let (what, early) = (how.next().unwrap(), how.next().unwrap() == "early");
+    match &what[..] {
+        "result" => detach(|| Bomb, early),
+        "panic" => detach(|| panic::panic_any(Bomb), early),
+        "exit" => detach(|| Exits, early),
+        "scope" => raddle::scope(|s| {
+            let handle = s.go(|| Bomb);
+            while !early && !handle.is_finished() {
+                raddle::yield_now();
+            }
+        }),
+        "function" => {
+            let bomb = Bomb;
+            let (done, ran) = chan::bounded(0);
+            let timer = raddle::time::after_func(Duration::from_millis(1), move || {
+                let _captured = &bomb;
+                done.send(()).unwrap();
+            });
+            let timer = (!early).then_some(timer);
+            ran.recv().unwrap();
+            while raddle::num_goroutines() > 1 {
+                raddle::yield_now();
+            }
+            drop(timer);
+        }
+        _ => unreachable!("no such bomb: {what}"),
+    }
+    while raddle::num_goroutines() > 1 {
+        raddle::yield_now();
+    }
+    println!("main goes on");
 }
 
 #[raddle::main]
