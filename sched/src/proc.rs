@@ -2,7 +2,7 @@
 //!
 //! # Order of the search
 //!
-//! 1. Timers of this P that are due.
+//! 1. Timers of this P that are due; not at once again, if there are many and something else to do.
 //! 2. Every 61st turn the global queue first, so that two goroutines that keep each other busy cannot starve it.
 //! 3. `runnext`: what the last goroutine made ready, in the rest of its time slice.
 //! 4. The local queue, then the global one.
@@ -208,13 +208,7 @@ fn find_runnable(s: &'static Sched, m: &'static M, p: &'static P) -> Option<(&'s
         resize::stopped(p);
         return None;
     }
-    // What they made ready waits for its turn. As the next to run, in a time slice that goes on for ever, the goroutines of a
-    // ticker whose period is shorter than what it takes to run one would let no other run.
-    if run_due_timers(p, m)
-        && let Some(g) = p.take_next()
-    {
-        p.push(g);
-    }
+    look_after_timers(s, m, p);
     let tick = p.tick.load(Ordering::Relaxed);
     if tick.is_multiple_of(GLOBAL_FIRST)
         && let Some(g) = take_global(s, p, 1)
@@ -327,17 +321,42 @@ fn steal_half(victim: &P, p: &P) -> Option<&'static G> {
     None
 }
 
-/// Runs the timers of `owner` that are due; what they make ready goes to `m`'s P. Returns whether there were any.
-fn run_due_timers(owner: &P, m: &'static M) -> bool {
-    if owner.timers.next_when() == u64::MAX {
-        return false;
+/// Before a goroutine's turn: runs the timers of this P that are due.
+///
+/// A hundred tickers with short periods are all due again at the next turn. So that the turns of goroutines are not mostly
+/// theirs, it then leaves timers alone for as long as it was busy with them, while there is something else to run.
+#[inline]
+fn look_after_timers(s: &Sched, m: &'static M, p: &P) {
+    /// So few take less time than it takes to measure it.
+    const FEW: usize = 8;
+    if p.timers.next_when() == u64::MAX {
+        return;
     }
     let now = clock::read_ns();
-    let is_due = owner.timers.next_when() <= now;
-    if is_due {
+    let rests = now < p.timers_rest_until.get() && (p.has_work() || !s.injector.is_empty());
+    if rests || p.timers.next_when() > now {
+        return;
+    }
+    if p.timers.run_due(now, &Rt::on_g0(m)) > FEW {
+        let end = clock::read_ns();
+        p.timers_rest_until.set(end + end.saturating_sub(now));
+    }
+    // What they made ready waits for its turn. As the next to run, in a time slice that goes on for ever, the goroutines of a
+    // ticker whose period is shorter than what it takes to run one would let no other run.
+    if let Some(g) = p.take_next() {
+        p.push(g);
+    }
+}
+
+/// Runs the timers of `owner` that are due; what they make ready goes to `m`'s P.
+fn run_due_timers(owner: &P, m: &'static M) {
+    if owner.timers.next_when() == u64::MAX {
+        return;
+    }
+    let now = clock::read_ns();
+    if owner.timers.next_when() <= now {
         owner.timers.run_due(now, &Rt::on_g0(m));
     }
-    is_due
 }
 
 /// Gives the P up, looks again, and sleeps.

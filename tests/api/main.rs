@@ -222,6 +222,8 @@ suite! {
         after_func_runs_on_a_goroutine
         a_ticker_ticks
         a_ticker_of_a_microsecond_lets_others_run
+        fifty_timers_of_a_nanosecond_starve_nobody
+        thousands_of_tickers_of_a_nanosecond_starve_nobody
         many_sleep_at_once
     ]
     threads [
