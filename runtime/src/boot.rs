@@ -94,6 +94,7 @@ fn boot() {
         inject_yield_every: debug.yield_every.map_or(0, NonZeroU32::get),
         seed: debug.seed.unwrap_or(0),
         stack_size: flags.stack_bytes.map_or(0, NonZeroUsize::get),
+        max_threads: 0,
         first_proc,
     });
     if !ours && !plain {

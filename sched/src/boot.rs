@@ -29,6 +29,8 @@ pub struct BootOptions {
     pub seed: u64,
     /// Bytes of a goroutine's stack by default; 0: 256 KiB.
     pub stack_size: usize,
+    /// The most OS threads that run goroutines, those in blocking calls included; 0: 10,000, which is also the most.
+    pub max_threads: usize,
     /// The race context of the first P, in race mode.
     pub first_proc: Option<ProcCtx>,
 }
@@ -94,7 +96,7 @@ fn start(options: &BootOptions) {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         n => n,
     };
-    let s = Sched::install(options.inject_yield_every, seed);
+    let s = Sched::install(options.inject_yield_every, seed, options.max_threads);
     parked::measure();
     stop::install();
     resize::resize(s, procs.min(MAX_PROCS), options.first_proc);

@@ -28,7 +28,7 @@ use std::time::Duration;
 /// The most Ps there can be.
 pub const MAX_PROCS: usize = 1024;
 /// The most Ms: a program that blocks more threads at once has a bug that a clear end shows better than thrashing.
-const MAX_MS: u32 = 10_000;
+const MAX_MS: usize = 10_000;
 /// How long a spinner naps that found only goroutines which their P will run at once.
 const NAP: Duration = Duration::from_micros(50);
 
@@ -77,6 +77,7 @@ pub(crate) struct Sched {
     /// Goroutines spawned or ended by no P.
     pub(crate) live_elsewhere: std::sync::atomic::AtomicI64,
     inject_every: u32,
+    max_ms: u32,
     pub(crate) seed: u64,
 }
 
@@ -111,14 +112,18 @@ fn starts_threads() -> bool {
 }
 
 impl Sched {
-    pub(crate) fn install(inject_every: u32, seed: u64) -> &'static Sched {
+    pub(crate) fn install(inject_every: u32, seed: u64, max_ms: usize) -> &'static Sched {
+        let max_ms = match max_ms {
+            0 => MAX_MS as u32,
+            n => n.min(MAX_MS) as u32,
+        };
         let s = Box::leak(Box::new(Sched {
             idle: IdleWord::new(),
             lock: Lock::new(),
             // Full capacity: pushing under the lock allocates nothing.
             lists: UnsafeCell::new(Lists {
                 ps: Vec::with_capacity(MAX_PROCS),
-                ms: Vec::with_capacity(MAX_MS as usize),
+                ms: Vec::with_capacity(MAX_MS),
             }),
             injector: Injector::new(),
             ps: [const { AtomicPtr::new(ptr::null_mut()) }; MAX_PROCS],
@@ -137,6 +142,7 @@ impl Sched {
             all_ms: Mutex::new(Vec::new()),
             live_elsewhere: std::sync::atomic::AtomicI64::new(0),
             inject_every,
+            max_ms,
             seed,
         }));
         SCHED.store(s, Ordering::Release);
@@ -297,10 +303,11 @@ impl Sched {
     }
 
     fn new_m(&self, p: &'static P, spinning: bool) {
-        if self.ms.fetch_add(1, Ordering::SeqCst) >= MAX_MS {
-            crate::throw(
-                "more than 10000 OS threads: too many goroutines block their threads at once",
-            );
+        if self.ms.fetch_add(1, Ordering::SeqCst) >= self.max_ms {
+            let max = self.max_ms;
+            crate::throw(&format!(
+                "more than {max} OS threads: too many goroutines block their threads, or have locked them, at once"
+            ));
         }
         let ended = self.ended_ms.lock().pop();
         let m: &'static M = ended.unwrap_or_else(|| Box::leak(Box::new(M::new())));

@@ -35,7 +35,7 @@
 use crate::g::G;
 use crate::m::{ATTN_PREEMPT, M};
 use crate::p::Status;
-use crate::{rt, stack, stop, sysmon};
+use crate::{rt, stack, stop, sys, sysmon};
 use raddle_alloc::Thread;
 use std::mem::MaybeUninit;
 use std::ptr;
@@ -271,7 +271,7 @@ fn report_overflow(g: &G, bytes: usize, end: &str) -> ! {
         Some(name) => (" \"", name, "\""),
         None => ("", "", ""),
     };
-    let id = decimal(g.id(), &mut number);
+    let id = sys::decimal(g.id(), &mut number);
     for part in [
         "\ngoroutine ",
         id,
@@ -280,28 +280,14 @@ fn report_overflow(g: &G, bytes: usize, end: &str) -> ! {
         close,
         " has overflowed its stack of ",
     ] {
-        crate::sys::write_stderr(part.as_bytes());
+        sys::write_stderr(part.as_bytes());
     }
-    let kib = decimal(bytes as u64 >> 10, &mut number);
+    let kib = sys::decimal(bytes as u64 >> 10, &mut number);
     for part in [kib, end] {
-        crate::sys::write_stderr(part.as_bytes());
+        sys::write_stderr(part.as_bytes());
     }
     // SAFETY: async-signal-safe; raises SIGABRT.
     unsafe { libc::abort() }
-}
-
-/// `n` in decimal, in `buffer`. Allocates nothing.
-pub(crate) fn decimal(mut n: u64, buffer: &mut [u8; 20]) -> &str {
-    let mut at = buffer.len();
-    loop {
-        at -= 1;
-        buffer[at] = b'0' + (n % 10) as u8;
-        n /= 10;
-        if n == 0 {
-            break;
-        }
-    }
-    std::str::from_utf8(&buffer[at..]).unwrap_or("?")
 }
 
 /// Calls the handler that was there before; with none, the fault comes again and ends the process as the kernel does.
@@ -328,18 +314,6 @@ fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::
         _ => {
             // SAFETY: back to the default action.
             unsafe { libc::signal(signal, libc::SIG_DFL) };
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::decimal;
-
-    #[test]
-    fn decimal_writes_what_format_writes() {
-        for n in [0, 1, 9, 10, 12345, u64::MAX] {
-            assert_eq!(decimal(n, &mut [0; 20]), n.to_string());
         }
     }
 }

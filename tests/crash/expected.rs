@@ -186,6 +186,22 @@ tests! {
             .says("plain diver").says("has overflowed its stack");
     }
 
+    fn a_want_of_threads_is_explained() {
+        for procs in ["1", "8"] {
+            for what in ["boot", "blocking", "locked"] {
+                let outcome = program("has_no_room_for_a_thread").arg(what).env("RADDLE_PROCS", procs).run();
+                outcome.is_killed_by(libc::SIGABRT).prints("")
+                    .says("raddle: fatal: cannot start another OS thread, beside ").says("ulimit -u").says("ulimit -v");
+            }
+        }
+    }
+
+    fn a_deadlock_that_is_not_certain_is_a_warning() {
+        program("cannot_list_its_threads").run().exits(0)
+            .prints("raddle: warning: all goroutines are asleep; whether another thread of the program may wake one \
+                cannot be told, since /proc is missing, or no descriptor is left\n");
+    }
+
     fn bad_memory_is_a_plain_segmentation_fault() {
         program("touches_bad_memory").run().is_killed_by(libc::SIGSEGV);
     }

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::hint::black_box;
+use std::os::fd::AsRawFd;
 use std::process::{ExitCode, Termination};
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +47,8 @@ programs! {
     overflows_somewhere
     overflows_on_a_plain_thread
     overflows_on_the_first_thread
+    has_no_room_for_a_thread
+    cannot_list_its_threads
     touches_bad_memory
     races
     races_and_goes_on
@@ -343,6 +346,74 @@ fn overflows_on_a_plain_thread() {
         .spawn(|| dive(0))
         .unwrap();
     drop(raddle::blocking(|| diver.join()));
+}
+
+/// Leaves address space for a few things more, and not for the 8 MiB of a thread's stack.
+fn limit_memory() {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = pages.split(' ').next().unwrap().parse().unwrap();
+    let most = pages * 4096 + (7 << 20);
+    let limit = libc::rlimit {
+        rlim_cur: most,
+        rlim_max: most,
+    };
+    // SAFETY: a limit to read.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) }, 0);
+}
+
+/// Not `raddle::main`: one of them ends before the runtime has started.
+fn has_no_room_for_a_thread() {
+    let occupy = |threads: usize, lock: bool| {
+        let all_here = Arc::new(std::sync::Barrier::new(threads));
+        let occupants: Vec<_> = (0..threads)
+            .map(|_| {
+                let all_here = all_here.clone();
+                raddle::go(move || {
+                    if lock {
+                        raddle::lock_os_thread();
+                    }
+                    raddle::blocking(|| all_here.wait());
+                })
+            })
+            .collect();
+        occupants.into_iter().for_each(|o| o.join().unwrap());
+    };
+    match &std::env::args().nth(1).unwrap()[..] {
+        "boot" => limit_memory(),
+        "blocking" => raddle::run(|| {
+            limit_memory();
+            occupy(100, false);
+        }),
+        "locked" => raddle::run(|| {
+            limit_memory();
+            occupy(100, true);
+        }),
+        how => unreachable!("{how}"),
+    }
+    raddle::run(|| println!("it has begun"));
+}
+
+/// All wait but a thread that the runtime does not know, and can know nothing of: no descriptor is left to read `/proc` by.
+#[raddle::main]
+fn cannot_list_its_threads() {
+    let (mut warnings, to) = std::io::pipe().unwrap();
+    // SAFETY: both are descriptors of ours.
+    unsafe { libc::dup2(to.as_raw_fd(), 2) };
+    let (tx, rx) = chan::bounded(0);
+    thread::spawn(move || {
+        let mut text = vec![0; 1000];
+        let length = std::io::Read::read(&mut warnings, &mut text).unwrap();
+        text.truncate(length);
+        tx.send(text).unwrap();
+    });
+    let none = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: a limit to read.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &none) }, 0);
+    let text = rx.recv().unwrap();
+    print!("{}", String::from_utf8(text).unwrap());
 }
 
 #[raddle::main]

@@ -23,7 +23,9 @@ pub(crate) fn start_m(m: &'static M) {
         crate::proc::m_main(m);
         ptr::null_mut()
     }
-    start(run, ptr::from_ref(m).cast_mut().cast());
+    // It is counted already.
+    let others = || crate::sched::sched().ms().saturating_sub(1);
+    start(run, ptr::from_ref(m).cast_mut().cast(), others);
 }
 
 /// Starts a thread that runs `f` for ever.
@@ -34,10 +36,16 @@ pub(crate) fn start_service(name: &'static str, f: fn() -> !) {
         name_thread(name);
         f()
     }
-    start(run, Box::into_raw(Box::new((name, f))).cast());
+    let others = || crate::sched::sched().ms();
+    start(run, Box::into_raw(Box::new((name, f))).cast(), others);
 }
 
-fn start(run: extern "C" fn(*mut c_void) -> *mut c_void, arg: *mut c_void) {
+/// `others` says how many threads run goroutines beside it.
+fn start(
+    run: extern "C" fn(*mut c_void) -> *mut c_void,
+    arg: *mut c_void,
+    others: impl FnOnce() -> u32,
+) {
     let mut attr = MaybeUninit::uninit();
     let mut thread = MaybeUninit::uninit();
     // SAFETY: initialises the attributes.
@@ -50,8 +58,24 @@ fn start(run: extern "C" fn(*mut c_void) -> *mut c_void, arg: *mut c_void) {
     let create = || unsafe { libc::pthread_create(thread.as_mut_ptr(), attr.as_ptr(), run, arg) };
     let error = raddle_race::unwatched(create);
     if error != 0 {
-        crate::throw("cannot start another OS thread (see `ulimit -u` and the memory limit)");
+        cannot_start(others());
     }
+}
+
+/// Ends the program, which cannot do without another thread: a goroutine that is ready to run might wait for ever. Allocates
+/// nothing: memory may be what there is none of.
+#[cold]
+pub(crate) fn cannot_start(others: u32) -> ! {
+    let mut number = [0; 20];
+    for part in [
+        "raddle: fatal: cannot start another OS thread, beside ",
+        super::decimal(others.into(), &mut number),
+        " that run goroutines: the limit on processes (ulimit -u, or pids.max of the cgroup) or on memory (ulimit -v) is \
+         reached. A blocking call takes a thread for as long as it blocks, a locked goroutine for as long as it lives\n",
+    ] {
+        super::write_stderr(part.as_bytes());
+    }
+    std::process::abort()
 }
 
 /// Where the calling thread's stack ends, as far as that can be told: else at no address.

@@ -86,11 +86,10 @@ impl Image {
                 modules: Vec::new(),
             },
         };
-        let started = probe::on_fresh_thread(look, (&raw mut scan).cast(), |_| ());
-        assert!(
-            started,
-            "cannot start a thread to look at the loaded libraries"
-        );
+        if !probe::on_fresh_thread(look, (&raw mut scan).cast(), |_| ()) {
+            let others = crate::sched::try_sched().map_or(0, crate::sched::Sched::ms);
+            crate::sys::thread::cannot_start(others);
+        }
         let mut image = scan.image;
         // From glibc 2.41 the restartable-sequence area lies below the modules' storage.
         let rseq = glibc

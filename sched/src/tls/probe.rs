@@ -58,7 +58,7 @@ pub(super) fn run(glibc: &Glibc, libc: &Module) -> Result<Template, Missing> {
         unsafe { (*at).stack = stack };
     });
     if !started {
-        return Err(Missing(c"pthread_create on a stack of ours"));
+        crate::sys::thread::cannot_start(0);
     }
     probe
         .found

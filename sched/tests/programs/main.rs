@@ -60,6 +60,11 @@ const PROGRAMS: &[Program] = &[
     ),
     ("a_stop_needs_no_new_thread", no_threads_left, is_success),
     (
+        "too_many_blocked_threads_end_the_program",
+        too_many_threads,
+        is_too_many_threads,
+    ),
+    (
         "a_guard_cannot_be_held_over_a_wait",
         guard_over_a_wait,
         is_held_over_a_wait,
@@ -130,6 +135,26 @@ fn is_deadlock(output: &Output) -> bool {
         && text.contains("all goroutines are asleep: deadlock")
         && text.matches("\ngoroutine ").count() == 1
         && text.matches("\nthread ").count() == 1
+}
+
+fn too_many_threads() {
+    boot(&BootOptions {
+        max_threads: 20,
+        ..BootOptions::default()
+    });
+    for _ in 0..50 {
+        go(|| blocking(thread::park));
+    }
+    loop {
+        thread::park();
+    }
+}
+
+fn is_too_many_threads(output: &Output) -> bool {
+    let text = String::from_utf8_lossy(&output.stderr);
+    output.status.signal() == Some(libc::SIGABRT)
+        && text
+            == "raddle: fatal: more than 20 OS threads: too many goroutines block their threads, or have locked them, at once\n"
 }
 
 /// A guard held over a wait used to be dropped on another M, whose depth it then changed: the signal handler took the P of an M
