@@ -301,7 +301,8 @@ fn new_finalized(bytes: usize) -> Hidden {
 /// Runs all destructors; in their order.
 fn finalize() -> Vec<Hidden> {
     let mut order = Vec::new();
-    while let Some(header) = gc::next_finalizable() {
+    // SAFETY: the test is the finalizer.
+    while let Some(header) = unsafe { gc::next_finalizable() } {
         // SAFETY: ours until it is dropped.
         let state = unsafe { &header.as_ref().state };
         let before = state.swap(state::DROPPED, Relaxed);

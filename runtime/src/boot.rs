@@ -115,7 +115,8 @@ fn start_race_mode(options: &str) -> ProcCtx {
         eprintln!("raddle: race mode: {error}");
         process::exit(BAD_FLAG)
     });
-    let (main, proc) = raddle_race::init(options, &symbols::HOST);
+    // SAFETY: the main goroutine gets the one, the first P the other.
+    let (main, proc) = unsafe { raddle_race::init(options, &symbols::HOST) };
     // Threads may come and use the heap long before the scheduler boots, if it ever does.
     raddle_alloc::watch();
     *lock(&MAIN_CTX) = Some(main);

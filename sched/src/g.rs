@@ -319,8 +319,12 @@ impl GRef {
     }
 
     /// Its race context: there is one exactly in race mode.
+    ///
+    /// # Safety
+    ///
+    /// The caller is the goroutine or thread itself, or keeps it parked meanwhile: it alone may wake it.
     #[must_use]
-    pub fn race_ctx(self) -> Option<GoCtx> {
+    pub unsafe fn race_ctx(self) -> Option<GoCtx> {
         self.get().race.get()
     }
 

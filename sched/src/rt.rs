@@ -141,7 +141,8 @@ fn enter_slow() -> Rt {
 #[inline]
 fn race_enter() -> Option<GoCtx> {
     if raddle_race::enabled() {
-        raddle_race::runtime_enter()
+        // SAFETY: the guard ends what it begins, on the goroutine or thread that it belongs to.
+        unsafe { raddle_race::runtime_enter() }
     } else {
         None
     }

@@ -143,7 +143,10 @@ impl Rt {
         };
         g.set_id(id);
         if raddle_race::enabled() {
-            let start = || raddle_race::go_start(raddle_race::current(), id, Pc::at(options.at));
+            // SAFETY: the caller's own, for this call.
+            let parent = || unsafe { raddle_race::current() };
+            // SAFETY: the G has it, and who runs the G uses it.
+            let start = || unsafe { raddle_race::go_start(parent(), id, Pc::at(options.at)) };
             let ctx = options.race.unwrap_or_else(start);
             if options.race.is_some() {
                 // It was made before the caller came this far.

@@ -110,7 +110,11 @@ static QUEUE: Locked<List> = Locked::new(List::new());
 /// makes it `DROPPED` and runs `drop`, and meanwhile holds the object.
 ///
 /// **Blocking**: neither parks the goroutine nor blocks the thread.
-pub fn next_finalizable() -> Option<NonNull<Header>> {
+///
+/// # Safety
+///
+/// The caller is the finalizer: the destructor of what it takes will not run unless it runs it, and the memory goes all the same.
+pub unsafe fn next_finalizable() -> Option<NonNull<Header>> {
     let next = busy(this_thread(), || QUEUE.with(List::pop));
     next.inspect(|_| stats::count_finalized())
 }

@@ -210,7 +210,8 @@ unsafe fn fire(rt: &Rt, core: *mut (), start: usize) {
         name: None,
         stack_size: 0,
         at,
-        race: raddle_race::enabled().then(|| raddle_race::go_start_orphan(Pc::at(at))),
+        // SAFETY: for the goroutine that is spawned with it.
+        race: raddle_race::enabled().then(|| unsafe { raddle_race::go_start_orphan(Pc::at(at)) }),
         system: false,
     };
     // SAFETY: `run` takes the pointer and the count that goes with it.

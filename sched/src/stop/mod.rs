@@ -111,8 +111,13 @@ struct Now {
 /// The world, for the collector.
 ///
 /// It may be driven without one, as tests do.
+///
+/// # Safety
+///
+/// The caller uses it as the collector does: on a thread that has called `thread_started`, starts what it has stopped, and does nothing
+/// meanwhile that needs another thread.
 #[must_use]
-pub fn world() -> &'static dyn World {
+pub unsafe fn world() -> &'static dyn World {
     crate::boot::ensure();
     &WORLD
 }
@@ -161,7 +166,8 @@ extern "C" fn after_fork() {
     unsafe { ONE.unlock() };
 }
 
-impl World for Threads {
+// SAFETY: the parts of this module say how every thread is stopped and everything is shown.
+unsafe impl World for Threads {
     fn stop(&self, collectors: &[i32]) -> Result<(), Unstoppable> {
         ONE.lock();
         // SAFETY: invariant 1.

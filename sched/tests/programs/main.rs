@@ -8,10 +8,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 
-use common::{Gate, go, go_with, on_collector, on_own_stack};
-use raddle_sched::{
-    BootOptions, Rt, blocking, boot, enter, num_goroutines, set_procs, world, yield_now,
-};
+use common::{Gate, go, go_with, on_collector, on_own_stack, the_world};
+use raddle_sched::{BootOptions, Rt, blocking, boot, enter, num_goroutines, set_procs, yield_now};
 use std::cell::Cell;
 use std::ffi::CString;
 use std::hint::black_box;
@@ -234,9 +232,11 @@ fn guards_left_behind() {
 fn collector(helpers: Vec<i32>) -> i32 {
     let (tell, told) = mpsc::channel();
     thread::spawn(move || {
-        world().thread_started();
-        world().stop(&helpers).expect("every thread can be stopped");
-        world().start();
+        the_world().thread_started();
+        the_world()
+            .stop(&helpers)
+            .expect("every thread can be stopped");
+        the_world().start();
         // SAFETY: no preconditions.
         tell.send(unsafe { libc::gettid() }).expect("it is awaited");
         loop {
@@ -438,8 +438,8 @@ fn fork_with_stops() {
     });
     let stopper = thread::spawn(|| {
         while !DONE.load(SeqCst) {
-            world().stop(&[]).expect("every thread can be stopped");
-            world().start();
+            the_world().stop(&[]).expect("every thread can be stopped");
+            the_world().start();
         }
     });
     for _ in 0..50 {
@@ -449,9 +449,9 @@ fn fork_with_stops() {
             black_box(vec![1u8; 1000]);
             // SAFETY: no preconditions.
             unsafe { libc::raise(libc::SIGURG) };
-            let stopped = world().stop(&[]);
+            let stopped = the_world().stop(&[]);
             if stopped.is_ok() {
-                world().start();
+                the_world().start();
             }
             // SAFETY: no preconditions.
             unsafe { libc::_exit(i32::from(stopped.is_err())) };
