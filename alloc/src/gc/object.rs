@@ -141,3 +141,21 @@ impl Header {
 }
 
 const _: () = assert!(size_of::<Header>() == 32);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The state of a header was written to behind the end of the object.
+    #[test]
+    fn an_object_with_a_destructor_has_room_for_its_header() {
+        let allocated = |layout| {
+            let made = || allocate(layout, Kind::Finalized, Pc::NONE);
+            std::panic::catch_unwind(made).is_ok_and(|object| !object.is_null())
+        };
+        assert!(!allocated(Layout::new::<u8>()));
+        assert!(!allocated(Layout::new::<[usize; 3]>()));
+        assert!(!allocated(Layout::new::<[u8; 64]>()));
+        assert!(allocated(Layout::new::<Header>()));
+    }
+}
