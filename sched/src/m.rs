@@ -35,8 +35,8 @@ pub(crate) const ATTN_PREEMPT: u32 = 1;
 /// Yields are injected: the way out rolls the dice each time.
 pub(crate) const ATTN_INJECT: u32 = 2;
 
-/// See the module's head.
-#[repr(align(128))]
+/// See the module's head. What every turn and every call of the runtime touches comes first, in one cache line.
+#[repr(C, align(128))]
 pub(crate) struct M {
     /// Depth of `enter`; g0 itself counts as one.
     pub(crate) in_rt: AtomicU32,
@@ -48,24 +48,24 @@ pub(crate) struct M {
     pub(crate) tid: AtomicI32,
     /// The heap's record of this thread. Set by the thread itself, before it runs anything.
     pub(crate) heap: Cell<Option<&'static Thread>>,
-    /// Somebody wants its P: the signal that is on its way says so.
-    pub(crate) preempt: AtomicBool,
+    /// The goroutine that is locked to this thread.
+    pub(crate) locked_g: Cell<*const G>,
     /// This thread's own thread control block.
     pub(crate) block: Cell<tls::Block>,
+    /// Somebody wants its P: the signal that is on its way says so.
+    pub(crate) preempt: AtomicBool,
+    pub(crate) spinning: Cell<bool>,
+    /// The locked goroutine has ended: the thread ends too.
+    pub(crate) is_over: Cell<bool>,
+    /// How often the locked goroutine locked it.
+    pub(crate) locks: Cell<u32>,
+    /// The P with which a waker wakes it. Stored (Release) after `spinning`, taken (Acquire) before it is read.
+    pub(crate) next_p: AtomicPtr<P>,
+    pub(crate) note: Note,
     /// Where this thread's own stack ends.
     pub(crate) stack_end: Cell<StackEnd>,
     /// Its alternate signal stack; null: it has none.
     pub(crate) alt_stack: Cell<*mut c_void>,
-    pub(crate) spinning: Cell<bool>,
-    /// The P with which a waker wakes it. Stored (Release) after `spinning`, taken (Acquire) before it is read.
-    pub(crate) next_p: AtomicPtr<P>,
-    pub(crate) note: Note,
-    /// The goroutine that is locked to this thread.
-    pub(crate) locked_g: Cell<*const G>,
-    /// How often that goroutine locked it.
-    pub(crate) locks: Cell<u32>,
-    /// That goroutine has ended: the thread ends too.
-    pub(crate) is_over: Cell<bool>,
     /// Stands for the thread while it runs a blocking call.
     pub(crate) thread_g: G,
 }

@@ -10,8 +10,8 @@
 //!    the M sets it at each switch.
 //! 2. M and P are read through the G, afresh after every point that may switch.
 //! 3. A goroutine leaves its stack, and comes back, at depth 1: with one guard alive, that of the call that waits. `suspend`
-//!    ends the program where there are more, so a program cannot hold a guard of its own over a wait, and a guard changes
-//!    the depth of the M on which its goroutine runs now, never that of an M which it has left.
+//!    ends the program where there are more, so a program cannot hold a guard of its own over a wait. And since the one
+//!    guard then takes note of the M on which it came back, no guard changes the depth of an M that its goroutine has left.
 //! 4. In race mode the detector counts the guards too: what instrumented code of std does for the runtime, from `enter` to the drop, is
 //!    not the program's. The guards of the scheduler itself and of a goroutine's birth are not counted: no context is current there yet.
 //!
@@ -83,8 +83,8 @@ pub(crate) fn this_m() -> *const M {
 #[derive(Debug)]
 pub struct Rt {
     g: Option<&'static G>,
-    /// In the scheduler itself, where there is no G: the M.
-    g0: Option<&'static M>,
+    /// Where it runs; null on a plain thread (invariant 3).
+    m: Cell<*const M>,
     /// In race mode: who has gone inside, for the detector.
     race: Option<GoCtx>,
     _not_send: PhantomData<*mut ()>,
@@ -109,7 +109,7 @@ pub fn enter() -> Rt {
     };
     let rt = Rt {
         g: Some(g),
-        g0: None,
+        m: Cell::new(g.m.get()),
         race: race_enter(),
         _not_send: PhantomData,
     };
@@ -131,7 +131,7 @@ fn enter_slow() -> Rt {
     }
     Rt {
         g: Some(thread::thread_g()),
-        g0: None,
+        m: Cell::new(ptr::null()),
         race: race_enter(),
         _not_send: PhantomData,
     }
@@ -154,7 +154,7 @@ impl Rt {
         m.set_depth(m.depth() + 1);
         Rt {
             g: None,
-            g0: Some(m),
+            m: Cell::new(m),
             race: None,
             _not_send: PhantomData,
         }
@@ -164,7 +164,7 @@ impl Rt {
     pub(crate) fn resumed(g: &'static G) -> Rt {
         Rt {
             g: Some(g),
-            g0: None,
+            m: Cell::new(g.m.get()),
             race: None,
             _not_send: PhantomData,
         }
@@ -184,11 +184,8 @@ impl Rt {
     /// The M that runs the caller now; none on a plain thread.
     #[inline]
     pub(crate) fn m(&self) -> Option<&'static M> {
-        match self.g {
-            // SAFETY: null or an M; Ms are never freed.
-            Some(g) => unsafe { g.m.get().as_ref() },
-            None => self.g0,
-        }
+        // SAFETY: null or an M; Ms are never freed.
+        unsafe { self.m.get().as_ref() }
     }
 
     /// Parks the caller until [`ready`](Self::ready): a goroutine leaves its M, which runs others; a plain thread blocks.
@@ -270,6 +267,7 @@ impl Rt {
             }
             crate::deadlock::capture_own_stack();
         }
+        self.m.set(g.m.get());
     }
 
     #[cold]

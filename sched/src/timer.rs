@@ -93,7 +93,7 @@ impl Timer {
         let was = self.stop(rt);
         crate::boot::ensure();
         let s = sched();
-        // Read now: when the timer is armed, a sleeper's stack with `self` on it may go on elsewhere.
+        // Read now: when the timer is armed, a sleeper's stack with `rt` and `self` on it may go on elsewhere.
         let m = rt.m();
         let heap = match m.and_then(|m| m.p()) {
             Some(p) => &p.timers,
@@ -375,6 +375,7 @@ pub fn sleep_ns(ns: u64) {
 #[track_caller]
 pub fn sleep_until_ns(when_ns: u64) {
     struct Sleep<'a> {
+        rt: &'a Rt,
         timer: &'a Timer,
         when_ns: u64,
     }
@@ -388,16 +389,15 @@ pub fn sleep_until_ns(when_ns: u64) {
     unsafe fn arm(arg: *mut ()) {
         // SAFETY: `arg` is the sleeper's `Sleep`; it cannot wake before the timer is armed, and nothing is read after.
         let sleep = unsafe { &*arg.cast::<Sleep<'_>>() };
-        let (timer, when_ns) = (sleep.timer, sleep.when_ns);
-        // The scheduler's guard, or the plain thread's: the sleeper's is on a stack that nobody stands on.
-        let rt = crate::enter();
+        let (rt, timer, when_ns) = (sleep.rt, sleep.timer, sleep.when_ns);
         // SAFETY: the timer lies on the sleeper's stack until it has fired.
-        unsafe { timer.start(&rt, when_ns, 0, 0) };
+        unsafe { timer.start(rt, when_ns, 0, 0) };
     }
     let rt = crate::enter();
     let mut g = rt.g();
     let timer = Timer::new(wake, (&raw mut g).cast());
     let mut sleep = Sleep {
+        rt: &rt,
         timer: &timer,
         when_ns,
     };
