@@ -198,6 +198,7 @@ impl World {
                     raddle::yield_now();
                     raddle::unlock_os_thread();
                 }
+                3 => raddle::go(raddle::lock_os_thread).join().unwrap(),
                 _ => raddle::yield_now(),
             },
             _ => self.start(random),

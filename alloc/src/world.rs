@@ -13,7 +13,12 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 /// The world as the collector sees it.
-pub trait World: Sync {
+///
+/// # Safety
+///
+/// The implementation keeps the module's invariants: the collector frees what it was not shown. Whoever has one may call all of it, and
+/// with that stop the process for good, or let it run in the midst of a cycle: it is for the collector, and for who tests it.
+pub unsafe trait World: Sync {
     /// Stops the program: all threads but the caller and `collectors`. Returns when every one stands still.
     ///
     /// # Errors

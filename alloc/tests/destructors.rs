@@ -40,7 +40,8 @@ fn state_of(object: Hidden) -> u32 {
 }
 
 fn next() -> Option<Hidden> {
-    let next = gc::next_to_drop()?;
+    // SAFETY: the test is the finalizer.
+    let next = unsafe { gc::next_to_drop() }?;
     let next = Hidden::new(next.as_ptr().cast());
     assert_eq!(state_of(next), state::DROPPED);
     Some(next)

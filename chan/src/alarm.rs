@@ -31,7 +31,8 @@ impl Alarm {
     /// Calls `f` with an alarm that rings at `when_ns`. The goroutine's claim is fresh when `f` begins.
     pub(crate) fn with<R>(rt: &Rt, when_ns: u64, f: impl FnOnce(&Alarm) -> R) -> R {
         let g = rt.g();
-        g.claim_reset();
+        // SAFETY: the caller's own. The last wait has stopped its timer, and unlinked its waiters under their locks.
+        unsafe { g.claim_reset() };
         let alarm = Alarm {
             lock: SpinLock::new(),
             fired: Cell::new(false),
@@ -104,7 +105,9 @@ unsafe fn ring(rt: &Rt, alarm: *mut (), _seq: usize) {
     alarm.lock.lock();
     alarm.fired.set(true);
     let g = alarm.g;
-    let wake = alarm.armed.get() && g.try_claim();
+    // SAFETY: armed for the wait that `Alarm::with` opened, which ends only after this callback (invariant 2); it is made
+    // ready below.
+    let wake = alarm.armed.get() && unsafe { g.try_claim() };
     // SAFETY: locked above.
     unsafe { alarm.lock.unlock() };
     if wake {

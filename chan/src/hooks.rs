@@ -81,7 +81,7 @@ pub(crate) fn finds_closed(chan: &Chan) {
 ///
 /// # Safety
 ///
-/// The caller holds the channel's lock; the baton is that of a slot.
+/// The caller holds the channel's lock; the baton is that of a slot; `g` is parked, and the caller's to wake.
 #[inline(always)]
 pub(crate) unsafe fn slot_passed(baton: Option<NonNull<Baton>>, g: Option<GRef>) {
     if let Some(mut baton) = baton {
@@ -89,7 +89,11 @@ pub(crate) unsafe fn slot_passed(baton: Option<NonNull<Baton>>, g: Option<GRef>)
         let baton = unsafe { baton.as_mut() };
         match g {
             None => baton.pass(None),
-            Some(g) => g.race_ctx().into_iter().for_each(|g| baton.pass(Some(g))),
+            Some(g) => {
+                // SAFETY: by the contract.
+                let ctx = unsafe { g.race_ctx() };
+                ctx.into_iter().for_each(|g| baton.pass(Some(g)));
+            }
         }
     }
 }
@@ -142,20 +146,30 @@ pub(crate) unsafe fn slot_emptied(baton: Option<NonNull<Baton>>) {
 }
 
 /// The caller sends into an unbounded channel straight to the parked receiver `g`: one edge, from sender to receiver.
+///
+/// # Safety
+///
+/// `g` is parked, and the caller's to wake.
 #[inline(always)]
-pub(crate) fn handed_over(g: GRef) {
+pub(crate) unsafe fn handed_over(g: GRef) {
     if race::enabled()
-        && let Some(ctx) = g.race_ctx()
+        // SAFETY: by the contract.
+        && let Some(ctx) = unsafe { g.race_ctx() }
     {
         race::pass_g(ctx);
     }
 }
 
 /// The caller and the parked `g` meet: edges both ways.
+///
+/// # Safety
+///
+/// As for [`handed_over`].
 #[inline(always)]
-pub(crate) fn met(g: GRef) {
+pub(crate) unsafe fn met(g: GRef) {
     if race::enabled()
-        && let Some(ctx) = g.race_ctx()
+        // SAFETY: by the contract.
+        && let Some(ctx) = unsafe { g.race_ctx() }
     {
         race::meet_g(ctx);
     }

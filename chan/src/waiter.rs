@@ -105,8 +105,14 @@ impl Waiter {
         self.outcome.set(Outcome::Peer);
     }
 
-    fn claim(&self) -> bool {
-        self.mode & CLAIM == 0 || self.g.try_claim()
+    /// Wins the wait (invariant 3).
+    ///
+    /// # Safety
+    ///
+    /// The caller holds the lock of the queue that the waiter is or was just linked in, and makes the goroutine ready if it wins.
+    unsafe fn claim(&self) -> bool {
+        // SAFETY: a linked waiter's goroutine cannot have gone on to another wait (invariant 2); the rest by the contract.
+        self.mode & CLAIM == 0 || unsafe { self.g.try_claim() }
     }
 }
 
@@ -231,7 +237,8 @@ impl WaitQueue {
             }
             // SAFETY: the caller holds the lock and the node is in this queue.
             unsafe { self.remove(waiter) };
-            if waiter.claim() {
+            // SAFETY: the caller's lock, with which the waiter was linked until here; the caller readies it.
+            if unsafe { waiter.claim() } {
                 return Some(waiter);
             }
         }
@@ -256,7 +263,8 @@ impl WaitQueue {
             }
             // SAFETY: the caller holds the lock and the node is in this queue.
             unsafe { self.remove(waiter) };
-            if waiter.claim() {
+            // SAFETY: the caller's lock, with which the waiter was linked until here; the caller readies it.
+            if unsafe { waiter.claim() } {
                 return Some(waiter);
             }
         }
@@ -331,7 +339,8 @@ mod tests {
     fn the_taken_keep_their_order_and_leave_out_lost_claims() {
         let rt = enter();
         let g = rt.g();
-        g.claim_reset();
+        // SAFETY: the calling thread's own, which does not wait here.
+        unsafe { g.claim_reset() };
         let queue = WaitQueue::new();
         // One goroutine stands in for several; of its two waiters with a claim only one can be won.
         let waiters =

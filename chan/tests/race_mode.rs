@@ -22,7 +22,8 @@ fn boot() {
             ..Host::NONE
         }));
         let options = Options::parse("").expect("no options are good options");
-        let (_main, proc) = raddle_race::init(options, host);
+        // SAFETY: the first P gets the one; the other is not used.
+        let (_main, proc) = unsafe { raddle_race::init(options, host) };
         raddle_sched::boot(&raddle_sched::BootOptions {
             first_proc: Some(proc),
             ..Default::default()

@@ -35,7 +35,7 @@ global_asm!(
 ///
 /// Never inlined: the address of a thread-local must not live over a goroutine switch.
 #[inline(never)]
-pub fn current() -> Option<GoCtx> {
+pub(crate) fn current() -> Option<GoCtx> {
     current_here()
 }
 

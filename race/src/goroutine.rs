@@ -10,7 +10,7 @@ use crate::{Pc, slot};
 ///
 /// # Happens-before
 /// The parent's past happens before the child's start.
-pub fn go_start(parent: Option<GoCtx>, goid: u64, pc: Pc) -> GoCtx {
+pub(crate) fn go_start(parent: Option<GoCtx>, goid: u64, pc: Pc) -> GoCtx {
     let Some(parent) = parent else {
         let mut created = [Pc::NONE; CREATION_FRAMES];
         created[0] = pc;
@@ -34,7 +34,7 @@ pub fn go_start(parent: Option<GoCtx>, goid: u64, pc: Pc) -> GoCtx {
 ///
 /// # Happens-before
 /// None.
-pub fn go_start_orphan(pc: Pc) -> GoCtx {
+pub(crate) fn go_start_orphan(pc: Pc) -> GoCtx {
     let mut created = [Pc::NONE; CREATION_FRAMES];
     created[0] = pc;
     Ctx::create(0, 0, created)
@@ -59,7 +59,7 @@ pub fn go_end(ctx: GoCtx) {
 }
 
 /// A context for an OS thread that the runtime did not make: ordered after everything so far.
-pub fn thread_start(goid: u64) -> GoCtx {
+pub(crate) fn thread_start(goid: u64) -> GoCtx {
     go_start(None, goid, Pc::NONE)
 }
 
@@ -114,7 +114,7 @@ pub fn ignore_sync_end() {
 ///
 /// Never inlined: into a crate that is instrumented.
 #[inline(never)]
-pub fn runtime_enter() -> Option<GoCtx> {
+pub(crate) fn runtime_enter() -> Option<GoCtx> {
     current().inspect(|ctx| {
         let c = ctx.get();
         c.set_inside(c.inside() + 1);

@@ -14,6 +14,9 @@
 //! A goroutine or foreign thread that will block its thread for long should `switch_out` before and `switch_in` after:
 //! there are 256 slots, and only who holds one leaves marks.
 //!
+//! Functions that give a context out are unsafe, those that take one are not: whoever has a context has promised to use it as said here
+//! (`contexts`).
+//!
 //! Unless its own text says otherwise, a function here neither parks a goroutine nor blocks a thread (beyond a spin lock
 //! of a few dozen instructions) nor allocates from the heap, makes no happens-before edge, and cannot fail. Addresses
 //! and sizes are in bytes. All may be called with any lock of the runtime held.
@@ -40,7 +43,7 @@
 //!
 //! # Reading order
 //! `cell`, `shadow`, `access`, `heap` (what is remembered of memory); `clock`, `slot`, `ctx`,
-//! `current`, `goroutine` (who and when); `sync`, `edges`, `atomic` (order); `history`, `record`,
+//! `contexts`, `current`, `goroutine` (who and when); `sync`, `edges`, `atomic` (order); `history`, `record`,
 //! `tally`, `report` (what is said), `frames`, `plumbing`, `place` (its names), `text`, `snippet`,
 //! `machine`, `log` (its form); `abi` (what instrumented code calls), `fault` (its first touches),
 //! `interpose` (the C library), `sys`; `carry` (moves that are no accesses); `mem`, `proc`,
@@ -67,6 +70,7 @@ mod births;
 pub mod carry;
 mod cell;
 mod clock;
+mod contexts;
 mod count;
 mod ctx;
 mod current;
@@ -116,29 +120,32 @@ pub use access::{
     write_range_pc,
 };
 pub use atomic::{AtomicOp, atomic, fence};
+pub use contexts::{
+    current, go_start, go_start_orphan, has_current, init, proc_destroy, runtime_enter,
+    thread_attach, thread_start,
+};
 pub use ctx::GoCtx;
-pub use current::{current, set_current, switch_in, switch_out};
+pub use current::{set_current, switch_in, switch_out};
 pub use edges::{
     acquire, acquire_g, meet_g, pass_g, release, release_acquire, release_acquire_g, release_g,
     release_merge, release_merge_g,
 };
 pub use fault::is_instrumented;
 pub use goroutine::{
-    finalizer_goroutine, func_enter, func_exit, go_end, go_start, go_start_orphan, ignore_begin,
-    ignore_end, ignore_sync_begin, ignore_sync_end, runtime_enter, runtime_exit, runtime_pause,
-    runtime_resume, set_goid, thread_start,
+    finalizer_goroutine, func_enter, func_exit, go_end, ignore_begin, ignore_end,
+    ignore_sync_begin, ignore_sync_end, runtime_exit, runtime_pause, runtime_resume, set_goid,
 };
 pub use heap::{clear_shadow, free, free_aligned, malloc, malloc_aligned, map_shadow, swept};
 pub use host::{
     EachFrame, FIRST_THREAD_ID, Frame, Host, Object, Owner, Place, Variable, WithName, WithPlace,
 };
-pub use interpose::{thread_attach, thread_name, thread_running, thread_with_handle, unwatched};
+pub use interpose::{thread_name, thread_running, thread_with_handle, unwatched};
 pub use options::{Format, OptionError, Options, Snippet};
 pub use pc::Pc;
-pub use proc::{ProcCtx, proc_create, proc_destroy};
+pub use proc::{ProcCtx, proc_create};
 pub use report::errors;
 pub use shadow::own_memory;
-pub use state::{enabled, fini, init};
+pub use state::{enabled, fini};
 pub use stats::{Stats, stats};
 pub use sync::{Baton, map_batons, unmap_batons};
 pub use tally::{Tally, put_on};

@@ -604,7 +604,7 @@ fn a_foreign_thread_and_the_finalizer_come_after_everything() {
     let (_d, a, b) = two();
     let data = fresh_memory(64);
     on(a, || write(data, 8, fresh_pc()));
-    let thread = crate::thread_start(77);
+    let thread = thread_start(77);
     on(thread, || write(data, 8, fresh_pc()));
     crate::finalizer_goroutine(b);
     on(b, || write(data, 8, fresh_pc()));
@@ -622,7 +622,7 @@ fn a_foreign_thread_is_not_ordered_with_what_comes_later_in_a_running_epoch() {
     let data = fresh_memory(64);
     crate::switch_in(a);
     write(data, 8, fresh_pc());
-    let thread = crate::thread_start(77);
+    let thread = thread_start(77);
     write(data + 8, 8, fresh_pc());
     on(thread, || {
         write(data, 8, fresh_pc());

@@ -166,7 +166,7 @@ pub fn proc_create() -> ProcCtx {
 ///
 /// # Blocking
 /// Spins while another thread is inside an event with this P, a few dozen instructions.
-pub fn proc_destroy(p: ProcCtx) {
+pub(crate) fn proc_destroy(p: ProcCtx) {
     let proc = p.proc();
     let entered = loop {
         match proc.enter() {

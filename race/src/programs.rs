@@ -68,7 +68,7 @@ struct Program {
 
 impl Program {
     fn new(seed: u64, shape: Shape) -> Program {
-        let main = crate::go_start(None, 1, fresh_pc());
+        let main = crate::goroutine::go_start(None, 1, fresh_pc());
         Program {
             r: Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
             shape,
@@ -112,7 +112,9 @@ impl Program {
             0 if self.alive.len() < self.shape.goroutines => {
                 let id = self.next_goid;
                 self.next_goid += 1;
-                let child = on(ctx, || crate::go_start(Some(ctx), id, fresh_pc()));
+                let child = on(ctx, || {
+                    crate::goroutine::go_start(Some(ctx), id, fresh_pc())
+                });
                 self.alive.push((
                     child,
                     Goroutine {

@@ -67,7 +67,7 @@ pub(crate) fn host() -> &'static Host {
 ///
 /// # Blocking
 /// Maps memory and reads the suppressions file.
-pub fn init(options: Options, host: &'static Host) -> (GoCtx, ProcCtx) {
+pub(crate) fn init(options: Options, host: &'static Host) -> (GoCtx, ProcCtx) {
     *STARTED.get_or_init(|| {
         let suppressions = match options.suppressions.as_str() {
             "" => Vec::new(),

@@ -46,7 +46,7 @@ pub(crate) fn detector() -> Detector {
         log_path: log_path(),
         ..Options::default()
     };
-    let (main, _) = crate::init(options, &HOST);
+    let (main, _) = crate::state::init(options, &HOST);
     if main.get().slot != crate::slot::NO_SLOT {
         switch_out(main);
     }

@@ -19,7 +19,14 @@ static ONE: Mutex<()> = Mutex::new(());
 fn init() -> GoCtx {
     let mut options = Options::default();
     options.log_path = String::from(concat!(env!("CARGO_TARGET_TMPDIR"), "/race-threads"));
-    race::init(options, &HOST).0
+    // SAFETY: as `go_start`.
+    unsafe { race::init(options, &HOST) }.0
+}
+
+/// A goroutine of the test's, which gives it from one thread to another by locks and channels, as a scheduler does.
+fn go_start(parent: GoCtx, goid: u64, pc: Pc) -> GoCtx {
+    // SAFETY: used by one thread at a time.
+    unsafe { race::go_start(Some(parent), goid, pc) }
 }
 
 fn memory(size: usize) -> usize {
@@ -43,7 +50,7 @@ fn simultaneous_accesses_are_never_missed() {
     let turn = AtomicUsize::new(0);
     std::thread::scope(|s| {
         for t in 0..2 {
-            let ctx = race::go_start(Some(main), 100 + t, fresh_pc());
+            let ctx = go_start(main, 100 + t, fresh_pc());
             let (meet, turn) = (&meet, &turn);
             s.spawn(move || {
                 race::switch_in(ctx);
@@ -76,7 +83,7 @@ fn a_synchronised_program_is_clean() {
     let locks: Vec<Mutex<()>> = (0..LOCKS).map(|_| Mutex::new(())).collect();
     let queue: Mutex<Vec<(GoCtx, u32)>> = Mutex::new(
         (0..GOROUTINES)
-            .map(|g| (race::go_start(Some(main), 1000 + g, fresh_pc()), 60))
+            .map(|g| (go_start(main, 1000 + g, fresh_pc()), 60))
             .collect(),
     );
     std::thread::scope(|s| {
@@ -119,7 +126,8 @@ fn a_synchronised_program_is_clean() {
                     }
                 }
                 PROC.set(None);
-                race::proc_destroy(p);
+                // SAFETY: made above, and nobody's any more.
+                unsafe { race::proc_destroy(p) };
             });
         }
     });
@@ -138,8 +146,8 @@ fn histories_are_read_while_they_are_written() {
     let progress = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);
     std::thread::scope(|s| {
-        let writer = race::go_start(Some(main), 50, fresh_pc());
-        let reader = race::go_start(Some(main), 51, fresh_pc());
+        let writer = go_start(main, 50, fresh_pc());
+        let reader = go_start(main, 51, fresh_pc());
         let (progress, stop) = (&progress, &stop);
         s.spawn(move || {
             race::switch_in(writer);

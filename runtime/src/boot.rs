@@ -95,6 +95,7 @@ fn boot() {
         inject_yield_every: debug.yield_every.map_or(0, NonZeroU32::get),
         seed: debug.seed.unwrap_or(0),
         stack_size: flags.stack_bytes.map_or(0, NonZeroUsize::get),
+        max_threads: 0,
         first_proc,
     });
     if !ours && !plain {
@@ -115,7 +116,8 @@ fn start_race_mode(options: &str) -> ProcCtx {
         crate::capture::print_error(&format!("raddle: race mode: {error}\n"));
         process::exit(BAD_FLAG)
     });
-    let (main, proc) = raddle_race::init(options, &symbols::HOST);
+    // SAFETY: the main goroutine gets the one, the first P the other.
+    let (main, proc) = unsafe { raddle_race::init(options, &symbols::HOST) };
     // Threads may come and use the heap long before the scheduler boots, if it ever does.
     raddle_alloc::watch();
     *lock(&MAIN_CTX) = Some(main);

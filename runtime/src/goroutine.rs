@@ -2,7 +2,7 @@
 
 use crate::boot::MainGoroutine;
 use crate::capture::{self, Sink};
-use crate::join::{ExitToken, JoinHandle, PacketPtr, ResultKind, finish, release};
+use crate::join::{ExitToken, JoinHandle, PacketPtr, ResultKind, fatal, finish, release};
 use crate::scope::Member;
 use raddle_race::{GoCtx, carry};
 use raddle_sched::{DATA_BYTES, SpawnOptions, StackError, Task, enter};
@@ -421,7 +421,8 @@ pub(crate) fn outermost_frame(call: unsafe fn(*mut u8, *mut u8), closure: *mut u
 
 /// Ends the calling goroutine: its destructors run, its `join` gives an error that [`is_exit`](crate::JoinError::is_exit).
 ///
-/// It unwinds, so a `catch_unwind` on the way stops it. In the main goroutine it ends `main`'s goroutine only: the program
+/// It unwinds, so a `catch_unwind` on the way stops it, and a program that is built with `panic = "abort"` aborts, with a
+/// message: without unwinding no destructor on the stack could run. In the main goroutine it ends `main`'s goroutine only: the program
 /// goes on until another ends it, or all wait for ever.
 ///
 /// # Panics
@@ -433,6 +434,12 @@ pub fn exit() -> ! {
         raddle_sched::current_goroutine().is_some(),
         "exit() ends a goroutine, and this is a plain OS thread"
     );
+    if cfg!(panic = "abort") {
+        fatal(&format!(
+            "exit() at {}: it unwinds the goroutine's stack, and this program is built with panic = \"abort\"",
+            Location::caller()
+        ));
+    }
     resume_unwind(Box::new(ExitToken))
 }
 

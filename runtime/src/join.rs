@@ -18,7 +18,9 @@
 //!
 //! # Invariants
 //!
-//! 1. A result is dropped by the goroutine, on its own stack, or by the handle's owner, never in the scheduler.
+//! 1. A result is dropped by the goroutine, on its own stack, or by the handle's owner, never in the scheduler. Which of the
+//!    two is chance where the handle is dropped; so nothing that its destructor does may depend on it: if it unwinds, the
+//!    program ends, as it does with `std::thread`, whatever the payload is.
 //! 2. The handle's owner makes the changes RUNNING/STORED -> waiter and -> DETACHED; the goroutine makes the others. So each
 //!    knows from the state it finds who frees the packet: no reference count.
 //!
@@ -35,13 +37,14 @@ use raddle_sched::{GRef, Rt, WaitReason, enter};
 use std::alloc::{Layout, handle_alloc_error};
 use std::any::Any;
 use std::cell::Cell;
-use std::fmt;
+use std::io::Write;
 use std::marker::PhantomData;
 use std::mem::{ManuallyDrop, needs_drop, offset_of};
-use std::panic::Location;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{fmt, io, mem, process};
 
 const RUNNING: usize = 0;
 const STORED: usize = 1;
@@ -304,14 +307,15 @@ impl PacketPtr {
         matches!(end, End::Panic)
     }
 
-    /// Drops the result in its place.
+    /// Drops the result in its place. Does not unwind (invariant 1).
     ///
     /// # Safety
     ///
     /// It is there, and the caller's.
     unsafe fn drop_result(self) {
         let head = self.head();
-        match (head.end.get(), head.kind.result.drop) {
+        let (end, drop) = (head.end.get(), head.kind.result.drop);
+        let dropped = catch_unwind(AssertUnwindSafe(|| match (end, drop) {
             // SAFETY: by the contract; the function is of the result's type.
             (End::Value, Some(drop)) => unsafe { drop(self.place()) },
             // SAFETY: by the contract.
@@ -319,6 +323,18 @@ impl PacketPtr {
                 ptr::drop_in_place(self.place().cast::<Panic>());
             },
             (End::Value, None) | (End::Exit, _) => {}
+        }));
+        if let Err(unwound) = dropped {
+            let how = if unwound.is::<ExitToken>() {
+                "called exit()"
+            } else {
+                "panicked"
+            };
+            // What it unwound with may do the same.
+            mem::forget(unwound);
+            fatal(&format!(
+                "the result of a goroutine that nobody joined {how} when it was dropped"
+            ));
         }
     }
 
@@ -462,7 +478,18 @@ pub(crate) unsafe fn finish(rt: &Rt, packet: *mut ()) {
     }
 }
 
+/// Says why the program cannot go on, and aborts.
+#[cold]
+pub(crate) fn fatal(why: &str) -> ! {
+    // Standard error may be closed: nobody to tell.
+    let _ = io::stderr().write_all(format!("raddle: fatal: {why}\n").as_bytes());
+    process::abort()
+}
+
 /// The right to wait for a goroutine and take its result. Dropping it detaches the goroutine, which runs on.
+///
+/// The result of a detached goroutine, or what it panicked with, is dropped by the goroutine if it ends later, and else with
+/// the handle. As with [`std::thread::JoinHandle`], the program aborts if that panics.
 pub struct JoinHandle<T> {
     packet: PacketPtr,
     id: u64,

@@ -264,7 +264,7 @@ pub(crate) fn bind(g: &'static G, p: Option<&P>, size: usize) -> Result<(), Stac
     g.parked.bound(stack.top);
     g.heap_slot.set(None);
     // The block names the thread of whoever ran on it last.
-    g.last_m.set(std::ptr::null());
+    g.last_m.set(0);
     Ok(())
 }
 

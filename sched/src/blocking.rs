@@ -78,7 +78,7 @@ fn blocking_erased(call: &mut dyn FnMut()) {
         call();
         if raddle_race::enabled() {
             // The next call here, of another goroutine, has nothing to do with this one's variables.
-            let (start, end) = (m.stack_start.get(), arch::stack_pointer());
+            let (start, end) = (m.stack_end.get().lowest, arch::stack_pointer());
             raddle_race::clear_shadow(start, end.saturating_sub(start));
         }
     });

@@ -42,6 +42,8 @@ pub struct BootOptions {
     /// Bytes of a goroutine's stack by default; 0: 256 KiB. Thread-locals that are large beside it
     /// come on top.
     pub stack_size: usize,
+    /// The most OS threads that run goroutines, those in blocking calls included; 0: 10,000, which is also the most.
+    pub max_threads: usize,
     /// The race context of the first P, in race mode.
     pub first_proc: Option<ProcCtx>,
 }
@@ -148,11 +150,11 @@ fn start(options: &BootOptions) {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         n => n,
     };
-    let s = Sched::install(options.inject_yield_every, seed);
+    let s = Sched::install(options.inject_yield_every, seed, options.max_threads);
     parked::measure();
     stop::install();
     resize::resize(s, procs.min(MAX_PROCS), options.first_proc);
     resize::start_world(s);
     sysmon::configure(options.no_preempt, options.trace);
-    sys::thread::start_service("raddle-sysmon", sysmon::run);
+    sysmon::start();
 }

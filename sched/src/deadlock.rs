@@ -6,7 +6,8 @@
 //! (sysmon, the collector's threads, and plain threads that are parked in the runtime), and somebody waits. Goroutines of the
 //! runtime itself do not count. A collection may end in a finalizer that wakes somebody, so none may have been lately. A
 //! thread that we do not know might still send or close something: then there is no report, and sysmon looks again from time
-//! to time.
+//! to time. Where the kernel does not tell of the threads, for want of `/proc` or of a descriptor, there is a
+//! warning, once, and the program goes on waiting.
 //!
 //! # The stacks
 //!
@@ -21,7 +22,7 @@ use crate::{clock, stop, thread};
 use std::backtrace::Backtrace;
 use std::fmt::Write;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// The documented exit status.
 const EXIT_STATUS: i32 = 2;
@@ -30,17 +31,27 @@ static STACK: Mutex<Option<Backtrace>> = Mutex::new(None);
 
 /// Ends the program if it is certain that nothing can ever run again.
 pub(crate) fn check(s: &'static Sched) {
-    if raddle_alloc::gc::is_pending() || collected_lately() || !nothing_can_run(s) {
+    if raddle_alloc::gc::is_pending() || collected_lately() {
         return;
     }
+    let is_certain = match nothing_can_run(s) {
+        Certainty::No => return,
+        Certainty::Yes => true,
+        Certainty::ThreadsUnknown => false,
+    };
     let mut gs = s.all_gs();
     gs.retain(|g| !g.system.get());
     let threads = thread::all_parked();
     let all_wait =
         gs.iter().all(|g| g.state() == State::Waiting) && !(gs.is_empty() && threads.is_empty());
     // The first look may have met a wake-up half way: a thread that was made ready counts as parked until it runs.
-    if all_wait && threads.len() == thread::parked() as usize && nothing_can_run(s) {
-        report(gs, threads);
+    let known = threads.len() == thread::parked() as usize;
+    if all_wait && known && nothing_can_run(s) != Certainty::No {
+        if is_certain {
+            report(gs, threads);
+        } else {
+            warn();
+        }
     }
 }
 
@@ -60,18 +71,45 @@ fn collected_lately() -> bool {
     changed != 0 && now.saturating_sub(changed) < LATELY_NS
 }
 
-fn nothing_can_run(s: &Sched) -> bool {
+/// Whether nothing can ever run again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Certainty {
+    No,
+    Yes,
+    /// Unless there is a thread that the runtime does not know.
+    ThreadsUnknown,
+}
+
+fn nothing_can_run(s: &Sched) -> Certainty {
     let known = s.ms() + 1 + thread::parked() + stop::collectors();
-    s.idle.idle() as usize == s.procs()
+    let all_rest = s.idle.idle() as usize == s.procs()
         && s.idle.spinning() == 0
         && s.all_ms_sleep()
         && s.next_timer() == u64::MAX
-        && !s.any_work()
-        && threads_of_process() == Some(known as usize)
+        && !s.any_work();
+    match threads_of_process() {
+        _ if !all_rest => Certainty::No,
+        None => Certainty::ThreadsUnknown,
+        Some(threads) if threads == known as usize => Certainty::Yes,
+        Some(_) => Certainty::No,
+    }
 }
 
 fn threads_of_process() -> Option<usize> {
     Some(std::fs::read_dir("/proc/self/task").ok()?.count())
+}
+
+/// There may be a thread that wakes somebody; most likely there is none, and the program hangs. What the goroutines wait for is
+/// not shown: they may run at any moment.
+fn warn() {
+    /// Of sysmon alone.
+    static WARNED: AtomicBool = AtomicBool::new(false);
+    if !WARNED.swap(true, Ordering::Relaxed) {
+        crate::sys::write_stderr(
+            b"raddle: warning: all goroutines are asleep; whether another thread of the program may wake one cannot be told, \
+              since /proc is missing, or no descriptor is left\n",
+        );
+    }
 }
 
 fn report(mut gs: Vec<&'static G>, threads: Vec<&'static G>) -> ! {
@@ -134,10 +172,11 @@ fn age(ns: u64) -> String {
 
 /// Resumes a parked goroutine for as long as it takes to walk its stack.
 fn stack_of(g: &'static G) -> Backtrace {
-    let m: &'static M = Box::leak(Box::new(M::new(u32::MAX)));
+    let m: &'static M = Box::leak(Box::new(M::new()));
+    // No other M's number, so that the goroutine's block is told of the thread.
+    m.renew(u32::MAX);
     m.begin_on_this_thread();
     g.dump.set(true);
-    m.in_rt.store(g.rt_depth.get(), Ordering::Relaxed);
     switch_to(m, g);
     STACK
         .lock()

@@ -56,10 +56,8 @@ pub(crate) struct G {
     pub(crate) state: StateWord,
     claim: AtomicU32,
     pub(crate) m: Cell<*const M>,
-    /// The M that ran it last: its thread-local block still names that thread.
-    pub(crate) last_m: Cell<*const M>,
-    /// Depth of `enter` when it left its stack: the M that resumes it takes it over.
-    pub(crate) rt_depth: Cell<u32>,
+    /// The number of the M that ran it last, whose thread its thread-local block still names; 0: none.
+    pub(crate) last_m: Cell<u32>,
     wait_reason: Cell<WaitReason>,
     pub(crate) is_thread: bool,
     /// It is the runtime's own: neither counted nor listed.
@@ -76,6 +74,7 @@ pub(crate) struct G {
     pub(crate) parked: Parked,
     /// Where its thread-local block names the heap's record of the thread: set at its first step.
     pub(crate) heap_slot: Cell<Option<ThreadSlot>>,
+    /// The M to which the goroutine is locked. Of an M's own thread G: that M.
     pub(crate) locked_m: Cell<*const M>,
     pub(crate) race: Cell<Option<GoCtx>>,
     pub(crate) stack: Cell<Option<Stack>>,
@@ -126,8 +125,7 @@ impl G {
             state: StateWord::new(),
             claim: AtomicU32::new(0),
             m: Cell::new(ptr::null()),
-            last_m: Cell::new(ptr::null()),
-            rt_depth: Cell::new(1),
+            last_m: Cell::new(0),
             wait_reason: Cell::new(WaitReason::None),
             is_thread,
             system: Cell::new(false),
@@ -321,8 +319,12 @@ impl GRef {
     }
 
     /// Its race context: there is one exactly in race mode.
+    ///
+    /// # Safety
+    ///
+    /// The caller is the goroutine or thread itself, or keeps it parked meanwhile: it alone may wake it.
     #[must_use]
-    pub fn race_ctx(self) -> Option<GoCtx> {
+    pub unsafe fn race_ctx(self) -> Option<GoCtx> {
         self.get().race.get()
     }
 
@@ -330,16 +332,25 @@ impl GRef {
     ///
     /// For waits that several wakers may end (select, time-outs): the waiter calls this before it publishes itself
     /// anywhere, and each waker must win [`try_claim`](Self::try_claim) before it touches the waiter's data or makes it ready.
+    ///
+    /// # Safety
+    ///
+    /// The caller is the goroutine or thread itself, and no waker of an earlier wait is left that might still claim it.
     #[inline]
-    pub fn claim_reset(self) {
+    pub unsafe fn claim_reset(self) {
         // Relaxed: published together with the waiter by the wait list's lock.
         self.get().claim.store(0, Ordering::Relaxed);
     }
 
     /// Takes the right to end this wait. At most one caller per wait gets true.
+    ///
+    /// # Safety
+    ///
+    /// The waiter published itself to the caller for a wait that it opened by [`claim_reset`](Self::claim_reset), and cannot
+    /// have gone on to another. Who gets true makes it ready, once it is parked or about to be: nobody else will.
     #[inline]
     #[must_use]
-    pub fn try_claim(self) -> bool {
+    pub unsafe fn try_claim(self) -> bool {
         let claim = &self.get().claim;
         claim.load(Ordering::Relaxed) == 0
             && claim

@@ -1,7 +1,7 @@
 //! M: an OS thread that runs goroutines.
 //!
 //! An M runs the scheduler on its own stack (g0) and resumes one goroutine at a time. Ms are made when a P has work and no
-//! M is idle, and live as long as the process.
+//! M is idle. A thread ends with the goroutine that ended while it was locked to it; else it lives as long as the process.
 //!
 //! # Invariants
 //!
@@ -9,7 +9,9 @@
 //!    whoever took it off the list before it is woken.
 //! 2. `in_rt` is above 0 while the thread is inside the runtime: on g0, and in a goroutine between `enter` and the end of
 //!    its guard. Then the P stays. The signal handler, on this very thread, takes the P away only when it is 0.
-//! 3. The heap serves the thread from the cache of the P in `p`, or, without one, from the thread's own: `set_p` changes both.
+//! 3. An `M` is never freed, but the next thread's once its own has ended. `id` is another then: what remembers an M over its
+//!    goroutine's waits remembers the number.
+//! 4. The heap serves the thread from the cache of the P in `p`, or, without one, from the thread's own: `set_p` changes both.
 //!
 //! # Memory ordering
 //!
@@ -20,9 +22,11 @@
 use crate::g::G;
 use crate::p::P;
 use crate::sys::Note;
-use crate::tls;
+use crate::sys::thread::StackEnd;
+use crate::{sys, tls};
 use raddle_alloc::Thread;
 use std::cell::Cell;
+use std::ffi::c_void;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering, compiler_fence};
 
@@ -31,32 +35,37 @@ pub(crate) const ATTN_PREEMPT: u32 = 1;
 /// Yields are injected: the way out rolls the dice each time.
 pub(crate) const ATTN_INJECT: u32 = 2;
 
-/// See the module's head.
-#[repr(align(128))]
+/// See the module's head. What every turn and every call of the runtime touches comes first, in one cache line.
+#[repr(C, align(128))]
 pub(crate) struct M {
     /// Depth of `enter`; g0 itself counts as one.
     pub(crate) in_rt: AtomicU32,
     /// Reasons to take the slow way out of the runtime: `ATTN_*`.
     pub(crate) attention: AtomicU32,
     pub(crate) p: AtomicPtr<P>,
-    pub(crate) id: u32,
+    /// Its number, which no other has had before: from 1.
+    pub(crate) id: AtomicU32,
     pub(crate) tid: AtomicI32,
     /// The heap's record of this thread. Set by the thread itself, before it runs anything.
     pub(crate) heap: Cell<Option<&'static Thread>>,
-    /// Somebody wants its P: the signal that is on its way says so.
-    pub(crate) preempt: AtomicBool,
+    /// The goroutine that is locked to this thread.
+    pub(crate) locked_g: Cell<*const G>,
     /// This thread's own thread control block.
     pub(crate) block: Cell<tls::Block>,
-    /// The lowest address of this thread's stack; in race mode, else 0.
-    pub(crate) stack_start: Cell<usize>,
+    /// Somebody wants its P: the signal that is on its way says so.
+    pub(crate) preempt: AtomicBool,
     pub(crate) spinning: Cell<bool>,
+    /// The locked goroutine has ended: the thread ends too.
+    pub(crate) is_over: Cell<bool>,
+    /// How often the locked goroutine locked it.
+    pub(crate) locks: Cell<u32>,
     /// The P with which a waker wakes it. Stored (Release) after `spinning`, taken (Acquire) before it is read.
     pub(crate) next_p: AtomicPtr<P>,
     pub(crate) note: Note,
-    /// The goroutine that is locked to this thread.
-    pub(crate) locked_g: Cell<*const G>,
-    /// How often that goroutine locked it.
-    pub(crate) locks: Cell<u32>,
+    /// Where this thread's own stack ends.
+    pub(crate) stack_end: Cell<StackEnd>,
+    /// Its alternate signal stack; null: it has none.
+    pub(crate) alt_stack: Cell<*mut c_void>,
     /// Stands for the thread while it runs a blocking call.
     pub(crate) thread_g: G,
 }
@@ -69,30 +78,48 @@ unsafe impl Send for M {}
 impl std::fmt::Debug for M {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("M")
-            .field("id", &self.id)
+            .field("id", &self.id())
             .finish_non_exhaustive()
     }
 }
 
 impl M {
-    pub(crate) fn new(id: u32) -> M {
+    pub(crate) fn new() -> M {
         M {
             in_rt: AtomicU32::new(1),
             attention: AtomicU32::new(0),
             p: AtomicPtr::new(ptr::null_mut()),
-            id,
+            id: AtomicU32::new(0),
             tid: AtomicI32::new(0),
             heap: Cell::new(None),
             preempt: AtomicBool::new(false),
             block: Cell::new(tls::Block::NONE),
-            stack_start: Cell::new(0),
+            stack_end: Cell::new(StackEnd::UNKNOWN),
+            alt_stack: Cell::new(ptr::null_mut()),
             spinning: Cell::new(false),
             next_p: AtomicPtr::new(ptr::null_mut()),
             note: Note::new(),
             locked_g: Cell::new(ptr::null()),
             locks: Cell::new(0),
+            is_over: Cell::new(false),
             thread_g: G::new(true),
         }
+    }
+
+    /// Makes it the M of a thread that is about to start: a new one, or one whose thread has ended. It is the caller's.
+    pub(crate) fn renew(&self, id: u32) {
+        self.id.store(id, Ordering::Relaxed);
+        self.in_rt.store(1, Ordering::Relaxed);
+        self.attention.store(0, Ordering::Relaxed);
+        self.preempt.store(false, Ordering::Relaxed);
+        self.spinning.set(false);
+        self.is_over.set(false);
+    }
+
+    /// Its number.
+    #[inline]
+    pub(crate) fn id(&self) -> u32 {
+        self.id.load(Ordering::Relaxed)
     }
 
     /// The P it has, if any.
@@ -137,6 +164,8 @@ impl M {
         // SAFETY: gettid has no preconditions.
         self.tid.store(unsafe { libc::gettid() }, Ordering::Relaxed);
         self.heap.set(Some(raddle_alloc::this_thread()));
+        self.stack_end.set(sys::thread::stack_end());
+        self.thread_g.locked_m.set(self);
     }
 
     #[inline]

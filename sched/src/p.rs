@@ -73,6 +73,8 @@ pub(crate) struct P {
     free_len: Cell<u32>,
     ids: Cell<(u64, u64)>,
     rng: Cell<u32>,
+    /// Until when its timers wait for goroutines that wait for their turns.
+    pub(crate) timers_rest_until: Cell<u64>,
     pub(crate) race: Cell<Option<ProcCtx>>,
     /// Its cache of the heap, while it takes part.
     pub(crate) heap: Cell<Option<CacheRef>>,
@@ -118,6 +120,7 @@ impl P {
             free_len: Cell::new(0),
             ids: Cell::new((0, 0)),
             rng: Cell::new((seed ^ id.wrapping_mul(0x9e37_79b9)) | 1),
+            timers_rest_until: Cell::new(0),
             race: Cell::new(None),
             heap: Cell::new(None),
         }

@@ -2,7 +2,7 @@
 //!
 //! # Order of the search
 //!
-//! 1. Timers of this P that are due.
+//! 1. Timers of this P that are due; not at once again, if there are many and something else to do.
 //! 2. Every 61st turn the global queue first, so that two goroutines that keep each other busy cannot starve it.
 //! 3. `runnext`: what the last goroutine made ready, in the rest of its time slice.
 //! 4. The local queue, then the global one.
@@ -33,39 +33,51 @@ const STEAL_ROUNDS: u32 = 4;
 const NAP_ROUNDS: u32 = 20;
 
 /// The life of an M.
-pub(crate) fn m_main(m: &'static M) -> ! {
+pub(crate) fn m_main(m: &'static M) {
     rt::set_this_m(m);
     m.begin_on_this_thread();
-    if raddle_race::enabled() {
-        let stack = crate::sys::thread::own_stack();
-        m.stack_start
-            .set(stack.map_or(usize::MAX, |stack| stack.start));
-    }
-    crate::signal::prepare_thread();
+    crate::signal::prepare_thread(m);
     // SAFETY: null or a P; Ps are never freed.
     if let Some(p) = unsafe { m.next_p.swap(ptr::null_mut(), Ordering::Acquire).as_ref() } {
         sched().attach(m, p);
     }
-    loop {
-        schedule(m);
-    }
+    while schedule(m) {}
+    end(sched(), m);
 }
 
-/// One turn.
-fn schedule(m: &'static M) {
+/// The goroutine that was locked to the thread has ended, and what it did to the thread (its signal mask, its place among the
+/// CPUs, its namespaces) must not be the next one's. As in Go the thread ends too; unlike there it is never the process's first,
+/// which is no M.
+fn end(s: &'static Sched, m: &'static M) {
+    m.locked_g.set(ptr::null());
+    if let Some(p) = m.p() {
+        m.set_p(None);
+        s.hand_off(p);
+    }
+    crate::signal::leave_thread(m);
+    // Handlers on this thread find no M from here on.
+    rt::set_this_m(ptr::null());
+    s.keep_ended_m(m);
+}
+
+/// One turn. False: it was the last one of this thread.
+fn schedule(m: &'static M) -> bool {
     let s = sched();
     // SAFETY: null or a G; Gs are never freed.
     if let Some(g) = unsafe { m.locked_g.get().as_ref() } {
+        if m.is_over.get() {
+            return false;
+        }
         wait_locked(s, m);
         execute(m, g, true);
-        return;
+        return true;
     }
     let Some(p) = m.p() else {
         s.stop_m(m, None);
-        return;
+        return true;
     };
     let Some((g, new_turn)) = find_runnable(s, m, p) else {
-        return;
+        return true;
     };
     if m.spinning.replace(false) && s.idle.stop_spin() {
         // It was the last spinner and found work: where there was some there may be more.
@@ -76,6 +88,7 @@ fn schedule(m: &'static M) {
         Some(owner) if !ptr::eq(owner, m) => run_on_its_m(m, owner),
         _ => execute(m, g, new_turn),
     }
+    true
 }
 
 /// The M's goroutine is locked to it: without that one it has nothing to do. Gives its P away and waits for both.
@@ -135,8 +148,10 @@ fn execute(m: &'static M, g: &'static G, new_turn: bool) {
     {
         raddle_race::switch_in(ctx);
     }
-    m.set_depth(g.rt_depth.get());
+    // A goroutine is resumed as if inside the runtime: at depth 1, as g0 is.
+    debug_assert_eq!(m.depth(), 1);
     switch_to(m, g);
+    // One that ended may have left guards behind.
     m.set_depth(1);
     if raddle_race::enabled()
         && let Some(ctx) = g.race.get()
@@ -162,7 +177,7 @@ pub(crate) fn switch_to(m: &M, g: &'static G) {
         rt::set_current(g);
         raddle_race::set_current(g.race.get());
     }
-    let moved = !ptr::eq(g.last_m.replace(m), m);
+    let moved = g.last_m.replace(m.id()) != m.id();
     if moved && let Some(slot) = g.heap_slot.get() {
         // SAFETY: the goroutine's own block, which runs on this thread from here.
         unsafe { slot.set(m.must_heap()) };
@@ -193,13 +208,7 @@ fn find_runnable(s: &'static Sched, m: &'static M, p: &'static P) -> Option<(&'s
         resize::stopped(p);
         return None;
     }
-    // What they made ready waits for its turn. As the next to run, in a time slice that goes on for ever, the goroutines of a
-    // ticker whose period is shorter than what it takes to run one would let no other run.
-    if run_due_timers(p, m)
-        && let Some(g) = p.take_next()
-    {
-        p.push(g);
-    }
+    look_after_timers(s, m, p);
     let tick = p.tick.load(Ordering::Relaxed);
     if tick.is_multiple_of(GLOBAL_FIRST)
         && let Some(g) = take_global(s, p, 1)
@@ -312,17 +321,42 @@ fn steal_half(victim: &P, p: &P) -> Option<&'static G> {
     None
 }
 
-/// Runs the timers of `owner` that are due; what they make ready goes to `m`'s P. Returns whether there were any.
-fn run_due_timers(owner: &P, m: &'static M) -> bool {
-    if owner.timers.next_when() == u64::MAX {
-        return false;
+/// Before a goroutine's turn: runs the timers of this P that are due.
+///
+/// A hundred tickers with short periods are all due again at the next turn. So that the turns of goroutines are not mostly
+/// theirs, it then leaves timers alone for as long as it was busy with them, while there is something else to run.
+#[inline]
+fn look_after_timers(s: &Sched, m: &'static M, p: &P) {
+    /// So few take less time than it takes to measure it.
+    const FEW: usize = 8;
+    if p.timers.next_when() == u64::MAX {
+        return;
     }
     let now = clock::read_ns();
-    let is_due = owner.timers.next_when() <= now;
-    if is_due {
+    let rests = now < p.timers_rest_until.get() && (p.has_work() || !s.injector.is_empty());
+    if rests || p.timers.next_when() > now {
+        return;
+    }
+    if p.timers.run_due(now, &Rt::on_g0(m)) > FEW {
+        let end = clock::read_ns();
+        p.timers_rest_until.set(end + end.saturating_sub(now));
+    }
+    // What they made ready waits for its turn. As the next to run, in a time slice that goes on for ever, the goroutines of a
+    // ticker whose period is shorter than what it takes to run one would let no other run.
+    if let Some(g) = p.take_next() {
+        p.push(g);
+    }
+}
+
+/// Runs the timers of `owner` that are due; what they make ready goes to `m`'s P.
+fn run_due_timers(owner: &P, m: &'static M) {
+    if owner.timers.next_when() == u64::MAX {
+        return;
+    }
+    let now = clock::read_ns();
+    if owner.timers.next_when() <= now {
         owner.timers.run_due(now, &Rt::on_g0(m));
     }
-    is_due
 }
 
 /// Gives the P up, looks again, and sleeps.

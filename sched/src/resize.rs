@@ -126,7 +126,8 @@ pub(crate) fn resize(s: &'static Sched, n: usize, mut first: Option<ProcCtx>) {
         // SAFETY: the P is stopped, and ours.
         unsafe { p.stacks.drain() };
         if let Some(ctx) = p.race.take() {
-            raddle_race::proc_destroy(ctx);
+            // SAFETY: the P is stopped, and has it no more.
+            unsafe { raddle_race::proc_destroy(ctx) };
         }
         if let Some(cache) = p.heap.take() {
             // SAFETY: the P is stopped: whoever had it uses the cache of another, or its thread's own.

@@ -9,7 +9,9 @@
 //! 1. The thread-local `CURRENT` of a goroutine's own block names its G for its whole life. With thread-bound thread-locals
 //!    the M sets it at each switch.
 //! 2. M and P are read through the G, afresh after every point that may switch.
-//! 3. A guard that lives over a switch follows the goroutine: the depth of `enter` travels in `G::rt_depth`.
+//! 3. A goroutine leaves its stack, and comes back, at depth 1: with one guard alive, that of the call that waits. `suspend`
+//!    ends the program where there are more, so a program cannot hold a guard of its own over a wait. And since the one
+//!    guard then takes note of the M on which it came back, no guard changes the depth of an M that its goroutine has left.
 //! 4. In race mode the detector counts the guards too: what instrumented code of std does for the runtime, from `enter` to the drop, is
 //!    not the program's. The guards of the scheduler itself and of a goroutine's birth are not counted: no context is current there yet.
 //!
@@ -77,9 +79,12 @@ pub(crate) fn this_m() -> *const M {
 }
 
 /// The caller is inside the runtime as long as this lives. See [`enter`].
+///
+/// It belongs to the goroutine or thread that entered, and cannot be sent to another.
 #[derive(Debug)]
 pub struct Rt {
     g: Option<&'static G>,
+    /// Where it runs; null on a plain thread (invariant 3).
     m: Cell<*const M>,
     /// In race mode: who has gone inside, for the detector.
     race: Option<GoCtx>,
@@ -89,6 +94,9 @@ pub struct Rt {
 /// Enters the runtime: until the guard is dropped the calling goroutine keeps its P, and may hold [`Lock`](crate::Lock)s.
 ///
 /// A few nanoseconds; calls nest. Works on plain OS threads and, for timer callbacks, in the scheduler itself.
+///
+/// A goroutine must not wait with a guard alive but that of the waiting call: the program then ends by SIGABRT, and says so.
+/// Inside it can be neither preempted nor stopped by [`set_procs`](crate::set_procs): a guard is for a few instructions.
 ///
 /// # Blocking
 ///
@@ -134,7 +142,8 @@ fn enter_slow() -> Rt {
 #[inline]
 fn race_enter() -> Option<GoCtx> {
     if raddle_race::enabled() {
-        raddle_race::runtime_enter()
+        // SAFETY: the guard ends what it begins, on the goroutine or thread that it belongs to.
+        unsafe { raddle_race::runtime_enter() }
     } else {
         None
     }
@@ -173,6 +182,7 @@ impl Rt {
         GRef::new(self.g.expect("the scheduler itself cannot wait"))
     }
 
+    /// The M that runs the caller now; none on a plain thread.
     #[inline]
     pub(crate) fn m(&self) -> Option<&'static M> {
         // SAFETY: null or an M; Ms are never freed.
@@ -185,6 +195,8 @@ impl Rt {
     /// # Safety
     ///
     /// `unlock(arg)` may run on another stack of the same thread, and exactly one `ready` follows it.
+    ///
+    /// The program ends here, with a message, if another guard of the goroutine is alive.
     ///
     /// # Panics
     ///
@@ -243,7 +255,9 @@ impl Rt {
     pub(crate) fn suspend(&self, after: AfterFn, arg: *mut ()) {
         let g = self.g.expect("only a goroutine has a stack to leave");
         let m = self.m().expect("a running goroutine has an M");
-        g.rt_depth.set(m.depth());
+        if m.depth() != 1 {
+            waits_inside();
+        }
         g.after.set(Some((after, arg)));
         let kept = keep_panicking_thread(g, m);
         let words = ControlWords::in_force();
@@ -287,6 +301,12 @@ impl Rt {
             self.suspend(after_yield, ptr::null_mut());
         }
     }
+}
+
+/// Another guard is alive. No panic: what guards the wait is held, and the waiter is known to others.
+#[cold]
+fn waits_inside() -> ! {
+    crate::throw("a goroutine waits while a guard of raddle_sched::enter() is alive further out")
 }
 
 impl Drop for Rt {
@@ -382,7 +402,11 @@ pub fn yield_now() {
 
 /// Keeps the calling goroutine on its present OS thread, and others off it, until [`unlock_os_thread`] was called as often.
 ///
-/// For foreign code that depends on the thread. On a plain OS thread: nothing.
+/// For foreign code that depends on the thread, or changes it: its signal mask, its CPUs, its credentials, its namespaces.
+/// A goroutine that ends before it has unlocked takes the thread with it, so such changes never come to another. The
+/// runtime starts no thread from a locked one, since the new thread would inherit them.
+///
+/// The process's first thread is never one of those that run goroutines. On a plain OS thread: nothing.
 ///
 /// # What belongs to the goroutine, what to the thread
 ///

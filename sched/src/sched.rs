@@ -28,7 +28,7 @@ use std::time::Duration;
 /// The most Ps there can be.
 pub const MAX_PROCS: usize = 1024;
 /// The most Ms: a program that blocks more threads at once has a bug that a clear end shows better than thrashing.
-const MAX_MS: u32 = 10_000;
+const MAX_MS: usize = 10_000;
 /// How long a spinner naps that found only goroutines which their P will run at once.
 const NAP: Duration = Duration::from_micros(50);
 
@@ -55,7 +55,13 @@ pub(crate) struct Sched {
     ps: [AtomicPtr<P>; MAX_PROCS],
     procs: AtomicU32,
     pub(crate) stopping: AtomicBool,
+    /// How many Ms there are.
     ms: AtomicU32,
+    next_m: AtomicU32,
+    /// Ms whose threads have ended.
+    ended_ms: Mutex<Vec<&'static M>>,
+    /// Ms whose threads sysmon starts.
+    to_start: Mutex<Vec<&'static M>>,
     idle_ms: AtomicU32,
     /// Ms that sleep because their locked goroutine waits.
     pub(crate) locked_ms: AtomicU32,
@@ -71,6 +77,7 @@ pub(crate) struct Sched {
     /// Goroutines spawned or ended by no P.
     pub(crate) live_elsewhere: std::sync::atomic::AtomicI64,
     inject_every: u32,
+    max_ms: u32,
     pub(crate) seed: u64,
 }
 
@@ -95,21 +102,37 @@ pub(crate) fn try_sched() -> Option<&'static Sched> {
     unsafe { SCHED.load(Ordering::Acquire).as_ref() }
 }
 
+/// Whether a thread that the caller starts is as one should be. A new thread inherits the signal mask, the CPUs, the namespaces and
+/// more of its creator: not from a goroutine that has locked its thread, most likely to change these, nor from a thread of the
+/// program's.
+fn starts_threads() -> bool {
+    // SAFETY: null or this thread's M; Ms are never freed.
+    unsafe { crate::rt::this_m().as_ref() }
+        .is_some_and(|m| m.locked_g.get().is_null() && !m.is_over.get())
+}
+
 impl Sched {
-    pub(crate) fn install(inject_every: u32, seed: u64) -> &'static Sched {
+    pub(crate) fn install(inject_every: u32, seed: u64, max_ms: usize) -> &'static Sched {
+        let max_ms = match max_ms {
+            0 => MAX_MS as u32,
+            n => n.min(MAX_MS) as u32,
+        };
         let s = Box::leak(Box::new(Sched {
             idle: IdleWord::new(),
             lock: Lock::new(),
             // Full capacity: pushing under the lock allocates nothing.
             lists: UnsafeCell::new(Lists {
                 ps: Vec::with_capacity(MAX_PROCS),
-                ms: Vec::with_capacity(MAX_MS as usize),
+                ms: Vec::with_capacity(MAX_MS),
             }),
             injector: Injector::new(),
             ps: [const { AtomicPtr::new(ptr::null_mut()) }; MAX_PROCS],
             procs: AtomicU32::new(0),
             stopping: AtomicBool::new(false),
             ms: AtomicU32::new(0),
+            next_m: AtomicU32::new(1),
+            ended_ms: Mutex::new(Vec::new()),
+            to_start: Mutex::new(Vec::new()),
             idle_ms: AtomicU32::new(0),
             locked_ms: AtomicU32::new(0),
             keeper_until: AtomicU64::new(u64::MAX),
@@ -119,6 +142,7 @@ impl Sched {
             all_ms: Mutex::new(Vec::new()),
             live_elsewhere: std::sync::atomic::AtomicI64::new(0),
             inject_every,
+            max_ms,
             seed,
         }));
         SCHED.store(s, Ordering::Release);
@@ -279,13 +303,15 @@ impl Sched {
     }
 
     fn new_m(&self, p: &'static P, spinning: bool) {
-        let id = self.ms.fetch_add(1, Ordering::SeqCst);
-        if id >= MAX_MS {
-            crate::throw(
-                "more than 10000 OS threads: too many goroutines block their threads at once",
-            );
+        if self.ms.fetch_add(1, Ordering::SeqCst) >= self.max_ms {
+            let max = self.max_ms;
+            crate::throw(&format!(
+                "more than {max} OS threads: too many goroutines block their threads, or have locked them, at once"
+            ));
         }
-        let m: &'static M = Box::leak(Box::new(M::new(id)));
+        let ended = self.ended_ms.lock().pop();
+        let m: &'static M = ended.unwrap_or_else(|| Box::leak(Box::new(M::new())));
+        m.renew(self.next_m.fetch_add(1, Ordering::Relaxed));
         m.spinning.set(spinning);
         m.next_p
             .store(ptr::from_ref(p).cast_mut(), Ordering::Release);
@@ -293,7 +319,25 @@ impl Sched {
             m.attention.store(crate::m::ATTN_INJECT, Ordering::Relaxed);
         }
         self.all_ms.lock().push(m);
-        crate::sys::thread::start_m(m);
+        if !starts_threads() && crate::sysmon::is_running() {
+            self.to_start.lock().push(m);
+            crate::sysmon::poke();
+        } else {
+            crate::sys::thread::start_m(m);
+        }
+    }
+
+    /// Starts what others left to sysmon.
+    pub(crate) fn start_left_ms(&self) {
+        let left = std::mem::take(&mut *self.to_start.lock());
+        left.into_iter().for_each(crate::sys::thread::start_m);
+    }
+
+    /// The thread of `m`, which is the caller, ends.
+    pub(crate) fn keep_ended_m(&self, m: &'static M) {
+        self.all_ms.lock().retain(|other| !ptr::eq(*other, m));
+        self.ms.fetch_sub(1, Ordering::SeqCst);
+        self.ended_ms.lock().push(m);
     }
 
     /// The M sleeps until somebody wakes it with a P, or until `deadline`, if given: then it comes back without one.

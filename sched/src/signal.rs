@@ -23,8 +23,9 @@
 //!
 //! # Stack overflow
 //!
-//! A fault in the guard page of a goroutine's slot prints which goroutine it was and how large its stack is, and aborts. All
-//! other faults go to the handler that was there before.
+//! A fault in the guard page of a goroutine's slot prints which goroutine it was and how large its stack is, and aborts. So
+//! does one in the guard of an M's own stack, where blocking calls run. All other faults go to the handler that was there
+//! before: std's knows the stacks of plain threads.
 //!
 //! # Why not
 //!
@@ -34,7 +35,7 @@
 use crate::g::G;
 use crate::m::{ATTN_PREEMPT, M};
 use crate::p::Status;
-use crate::{bind, rt, stack, stop, sysmon};
+use crate::{bind, rt, stack, stop, sys, sysmon};
 use raddle_alloc::Thread;
 use std::mem::MaybeUninit;
 use std::ptr;
@@ -84,25 +85,42 @@ fn set_handler(signal: libc::c_int, handler: usize) -> libc::sigaction {
     unsafe { before.assume_init() }
 }
 
-/// Gives the calling thread, an M's, its alternate signal stack, and exact timers.
-pub(crate) fn prepare_thread() {
+/// Gives the calling thread, that of `m`, its alternate signal stack, and exact timers.
+pub(crate) fn prepare_thread(m: &M) {
     let prot = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     // SAFETY: a fresh mapping.
     let sp = unsafe { libc::mmap(ptr::null_mut(), ALT_STACK_BYTES, prot, flags, -1, 0) };
     if sp != libc::MAP_FAILED {
+        m.alt_stack.set(sp);
         let alt = libc::stack_t {
             ss_sp: sp,
             ss_flags: 0,
             ss_size: ALT_STACK_BYTES,
         };
-        // SAFETY: the mapping lives as long as the thread, which never ends.
+        // SAFETY: the mapping lives until `leave_thread`.
         unsafe { libc::sigaltstack(&alt, ptr::null_mut()) };
     }
     unblock();
     // The default slack of 50 us would add to every timer and nap.
     // SAFETY: sets a number of this thread.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
+}
+
+/// The calling thread, that of `m`, ends: handlers run on what is left of its own stack.
+pub(crate) fn leave_thread(m: &M) {
+    let alt = libc::stack_t {
+        ss_sp: ptr::null_mut(),
+        ss_flags: libc::SS_DISABLE,
+        ss_size: 0,
+    };
+    // SAFETY: a stack_t to read.
+    unsafe { libc::sigaltstack(&alt, ptr::null_mut()) };
+    let sp = m.alt_stack.replace(ptr::null_mut());
+    if !sp.is_null() {
+        // SAFETY: `prepare_thread` mapped it, and it is in use no more: this is no handler.
+        unsafe { libc::munmap(sp, ALT_STACK_BYTES) };
+    }
 }
 
 /// Lets our signals come to the calling thread. Its creator may have blocked them, as programs do that wait for signals on a
@@ -225,7 +243,20 @@ extern "C" fn on_fault(
             .is_some_and(|own| own.slot.guard() == slot.guard())
     {
         let above = g.stack.get().map_or(0, |own| own.slot.top() - own.top);
-        report_overflow(g, slot.bytes(), above);
+        report_overflow(g, slot.bytes(), above, OF_A_GOROUTINE);
+    }
+    let m = match g {
+        Some(g) if g.is_thread => g.locked_m.get(),
+        _ => rt::this_m(),
+    };
+    // SAFETY: null or this thread's M; Ms are never freed.
+    if let Some(end) = unsafe { m.as_ref() }.map(|m| m.stack_end.get())
+        && end.has_in_guard(addr)
+    {
+        match g {
+            Some(g) => report_overflow(g, end.bytes, 0, OF_A_BLOCKING_CALL),
+            None => crate::throw("the scheduler has overflowed its stack"),
+        }
     }
     pass_on(signal, info, context);
 }
@@ -248,15 +279,19 @@ fn unblock_faults() {
     };
 }
 
-/// `bytes` are the slot's, of which its thread-local block takes `above`.
-fn report_overflow(g: &G, bytes: usize, above: usize) -> ! {
+const OF_A_GOROUTINE: &str =
+    "\nraddle: fatal: stack overflow; give it more by Builder::stack_size or RADDLE_STACK\n";
+const OF_A_BLOCKING_CALL: &str = " in a blocking call\nraddle: fatal: stack overflow; a blocking call runs on the stack of its OS thread, whose size is fixed\n";
+
+/// `bytes` are the stack's, of which a thread-local block takes `above`. `end` comes behind them.
+fn report_overflow(g: &G, bytes: usize, above: usize, end: &str) -> ! {
     unblock_faults();
     let mut number = [0; 20];
     let (open, name, close) = match g.own_name() {
         Some(name) => (" \"", name, "\""),
         None => ("", "", ""),
     };
-    let id = decimal(g.id(), &mut number);
+    let id = sys::decimal(g.id(), &mut number);
     for part in [
         "\ngoroutine ",
         id,
@@ -265,40 +300,21 @@ fn report_overflow(g: &G, bytes: usize, above: usize) -> ! {
         close,
         " has overflowed its stack of ",
     ] {
-        crate::sys::write_stderr(part.as_bytes());
+        sys::write_stderr(part.as_bytes());
     }
-    let kib = decimal(bytes as u64 >> 10, &mut number);
-    crate::sys::write_stderr(kib.as_bytes());
+    let kib = sys::decimal(bytes as u64 >> 10, &mut number);
+    sys::write_stderr(kib.as_bytes());
     let (open, kib, close) = if above > bind::FREE_FOR_BLOCK {
-        let kib = decimal(above as u64 >> 10, &mut number);
+        let kib = sys::decimal(above as u64 >> 10, &mut number);
         (" KiB, of which thread-locals take ", kib, " KiB")
     } else {
         (" KiB", "", "")
     };
-    for part in [
-        open,
-        kib,
-        close,
-        "\nraddle: fatal: stack overflow; give it more by Builder::stack_size or RADDLE_STACK\n",
-    ] {
-        crate::sys::write_stderr(part.as_bytes());
+    for part in [open, kib, close, end] {
+        sys::write_stderr(part.as_bytes());
     }
     // SAFETY: async-signal-safe; raises SIGABRT.
     unsafe { libc::abort() }
-}
-
-/// `n` in decimal, in `buffer`. Allocates nothing.
-pub(crate) fn decimal(mut n: u64, buffer: &mut [u8; 20]) -> &str {
-    let mut at = buffer.len();
-    loop {
-        at -= 1;
-        buffer[at] = b'0' + (n % 10) as u8;
-        n /= 10;
-        if n == 0 {
-            break;
-        }
-    }
-    std::str::from_utf8(&buffer[at..]).unwrap_or("?")
 }
 
 /// Calls the handler that was there before; with none, the fault comes again and ends the process as the kernel does.
@@ -325,18 +341,6 @@ fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::
         _ => {
             // SAFETY: back to the default action.
             unsafe { libc::signal(signal, libc::SIG_DFL) };
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::decimal;
-
-    #[test]
-    fn decimal_writes_what_format_writes() {
-        for n in [0, 1, 9, 10, 12345, u64::MAX] {
-            assert_eq!(decimal(n, &mut [0; 20]), n.to_string());
         }
     }
 }

@@ -131,7 +131,6 @@ impl Rt {
         }
         g.set_name(options.name.clone());
         g.created_at.set(Some(options.at));
-        g.rt_depth.set(1);
         let id = match p {
             Some(p) => {
                 p.add_live(i64::from(!options.system));
@@ -145,7 +144,10 @@ impl Rt {
         };
         g.set_id(id);
         if raddle_race::enabled() {
-            let start = || raddle_race::go_start(raddle_race::current(), id, Pc::at(options.at));
+            // SAFETY: the caller's own, for this call.
+            let parent = || unsafe { raddle_race::current() };
+            // SAFETY: the G has it, and who runs the G uses it.
+            let start = || unsafe { raddle_race::go_start(parent(), id, Pc::at(options.at)) };
             let ctx = options.race.unwrap_or_else(start);
             if options.race.is_some() {
                 // It was made before the caller came this far.
@@ -256,6 +258,9 @@ unsafe fn after_end(m: &'static M, g: &'static G, _arg: *mut ()) {
     };
     if !g.locked_m.get().is_null() {
         unlock_thread(g, m);
+        // `schedule` finds it where it looks for a locked goroutine in any case.
+        m.locked_g.set(&raw const m.thread_g);
+        m.is_over.set(true);
     }
     g.set_name(None);
     bind::unbind(g, p);

@@ -1,7 +1,8 @@
 //! sysmon: one thread without a P that looks after the others.
 //!
-//! It takes Ps back from Ms that block, breaks up hogs, finds Ms for Ps that signal handlers left, sees to late timers, gives
-//! idle memory of stacks and of the heap back, and notices when nothing can ever run again. It looks every 20 us while there
+//! It takes Ps back from Ms that block, breaks up hogs, finds Ms for Ps that signal handlers left, starts the threads of Ms
+//! for others that must not, sees to late timers, gives idle memory of stacks and of the heap back, and notices when nothing
+//! can ever run again. It looks every 20 us while there
 //! is something to do, and less and less often, down to every 10 ms, while there is not. While every P is idle it sleeps.
 //!
 //! # Invariants
@@ -17,7 +18,7 @@ use crate::p::{P, Status};
 use crate::sched::{Sched, sched};
 use crate::sys::Note;
 use crate::{clock, deadlock, signal, stop};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 const SHORTEST: Duration = Duration::from_micros(20);
@@ -42,6 +43,8 @@ static NOTE: Note = Note::new();
 static PREEMPT: AtomicBool = AtomicBool::new(true);
 static TRACE_NS: AtomicU64 = AtomicU64::new(u64::MAX);
 static ASLEEP: AtomicBool = AtomicBool::new(false);
+/// The process in which it runs: a child of `fork` has none.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
 
 /// Sets what the debug flags ask for, before the thread starts.
 pub(crate) fn configure(no_preempt: bool, trace: Option<Duration>) {
@@ -50,6 +53,17 @@ pub(crate) fn configure(no_preempt: bool, trace: Option<Duration>) {
         u64::try_from(t.as_nanos()).unwrap_or(u64::MAX)
     });
     TRACE_NS.store(interval, Ordering::Relaxed);
+}
+
+/// Starts its thread.
+pub(crate) fn start() {
+    PROCESS.store(std::process::id(), Ordering::Relaxed);
+    crate::sys::thread::start_service("raddle-sysmon", run);
+}
+
+/// Whether there is one, or will be in a moment.
+pub(crate) fn is_running() -> bool {
+    PROCESS.load(Ordering::Relaxed) == std::process::id()
 }
 
 /// Somebody took an idle P: there is something to watch again.
@@ -81,7 +95,7 @@ struct Seen {
     syscall_since: u64,
 }
 
-pub(crate) fn run() -> ! {
+fn run() -> ! {
     signal::unblock();
     let s = sched();
     let mut seen = vec![Seen::default(); crate::MAX_PROCS];
@@ -96,6 +110,7 @@ pub(crate) fn run() -> ! {
                 .min(LONGEST),
         };
         NOTE.sleep(Some(pause));
+        s.start_left_ms();
         let now = clock::read_ns();
         if s.stopping.load(Ordering::SeqCst) {
             continue;

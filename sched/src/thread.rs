@@ -86,7 +86,9 @@ thread_local! {
 
 /// The calling plain thread's G, made at the first call.
 pub(crate) fn thread_g() -> &'static G {
-    begin(raddle_race::enabled().then(raddle_race::thread_attach))
+    // SAFETY: the thread's own, which its G has until the thread's end; others use it while the thread is parked.
+    let attach = || unsafe { raddle_race::thread_attach() };
+    begin(raddle_race::enabled().then(attach))
 }
 
 /// The calling plain thread, which has no G yet, gets one without a race context: the detector takes no notice of what it does.

@@ -187,10 +187,12 @@ impl Heap {
         r
     }
 
-    /// Runs every timer that is due at `now`. `rt` is the scheduler's.
-    pub(crate) fn run_due(&self, now: u64, rt: &Rt) {
+    /// Runs every timer that is due at `now`, once each. `rt` is the scheduler's. Returns how many.
+    pub(crate) fn run_due(&self, now: u64, rt: &Rt) -> usize {
+        let mut count = 0;
         self.locked(|nodes| {
             while nodes.first_when() <= now {
+                count += 1;
                 // SAFETY: the first node of a heap that is not empty is armed, so its owner keeps it (invariant 1).
                 let t = unsafe { &*nodes.first_node() };
                 let (f, arg, seq) = (t.f, t.arg, t.seq.get());
@@ -205,6 +207,7 @@ impl Heap {
                 unsafe { f(rt, arg, seq) };
             }
         });
+        count
     }
 
     /// Moves all timers to `to`, with the world stopped.

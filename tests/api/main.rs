@@ -169,6 +169,7 @@ suite! {
         yield_lets_others_run
         a_locked_goroutine_stays_on_its_thread
         a_locked_goroutine_talks_to_others
+        a_thread_ends_with_the_goroutine_that_locked_it
         procs_change_under_load
         procs_says_what_was_set
     ]
@@ -234,6 +235,8 @@ suite! {
         after_func_runs_on_a_goroutine
         a_ticker_ticks
         a_ticker_of_a_microsecond_lets_others_run
+        fifty_timers_of_a_nanosecond_starve_nobody
+        thousands_of_tickers_of_a_nanosecond_starve_nobody
         many_sleep_at_once
     ]
     threads [

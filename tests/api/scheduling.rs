@@ -129,6 +129,70 @@ pub(crate) fn a_locked_goroutine_stays_on_its_thread() {
     });
 }
 
+/// Blocks the signal on the calling thread, or asks whether it is blocked there.
+fn signal_is_blocked(block_it: bool) -> bool {
+    // SAFETY: all zeros is a valid set to fill.
+    let (mut set, mut before): (libc::sigset_t, libc::sigset_t) = unsafe { std::mem::zeroed() };
+    if block_it {
+        // SAFETY: a set of ours, and a signal.
+        unsafe { libc::sigaddset(&mut set, libc::SIGUSR2) };
+    }
+    // SAFETY: both sets are ours.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, &mut before) };
+    // SAFETY: filled above.
+    unsafe { libc::sigismember(&before, libc::SIGUSR2) == 1 }
+}
+
+/// Goroutines on so many threads at once.
+fn on_how_many_threads_the_signal_is_blocked(threads: usize) -> usize {
+    let all_here = Arc::new(std::sync::Barrier::new(threads));
+    let handles: Vec<_> = (0..threads)
+        .map(|_| {
+            let all_here = all_here.clone();
+            let call = move || {
+                all_here.wait();
+                signal_is_blocked(false)
+            };
+            raddle::go(move || raddle::blocking(call))
+        })
+        .collect();
+    let is_blocked = handles.into_iter().map(|handle| handle.join().unwrap());
+    is_blocked.filter(|is_blocked| *is_blocked).count()
+}
+
+/// What a goroutine does to a thread that it has locked comes to no other: neither on that thread, which ends with it, nor on those
+/// that had to be started while it ran.
+pub(crate) fn a_thread_ends_with_the_goroutine_that_locked_it() {
+    for round in 0..20 {
+        let locked = raddle::go(move || {
+            raddle::lock_os_thread();
+            raddle::lock_os_thread();
+            assert!(!signal_is_blocked(true));
+            assert_eq!(on_how_many_threads_the_signal_is_blocked(3 + round), 0);
+            assert!(signal_is_blocked(false));
+            match round % 4 {
+                0 => raddle::exit(),
+                1 => panic::resume_unwind(Box::new("unwound")),
+                2 => raddle::unlock_os_thread(),
+                _ => {}
+            }
+        });
+        let ended = locked.join();
+        let is_unwound = |error: raddle::JoinError| {
+            error.is_exit() || *error.into_panic().downcast::<&str>().unwrap() == "unwound"
+        };
+        assert!(ended.is_ok() != (round % 4 < 2) && ended.err().is_none_or(is_unwound));
+        assert_eq!(on_how_many_threads_the_signal_is_blocked(3 + round), 0);
+    }
+    // Where the threads do not end, there are hundreds by now.
+    for _ in 0..300 {
+        raddle::go(raddle::lock_os_thread).join().unwrap();
+    }
+    while std::fs::read_dir("/proc/self/task").unwrap().count() > 100 {
+        raddle::yield_now();
+    }
+}
+
 pub(crate) fn a_locked_goroutine_talks_to_others() {
     let (ping, pings) = chan::bounded::<u32>(0);
     let (pong, pongs) = chan::bounded(0);

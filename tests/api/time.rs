@@ -1,7 +1,7 @@
 //! Sleeping and timers. No case depends on how late a timer is, only on what it may not do: fire early, twice, or never.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use raddle::chan;
@@ -110,6 +110,74 @@ pub(crate) fn a_ticker_of_a_microsecond_lets_others_run() {
     ticker.c().recv().unwrap();
     others.into_iter().for_each(|other| other.join().unwrap());
     ticker.stop();
+}
+
+/// What needs turns of its own, and turns of others.
+fn others_get_on(rounds: usize) {
+    for round in 0..rounds {
+        let others: Vec<_> = (0..20)
+            .map(|i| {
+                raddle::go(move || {
+                    raddle::yield_now();
+                    i
+                })
+            })
+            .collect();
+        for (i, other) in others.into_iter().enumerate() {
+            assert_eq!(other.join().unwrap(), i);
+        }
+        let (tx, rx) = chan::bounded(0);
+        raddle::go(move || tx.send(round).unwrap());
+        assert_eq!(rx.recv(), Ok(round));
+    }
+    time::sleep(Duration::from_millis(1));
+    raddle::blocking(|| ());
+    let procs = raddle::set_procs(3);
+    raddle::set_procs(procs);
+}
+
+const NANOSECOND: Duration = Duration::from_nanos(1);
+
+/// All are due again whenever somebody looks. Each is received from, or sleeps again, as often as it gets its turn.
+pub(crate) fn fifty_timers_of_a_nanosecond_starve_nobody() {
+    let over = Arc::new(AtomicBool::new(false));
+    let again_and_again = |f: fn(&dyn Fn() -> bool)| {
+        let handles = (0..50).map(|_| {
+            let over = over.clone();
+            raddle::go(move || f(&|| over.load(Ordering::Relaxed)))
+        });
+        let handles: Vec<_> = handles.collect();
+        others_get_on(10);
+        over.store(true, Ordering::Relaxed);
+        handles.into_iter().for_each(|h| h.join().unwrap());
+        over.store(false, Ordering::Relaxed);
+    };
+    again_and_again(|over| {
+        let ticker = Ticker::new(NANOSECOND);
+        while !over() {
+            ticker.c().recv().unwrap();
+        }
+    });
+    again_and_again(|over| {
+        while !over() {
+            time::sleep(NANOSECOND);
+        }
+    });
+    again_and_again(|over| {
+        while !over() {
+            chan::after(NANOSECOND).recv().unwrap();
+        }
+    });
+}
+
+/// When the timers of a P were run before each turn of a goroutine, nearly all turns went to those of tickers: for each goroutine that
+/// waited for its turn all timers were run.
+pub(crate) fn thousands_of_tickers_of_a_nanosecond_starve_nobody() {
+    // Each firing is a goroutine, which costs far more where races are watched for.
+    let count = if raddle::race::enabled() { 200 } else { 3000 };
+    let tickers: Vec<_> = (0..count).map(|_| Ticker::new(NANOSECOND)).collect();
+    others_get_on(15);
+    drop(tickers);
 }
 
 pub(crate) fn many_sleep_at_once() {

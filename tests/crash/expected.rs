@@ -174,6 +174,19 @@ tests! {
         assert_eq!(outcome.stderr, UNSOUND, "{outcome}");
     }
 
+    fn a_bomb_goes_off_the_same_at_every_timing() {
+        for timing in ["early", "late"] {
+            let bomb = |what| program("drops_a_bomb").arg(what).arg(timing).run();
+            for what in ["result", "panic", "scope"] {
+                bomb(what).is_killed_by(libc::SIGABRT).prints("").says("the bomb goes off")
+                    .says("raddle: fatal: the result of a goroutine that nobody joined panicked when it was dropped\n");
+            }
+            bomb("exit").is_killed_by(libc::SIGABRT).prints("")
+                .says("raddle: fatal: the result of a goroutine that nobody joined called exit() when it was dropped\n");
+            bomb("function").exits(0).prints("main goes on\n").says(" panicked at ").says("the bomb goes off");
+        }
+    }
+
     fn a_deadlock_is_reported() {
         program("deadlocks").run().exits(2)
             .says("all goroutines are asleep: deadlock")
@@ -201,9 +214,45 @@ tests! {
             .says("\"diver\" has overflowed its stack of 64 KiB").says("stack overflow");
     }
 
+    fn a_stack_overflow_is_reported_wherever_the_program_runs() {
+        for (place, text) in [
+            ("main", "goroutine 1 \"main\" has overflowed its stack of 8192 KiB\n"),
+            ("blocking", "\"weaver\" has overflowed its stack of 8192 KiB in a blocking call\n"),
+            ("blocking, locked", "goroutine 1 \"main\" has overflowed its stack of 8192 KiB in a blocking call\n"),
+            ("locked", "\"weaver\" has overflowed its stack of 256 KiB\n"),
+            ("after_func", " has overflowed its stack of 256 KiB\n"),
+            ("finalizer", "\"finalizer\" has overflowed its stack of 8192 KiB\n"),
+            ("thread-local", "\"weaver\" has overflowed its stack of 256 KiB\n"),
+            ("result", " has overflowed its stack of "),
+        ] {
+            for race in ["0", "1"] {
+                let outcome = program("overflows_somewhere").arg(place).env("RADDLE_RACE", race).run();
+                outcome.is_killed_by(libc::SIGABRT).says("\ngoroutine ").says(text).says("raddle: fatal: stack overflow; ");
+            }
+        }
+    }
+
     fn a_plain_threads_stack_overflow_is_reported_as_ever() {
+        program("overflows_on_the_first_thread").run().is_killed_by(libc::SIGABRT)
+            .says("thread 'main'").says("has overflowed its stack");
         program("overflows_on_a_plain_thread").run().is_killed_by(libc::SIGABRT)
             .says("plain diver").says("has overflowed its stack");
+    }
+
+    fn a_want_of_threads_is_explained() {
+        for procs in ["1", "8"] {
+            for what in ["boot", "blocking", "locked"] {
+                let outcome = program("has_no_room_for_a_thread").arg(what).env("RADDLE_PROCS", procs).run();
+                outcome.is_killed_by(libc::SIGABRT).prints("")
+                    .says("raddle: fatal: cannot start another OS thread, beside ").says("ulimit -u").says("ulimit -v");
+            }
+        }
+    }
+
+    fn a_deadlock_that_is_not_certain_is_a_warning() {
+        program("cannot_list_its_threads").run().exits(0)
+            .prints("raddle: warning: all goroutines are asleep; whether another thread of the program may wake one \
+                cannot be told, since /proc is missing, or no descriptor is left\n");
     }
 
     fn bad_memory_is_a_plain_segmentation_fault() {

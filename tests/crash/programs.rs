@@ -1,9 +1,12 @@
 //! The programs whose end is tested. Lines that a report must name carry a marker: `expected.rs` looks for it here.
 
+use std::cell::Cell;
 use std::hint::black_box;
+use std::os::fd::AsRawFd;
 use std::process::{ExitCode, Termination};
 use std::sync::Arc;
-use std::{process, ptr, thread};
+use std::time::Duration;
+use std::{panic, process, ptr, thread};
 
 use raddle::chan;
 use raddle::gc::{self, Gc, Slice};
@@ -36,13 +39,18 @@ programs! {
     panics_twice
     hooks_wait
     destructors_wait_while_unwinding
+    drops_a_bomb
     exits_from_a_goroutine
     main_exits_and_another_ends_the_program
     main_exits_and_all_wait
     deadlocks
     waits_for_a_thread
     overflows
+    overflows_somewhere
     overflows_on_a_plain_thread
+    overflows_on_the_first_thread
+    has_no_room_for_a_thread
+    cannot_list_its_threads
     touches_bad_memory
     races
     races_and_goes_on
@@ -100,6 +108,10 @@ fn panics() {
 }
 
 fn weaver(f: impl FnOnce() + Send + 'static) -> raddle::JoinHandle<()> {
+    weaver_of(f)
+}
+
+fn weaver_of<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> raddle::JoinHandle<T> {
     raddle::Builder::new().name("weaver").spawn(f).unwrap()
 }
 
@@ -193,6 +205,75 @@ fn destructors_wait_while_unwinding() {
     );
 }
 
+/// A value whose destructor unwinds, where the runtime drops it: by the goroutine, or by who has the handle.
+#[raddle::main]
+fn drops_a_bomb() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            if !thread::panicking() {
+                panic!("the bomb goes off");
+            }
+        }
+    }
+    struct Exits;
+    impl Drop for Exits {
+        fn drop(&mut self) {
+            raddle::exit();
+        }
+    }
+    /// Starts a goroutine, and drops its handle before it ends, or after.
+    fn detach<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static, early: bool) {
+        let (go_on, wait) = chan::bounded::<()>(0);
+        let handle = weaver_of(move || {
+            let _ = wait.recv();
+            f()
+        });
+        if early {
+            drop(handle);
+            drop(go_on);
+        } else {
+            drop(go_on);
+            while !handle.is_finished() {
+                raddle::yield_now();
+            }
+            drop(handle);
+        }
+    }
+    let mut how = raddle::args().skip(1);
+    let (what, early) = (how.next().unwrap(), how.next().unwrap() == "early");
+    match &what[..] {
+        "result" => detach(|| Bomb, early),
+        "panic" => detach(|| panic::panic_any(Bomb), early),
+        "exit" => detach(|| Exits, early),
+        "scope" => raddle::scope(|s| {
+            let handle = s.go(|| Bomb);
+            while !early && !handle.is_finished() {
+                raddle::yield_now();
+            }
+        }),
+        "function" => {
+            let bomb = Bomb;
+            let (done, ran) = chan::bounded(0);
+            let timer = raddle::time::after_func(Duration::from_millis(1), move || {
+                let _captured = &bomb;
+                done.send(()).unwrap();
+            });
+            let timer = (!early).then_some(timer);
+            ran.recv().unwrap();
+            while raddle::num_goroutines() > 1 {
+                raddle::yield_now();
+            }
+            drop(timer);
+        }
+        _ => unreachable!("no such bomb: {what}"),
+    }
+    while raddle::num_goroutines() > 1 {
+        raddle::yield_now();
+    }
+    println!("main goes on");
+}
+
 #[raddle::main]
 fn exits_from_a_goroutine() {
     raddle::go(|| std::process::exit(5));
@@ -268,6 +349,58 @@ fn overflows() {
     drop(diver.spawn(|| dive(0)).unwrap().join());
 }
 
+/// Wherever the runtime runs code of the program.
+#[raddle::main]
+fn overflows_somewhere() {
+    struct Dives;
+    impl Drop for Dives {
+        fn drop(&mut self) {
+            dive(0);
+        }
+    }
+    thread_local!(static LOCAL: Cell<Option<Dives>> = const { Cell::new(None) });
+    let place = raddle::args().nth(1).unwrap();
+    match &place[..] {
+        "main" => _ = dive(0),
+        "blocking" => drop(weaver(|| _ = raddle::blocking(|| dive(0))).join()),
+        "blocking, locked" => {
+            raddle::lock_os_thread();
+            raddle::blocking(|| dive(0));
+        }
+        "locked" => {
+            let locked = weaver(|| {
+                raddle::lock_os_thread();
+                dive(0);
+            });
+            drop(locked.join());
+        }
+        "after_func" => {
+            raddle::time::after_func(Duration::ZERO, || _ = dive(0));
+            raddle::blocking(thread::park);
+        }
+        "finalizer" => {
+            for _ in 0..50 {
+                let lost = weaver(|| _ = black_box(Gc::new(Dives)));
+                lost.join().unwrap();
+            }
+            gc::collect();
+            raddle::blocking(thread::park);
+        }
+        "thread-local" => drop(weaver(|| LOCAL.set(Some(Dives))).join()),
+        "result" => {
+            let result = weaver_of(|| Dives);
+            drop(result);
+            raddle::blocking(thread::park);
+        }
+        _ => unreachable!("no such place: {place}"),
+    }
+}
+
+fn overflows_on_the_first_thread() {
+    raddle::run(|| drop(raddle::go(|| ()).join()));
+    dive(0);
+}
+
 #[raddle::main]
 fn overflows_on_a_plain_thread() {
     let diver = thread::Builder::new()
@@ -275,6 +408,74 @@ fn overflows_on_a_plain_thread() {
         .spawn(|| dive(0))
         .unwrap();
     drop(raddle::blocking(|| diver.join()));
+}
+
+/// Leaves address space for a few things more, and not for the 8 MiB of a thread's stack.
+fn limit_memory() {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = pages.split(' ').next().unwrap().parse().unwrap();
+    let most = pages * 4096 + (7 << 20);
+    let limit = libc::rlimit {
+        rlim_cur: most,
+        rlim_max: most,
+    };
+    // SAFETY: a limit to read.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) }, 0);
+}
+
+/// Not `raddle::main`: one of them ends before the runtime has started.
+fn has_no_room_for_a_thread() {
+    let occupy = |threads: usize, lock: bool| {
+        let all_here = Arc::new(std::sync::Barrier::new(threads));
+        let occupants: Vec<_> = (0..threads)
+            .map(|_| {
+                let all_here = all_here.clone();
+                raddle::go(move || {
+                    if lock {
+                        raddle::lock_os_thread();
+                    }
+                    raddle::blocking(|| all_here.wait());
+                })
+            })
+            .collect();
+        occupants.into_iter().for_each(|o| o.join().unwrap());
+    };
+    match &std::env::args().nth(1).unwrap()[..] {
+        "boot" => limit_memory(),
+        "blocking" => raddle::run(|| {
+            limit_memory();
+            occupy(100, false);
+        }),
+        "locked" => raddle::run(|| {
+            limit_memory();
+            occupy(100, true);
+        }),
+        how => unreachable!("{how}"),
+    }
+    raddle::run(|| println!("it has begun"));
+}
+
+/// All wait but a thread that the runtime does not know, and can know nothing of: no descriptor is left to read `/proc` by.
+#[raddle::main]
+fn cannot_list_its_threads() {
+    let (mut warnings, to) = std::io::pipe().unwrap();
+    // SAFETY: both are descriptors of ours.
+    unsafe { libc::dup2(to.as_raw_fd(), 2) };
+    let (tx, rx) = chan::bounded(0);
+    thread::spawn(move || {
+        let mut text = vec![0; 1000];
+        let length = std::io::Read::read(&mut warnings, &mut text).unwrap();
+        text.truncate(length);
+        tx.send(text).unwrap();
+    });
+    let none = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: a limit to read.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &none) }, 0);
+    let text = rx.recv().unwrap();
+    print!("{}", String::from_utf8(text).unwrap());
 }
 
 #[raddle::main]

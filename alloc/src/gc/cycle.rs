@@ -325,7 +325,7 @@ fn coordinator(world: &'static dyn World) {
 fn cycle(world: &dyn World, crew: &Crew) -> Result<(Times, Measured), i32> {
     let asked = crate::now_ns();
     // A watched access takes locks of the detector, whose holder may stand.
-    debug_assert_eq!(raddle_race::current(), None);
+    debug_assert!(!raddle_race::has_current());
     world
         .stop(&crew.tids[..crew.helpers])
         .map_err(|unstoppable| unstoppable.tid)?;

@@ -229,7 +229,12 @@ impl Queue {
 /// holds the object meanwhile. For one thread at a time.
 ///
 /// **Blocking**: neither parks the goroutine nor blocks the thread.
-pub fn next_to_drop() -> Option<NonNull<Header>> {
+///
+/// # Safety
+///
+/// The caller is the finalizer: the destructor of what it takes will not run unless it runs it, and
+/// the memory goes all the same.
+pub unsafe fn next_to_drop() -> Option<NonNull<Header>> {
     loop {
         match busy(this_thread(), || QUEUE.with(Queue::step)) {
             Step::Drop(object) => {

@@ -70,8 +70,13 @@ pub mod state {
 /// pointers, and the state of a [`Header`], which is [`state::INITIALISING`]. `pc` is shown by the detector as where it was allocated.
 ///
 /// **Blocking**: may run a collection first, which blocks the OS thread. Parks nothing.
+///
+/// # Panics
+///
+/// If it is to begin with a [`Header`], and has no room for one.
 #[inline]
 pub fn allocate(layout: Layout, kind: Kind, pc: Pc) -> *mut u8 {
+    check(layout, kind);
     let object = match heap::allocate_fast(layout, kind) {
         Some(object) => object,
         None => allocate_slow(layout, kind, pc, false),
@@ -80,8 +85,24 @@ pub fn allocate(layout: Layout, kind: Kind, pc: Pc) -> *mut u8 {
 }
 
 /// As [`allocate`], with zeros in it.
+///
+/// # Panics
+///
+/// As [`allocate`].
 pub fn allocate_zeroed(layout: Layout, kind: Kind, pc: Pc) -> *mut u8 {
+    check(layout, kind);
     begin(allocate_slow(layout, kind, pc, true), kind)
+}
+
+/// Costs nothing where layout and kind are constants.
+#[inline(always)]
+fn check(layout: Layout, kind: Kind) {
+    let header = Layout::new::<Header>();
+    assert!(
+        kind != Kind::Finalized
+            || (layout.size() >= header.size() && layout.align() >= header.align()),
+        "an object with a destructor begins with a header"
+    );
 }
 
 /// Before memory is out, what is dead is collected.
@@ -99,7 +120,7 @@ fn allocate_slow(layout: Layout, kind: Kind, pc: Pc, zeroed: bool) -> *mut u8 {
 #[inline(always)]
 fn begin(object: *mut u8, kind: Kind) -> *mut u8 {
     if kind == Kind::Finalized && !object.is_null() {
-        // SAFETY: objects of the kind have room for a header, and this one is the caller's alone.
+        // SAFETY: objects of the kind have room for a header (`check`), and this one is the caller's alone.
         let state = unsafe { &raw mut (*object.cast::<Header>()).state };
         // SAFETY: as above.
         unsafe { ptr::write(state, State::new(state::INITIALISING)) };
@@ -116,3 +137,21 @@ pub(super) fn header(object: usize) -> &'static Header {
 
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Header>() == 32);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The state of a header was written to behind the end of the object.
+    #[test]
+    fn an_object_with_a_destructor_has_room_for_its_header() {
+        let allocated = |layout| {
+            let made = || allocate(layout, Kind::Finalized, Pc::NONE);
+            std::panic::catch_unwind(made).is_ok_and(|object| !object.is_null())
+        };
+        assert!(!allocated(Layout::new::<u8>()));
+        assert!(!allocated(Layout::new::<[usize; 3]>()));
+        assert!(!allocated(Layout::new::<[u8; 64]>()));
+        assert!(allocated(Layout::new::<Header>()));
+    }
+}

@@ -197,7 +197,8 @@ fn each_task(mut f: impl FnMut(i32)) -> bool {
     stat.st_nlink == shown + 2
 }
 
-impl World for TestWorld {
+// SAFETY: the threads of the test stop at its safepoints, and the graph of the test is all that is reachable.
+unsafe impl World for TestWorld {
     fn stop(&self, collectors: &[i32]) -> Result<(), Unstoppable> {
         if REFUSE.load(Relaxed) {
             return Err(Unstoppable { tid: tid() });

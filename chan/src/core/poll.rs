@@ -85,8 +85,10 @@ impl Chan {
                 ring.advance_head();
             }
             Body::Ring(_) => {}
-            Body::List(_) => hooks::handed_over(w.g()),
-            Body::Zero | Body::Clock(_) | Body::Never => hooks::met(w.g()),
+            // SAFETY: the receiver was taken off its queue, and is parked until the caller makes it ready.
+            Body::List(_) => unsafe { hooks::handed_over(w.g()) },
+            // SAFETY: as above.
+            Body::Zero | Body::Clock(_) | Body::Never => unsafe { hooks::met(w.g()) },
         }
     }
 
@@ -137,7 +139,8 @@ impl Chan {
                     // SAFETY: the parked sender's slot holds its element, which is ours now that `w` is won.
                     unsafe { self.elem.move_one(w.slot(), dst) };
                     w.finish(Outcome::Done);
-                    hooks::met(w.g());
+                    // SAFETY: the sender was taken off its queue, and is parked until the caller makes it ready.
+                    unsafe { hooks::met(w.g()) };
                     return Polled::Done(Some(w.g()));
                 }
                 self.closed_or_wait()

@@ -188,7 +188,8 @@ fn choose(
                     selection.snapshot(&rt, Some(alarm), true)
                 }),
                 None => {
-                    rt.g().claim_reset();
+                    // SAFETY: the caller's own; `unlink` and `Alarm::with` left no waker of an earlier wait.
+                    unsafe { rt.g().claim_reset() };
                     selection.snapshot(&rt, None, true)
                 }
             }

@@ -504,9 +504,10 @@ pub(super) mod tests {
     use super::*;
     use crate::access;
     use crate::cell::{ATOMIC, Cell, FREED, READ};
+    use crate::goroutine::go_start;
     use crate::shadow::{CELLS, Granule};
     use crate::testing::{detector, fresh_memory, fresh_pc, on};
-    use crate::{GoCtx, acquire, go_end, go_start, release};
+    use crate::{GoCtx, acquire, go_end, release};
 
     pub(in super::super) struct Dice(pub(in super::super) u64);
 

@@ -40,8 +40,9 @@ use std::ffi::c_int;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering::*};
 
+use crate::current::current;
 use crate::mem::{self, BLOCK, SpinLock};
-use crate::{Pc, acquire, current, heap, release_merge};
+use crate::{Pc, acquire, heap, release_merge};
 
 /// What descriptors share. Its address is that of the sync object.
 #[repr(C, align(64))]

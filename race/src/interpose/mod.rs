@@ -43,9 +43,11 @@ mod thread;
 
 pub(crate) use signal::take_faults;
 pub(crate) use thread::is_main_thread;
-pub use thread::{thread_attach, thread_name, thread_running, thread_with_handle};
+pub(crate) use thread::thread_attach;
+pub use thread::{thread_name, thread_running, thread_with_handle};
 
-use crate::{GoCtx, current, enabled, set_current};
+use crate::current::current;
+use crate::{GoCtx, enabled, set_current};
 
 /// The context whose events the calling thread makes here; None: the call is only forwarded.
 #[inline(always)]

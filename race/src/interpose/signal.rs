@@ -23,7 +23,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use libc::{SIG_DFL, SIG_ERR, SIG_IGN, SIGSEGV, sigaction as Action, sighandler_t, siginfo_t};
 
 use super::real::real;
-use crate::{current, enabled, fault, set_current};
+use crate::current::current;
+use crate::{enabled, fault, set_current};
 
 const SIGNALS: usize = 65;
 

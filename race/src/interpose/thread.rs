@@ -37,10 +37,10 @@ use libc::{pthread_attr_t, pthread_t, timespec};
 
 use super::real::{keep_errno, real, with_caller};
 use super::{blocking, watched};
+use crate::current::current;
+use crate::goroutine::{go_start, thread_start};
 use crate::mem::{self, BLOCK, SpinGuard, SpinLock};
-use crate::{
-    GoCtx, Pc, current, enabled, go_end, go_start, heap, release_g, state, switch_in, switch_out,
-};
+use crate::{GoCtx, Pc, enabled, go_end, heap, release_g, state, switch_in, switch_out};
 
 unsafe extern "C" {
     /// Not in the libc crate.
@@ -254,12 +254,12 @@ pub fn thread_with_handle(handle: pthread_t) -> Option<u64> {
 ///
 /// # Happens-before
 /// What the thread does happens before its join returns.
-pub fn thread_attach() -> (GoCtx, u64) {
+pub(crate) fn thread_attach() -> (GoCtx, u64) {
     if let Some(me) = current() {
         return (me, me.get().record().goid());
     }
     let goid = (state::host().new_goid)();
-    let ctx = crate::thread_start(goid);
+    let ctx = thread_start(goid);
     if is_main() {
         MAIN.store(goid, Relaxed);
     }

@@ -26,8 +26,10 @@ impl Detector {
         let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let mut options = Options::default();
         options.log_path = String::from(concat!(env!("CARGO_TARGET_TMPDIR"), "/race-interpose"));
-        race::init(options, &Host::NONE);
-        race::thread_attach();
+        // SAFETY: the contexts are not used.
+        unsafe { race::init(options, &Host::NONE) };
+        // SAFETY: as above.
+        unsafe { race::thread_attach() };
         Detector {
             _one: one,
             before: race::errors(),
@@ -53,12 +55,12 @@ fn pc() -> Pc {
 }
 
 fn write(addr: usize) {
-    assert!(race::current().is_some(), "the thread is not watched");
+    assert!(race::has_current(), "the thread is not watched");
     race::write(addr, 8, pc());
 }
 
 fn read(addr: usize) {
-    assert!(race::current().is_some(), "the thread is not watched");
+    assert!(race::has_current(), "the thread is not watched");
     race::read(addr, 8, pc());
 }
 

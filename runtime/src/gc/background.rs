@@ -100,7 +100,8 @@ fn sweep() {
 fn run_destructors() {
     loop {
         far_down(|| {
-            while let Some(header) = gc::next_to_drop() {
+            // SAFETY: this is the finalizer.
+            while let Some(header) = unsafe { gc::next_to_drop() } {
                 run_destructor(header);
             }
         });
@@ -141,7 +142,8 @@ fn run_destructor(header: NonNull<Header>) {
 fn order_after_everything() {
     if raddle_race::enabled() {
         let _inside = enter();
-        let me = raddle_race::current();
+        // SAFETY: this goroutine's own, for the next line.
+        let me = unsafe { raddle_race::current() };
         raddle_race::finalizer_goroutine(me.expect("a goroutine has a context in race mode"));
     }
 }

@@ -92,7 +92,8 @@ impl Barrier {
             let (woken, _) = queue.take_all(0, Outcome::Granted);
             self.waiting.set(0);
             events::acquire(sync);
-            woken.each(|g| events::acquire_for(g, sync));
+            // SAFETY: taken off the queue, and made ready below.
+            woken.each(|g| unsafe { events::acquire_for(g, sync) });
             drop(queue);
             woken.ready_all(&rt);
             return BarrierWaitResult(true);

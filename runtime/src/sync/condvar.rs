@@ -220,7 +220,8 @@ impl Condvar {
         self.count(-(n as isize));
         if n != 0 {
             events::release(events::addr(self));
-            woken.each(|g| events::acquire_for(g, events::addr(self)));
+            // SAFETY: taken off the queue, and made ready below.
+            woken.each(|g| unsafe { events::acquire_for(g, events::addr(self)) });
         }
         drop(queue);
         woken.ready_all(&rt);

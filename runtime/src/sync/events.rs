@@ -41,10 +41,15 @@ sync_events! {
 }
 
 /// Orders the parked goroutine `g` after what was released on `addr`.
+///
+/// # Safety
+///
+/// It is parked, and the caller's to wake.
 #[inline(always)]
-pub(crate) fn acquire_for(g: GRef, addr: usize) {
+pub(crate) unsafe fn acquire_for(g: GRef, addr: usize) {
     if race::enabled()
-        && let Some(ctx) = g.race_ctx()
+        // SAFETY: by the contract.
+        && let Some(ctx) = unsafe { g.race_ctx() }
     {
         race::acquire_g(ctx, addr);
     }

@@ -22,6 +22,7 @@
 //! Sending from the callback: it would save a goroutine per firing, but a typed send belongs to a goroutine.
 
 use std::alloc::Layout;
+use std::mem::{self, ManuallyDrop};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -52,7 +53,7 @@ struct State {
 pub(super) struct Core {
     timer: raddle_sched::Timer,
     state: Mutex<State>,
-    action: Action,
+    action: ManuallyDrop<Action>,
     /// Fires again and again.
     periodic: bool,
     /// One more than the start that a ticker's goroutine belongs to which has not begun yet; 0: there is none.
@@ -69,7 +70,7 @@ impl Core {
                 start: 0,
                 pending: false,
             }),
-            action,
+            action: ManuallyDrop::new(action),
             periodic,
             on_its_way: AtomicUsize::new(0),
             at,
@@ -79,7 +80,7 @@ impl Core {
     /// The channel on which moments come; one on which nothing comes if a function runs instead.
     pub(super) fn receiver(&self) -> &Receiver<Instant> {
         static NEVER: OnceCell<Receiver<Instant>> = OnceCell::new();
-        match &self.action {
+        match &*self.action {
             Action::Send(channel) => &channel.get_or_init(|| bounded(1)).1,
             Action::Call(_) => NEVER.get_or_init(never),
         }
@@ -98,7 +99,7 @@ impl Core {
         } else {
             0
         };
-        std::mem::forget(self.clone());
+        mem::forget(self.clone());
         let rt = enter();
         // SAFETY: the count taken above keeps the core where it is while the timer is armed, by invariant 1; `state` is
         // locked, so nobody else starts it.
@@ -127,7 +128,7 @@ impl Core {
     fn drain(&self, state: &mut State) -> bool {
         state.start = state.start.wrapping_add(1);
         let pending = std::mem::take(&mut state.pending);
-        match &self.action {
+        match &*self.action {
             Action::Call(_) => false,
             Action::Send(channel) => {
                 pending
@@ -147,7 +148,7 @@ impl Core {
     /// What the goroutine of firing `start` does.
     fn act(&self, start: usize) {
         events::acquire(events::addr(self));
-        match &self.action {
+        match &*self.action {
             Action::Call(f) => f(),
             Action::Send(channel) => {
                 let mut state = self.state.lock();
@@ -166,6 +167,10 @@ impl Core {
 
 impl Drop for Core {
     fn drop(&mut self) {
+        // What the function captured goes with the last count, which the goroutine of a firing has or who has the timer: as it
+        // happens. So both outlive a panic.
+        // SAFETY: not used after this.
+        survive(|| unsafe { ManuallyDrop::drop(&mut self.action) });
         events::gone(events::addr(self), size_of::<Self>());
     }
 }
@@ -205,7 +210,8 @@ unsafe fn fire(rt: &Rt, core: *mut (), start: usize) {
         name: None,
         stack_size: 0,
         at,
-        race: raddle_race::enabled().then(|| raddle_race::go_start_orphan(Pc::at(at))),
+        // SAFETY: for the goroutine that is spawned with it.
+        race: raddle_race::enabled().then(|| unsafe { raddle_race::go_start_orphan(Pc::at(at)) }),
         system: false,
     };
     // SAFETY: `run` takes the pointer and the count that goes with it.
@@ -235,9 +241,8 @@ unsafe fn run(firing: *mut u8) {
     let _ = core
         .on_its_way
         .compare_exchange(number, 0, Relaxed, Relaxed);
-    // What the function captured may go with the last count, and is the user's too.
     survive(|| core.act(start));
-    survive(|| drop(core));
+    drop(core);
 }
 
 /// Runs code of the user. The panic hook has told of a panic; there is nobody who joins.
@@ -246,6 +251,6 @@ fn survive(f: impl FnOnce()) {
         && let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(payload)))
     {
         // Its destructor panicked; what that left behind might do the same for ever.
-        std::mem::forget(payload);
+        mem::forget(payload);
     }
 }

@@ -79,7 +79,8 @@ impl fmt::Debug for Timer {
 /// Runs `f` on a new goroutine once `delay` has passed.
 ///
 /// The timer that is returned can stop that, or start it anew: `f` may run several times, and at the same time
-/// if it is started anew before a run has ended. A panic in `f` ends that goroutine only.
+/// if it is started anew before a run has ended. A panic in `f` ends that goroutine only; one while `f` itself is dropped,
+/// with the last handle or after the last run, is told by the panic hook and goes no further.
 ///
 /// **Blocking**: never.
 ///

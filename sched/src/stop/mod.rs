@@ -51,6 +51,7 @@ pub(crate) use halt::{arrive, generation};
 use crate::regions::Regions;
 use crate::sched::sched;
 use crate::sys::Lock;
+use crate::sys::thread::StackEnd;
 use crate::{clock, rt, signal, thread, tls};
 use buf::Buf;
 use halt::Stopped;
@@ -117,8 +118,13 @@ struct Now {
 /// The world, for the collector.
 ///
 /// It may be driven without one, as tests do.
+///
+/// # Safety
+///
+/// The caller uses it as the collector does: on a thread that has called `thread_started`, starts what it has stopped, and does nothing
+/// meanwhile that needs another thread.
 #[must_use]
-pub fn world() -> &'static dyn World {
+pub unsafe fn world() -> &'static dyn World {
     crate::boot::ensure();
     &WORLD
 }
@@ -167,7 +173,8 @@ extern "C" fn after_fork() {
     unsafe { ONE.unlock() };
 }
 
-impl World for Threads {
+// SAFETY: the parts of this module say how every thread is stopped and everything is shown.
+unsafe impl World for Threads {
     fn stop(&self, collectors: &[i32]) -> Result<(), Unstoppable> {
         ONE.lock();
         // SAFETY: invariant 1.
@@ -242,10 +249,10 @@ impl Notes {
     fn note_caller(&mut self) -> i32 {
         // SAFETY: no preconditions.
         let tid = unsafe { libc::gettid() };
-        if self.collectors.iter().all(|&(noted, _)| noted != tid)
-            && let Some(stack) = crate::sys::thread::own_stack()
-        {
-            self.collectors.push((tid, (stack.start, stack.end)));
+        if self.collectors.iter().all(|&(noted, _)| noted != tid) {
+            let StackEnd { lowest, bytes, .. } = crate::sys::thread::stack_end();
+            self.collectors
+                .push((tid, (lowest, lowest.saturating_add(bytes))));
         }
         tid
     }

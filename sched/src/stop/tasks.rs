@@ -120,7 +120,7 @@ fn hex(text: &[u8]) -> Option<u64> {
 /// The path of thread `tid` with `tail`, in `buffer`.
 fn path_of<'a>(tid: i32, tail: &[u8], buffer: &'a mut [u8; 32]) -> Option<&'a CStr> {
     let mut digits = [0; 20];
-    let number = crate::signal::decimal(u64::try_from(tid).ok()?, &mut digits);
+    let number = crate::sys::decimal(u64::try_from(tid).ok()?, &mut digits);
     buffer[..number.len()].copy_from_slice(number.as_bytes());
     buffer[number.len()..number.len() + tail.len()].copy_from_slice(tail);
     CStr::from_bytes_until_nul(buffer).ok()

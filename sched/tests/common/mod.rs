@@ -110,9 +110,15 @@ impl Gate {
     }
 }
 
+/// The world, for a thread that stands in for the collector's coordinator.
+pub fn the_world() -> &'static dyn World {
+    // SAFETY: the tests start what they stop.
+    unsafe { raddle_sched::world() }
+}
+
 /// Runs `f` on a thread of its own, as the collector's coordinator would.
 pub fn on_collector<R: Send>(f: impl FnOnce(&'static dyn World) -> R + Send) -> R {
-    let collector = std::thread::scope(|s| s.spawn(|| f(raddle_sched::world())).join());
+    let collector = std::thread::scope(|s| s.spawn(|| f(the_world())).join());
     collector.expect("the collector does not panic")
 }
 

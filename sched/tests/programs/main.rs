@@ -8,11 +8,14 @@
 #[path = "../common/mod.rs"]
 mod common;
 
-use common::{Gate, go, go_with, on_collector, on_own_stack};
-use raddle_sched::{BootOptions, boot, num_goroutines, tls_mode, world, yield_now};
+use common::{Gate, go, go_with, on_collector, on_own_stack, the_world};
+use raddle_sched::{
+    BootOptions, Rt, blocking, boot, enter, num_goroutines, set_procs, tls_mode, yield_now,
+};
 use std::cell::Cell;
 use std::ffi::CString;
 use std::hint::black_box;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitCode, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::*};
 use std::sync::mpsc;
@@ -66,6 +69,26 @@ const PROGRAMS: &[Program] = &[
         is_success,
     ),
     ("a_stop_needs_no_new_thread", no_threads_left, is_success),
+    (
+        "too_many_blocked_threads_end_the_program",
+        too_many_threads,
+        is_too_many_threads,
+    ),
+    (
+        "a_guard_cannot_be_held_over_a_wait",
+        guard_over_a_wait,
+        is_held_over_a_wait,
+    ),
+    (
+        "a_guard_cannot_be_held_over_a_yield",
+        guard_over_a_yield,
+        is_held_over_a_wait,
+    ),
+    (
+        "guards_that_are_left_behind_end_with_their_goroutine",
+        guards_left_behind,
+        is_success,
+    ),
 ];
 
 fn main() -> ExitCode {
@@ -124,13 +147,108 @@ fn is_deadlock(output: &Output) -> bool {
         && text.matches("\nthread ").count() == 1
 }
 
+fn too_many_threads() {
+    boot(&BootOptions {
+        max_threads: 20,
+        ..BootOptions::default()
+    });
+    for _ in 0..50 {
+        go(|| blocking(thread::park));
+    }
+    loop {
+        thread::park();
+    }
+}
+
+fn is_too_many_threads(output: &Output) -> bool {
+    let text = String::from_utf8_lossy(&output.stderr);
+    output.status.signal() == Some(libc::SIGABRT)
+        && text
+            == "raddle: fatal: more than 20 OS threads: too many goroutines block their threads, or have locked them, at once\n"
+}
+
+/// A guard held over a wait used to be dropped on another M, whose depth it then changed: the signal handler took the P of an M
+/// that was in the scheduler.
+fn guard_over_a_wait() {
+    go(|| {
+        let _outer = enter();
+        GATE.wait();
+    });
+    while GATE.waiting() == 0 {
+        thread::yield_now();
+    }
+}
+
+fn guard_over_a_yield() {
+    go(|| {
+        let _outer = enter();
+        // Whether there is somebody to yield to is chance.
+        loop {
+            go(|| {});
+            yield_now();
+        }
+    });
+    loop {
+        thread::park();
+    }
+}
+
+fn is_held_over_a_wait(output: &Output) -> bool {
+    let text = String::from_utf8_lossy(&output.stderr);
+    output.status.signal() == Some(libc::SIGABRT)
+        && text
+            == "raddle: fatal: a goroutine waits while a guard of raddle_sched::enter() is alive further out\n"
+}
+
+/// Guards that are never dropped, in any order of dropping, and one that a thread-local keeps to the end: the next goroutines on the
+/// same threads wait, call blocking code and are preempted as ever.
+fn guards_left_behind() {
+    thread_local! {
+        static KEPT: Cell<Option<Rt>> = const { Cell::new(None) };
+    }
+    static LEFT: AtomicUsize = AtomicUsize::new(0);
+    const GOROUTINES: usize = 200;
+    boot(&BootOptions {
+        procs: 2,
+        ..BootOptions::default()
+    });
+    for _ in 0..GOROUTINES {
+        go(|| {
+            let (first, second) = (enter(), enter());
+            drop(first);
+            drop(second);
+            mem::forget(enter());
+            KEPT.set(Some(enter()));
+            LEFT.fetch_add(1, Relaxed);
+        });
+        let done = LEFT.load(Relaxed);
+        go(move || assert_eq!(blocking(|| done), done));
+    }
+    while LEFT.load(Relaxed) < GOROUTINES || num_goroutines() > 0 {
+        thread::yield_now();
+    }
+    // A goroutine that computes for ever loses its P: none of the Ms has been left inside the runtime.
+    static STOP: AtomicBool = AtomicBool::new(false);
+    for _ in 0..4 {
+        go(|| {
+            while !STOP.load(Relaxed) {
+                std::hint::spin_loop();
+            }
+        });
+    }
+    assert_eq!(set_procs(3), 2);
+    STOP.store(true, Relaxed);
+}
+
 /// A thread of the collector that stops the world once, with its helpers; its number.
 fn collector(helpers: Vec<i32>) -> i32 {
     let (tell, told) = mpsc::channel();
     thread::spawn(move || {
-        world().thread_started();
-        world().stop(&helpers).expect("every thread can be stopped");
-        world().start();
+        the_world().thread_started();
+        the_world()
+            .stop(&helpers)
+            .expect("every thread can be stopped");
+        the_world().start();
         // SAFETY: no preconditions.
         tell.send(unsafe { libc::gettid() }).expect("it is awaited");
         loop {
@@ -390,8 +508,8 @@ fn fork_with_stops() {
     });
     let stopper = thread::spawn(|| {
         while !DONE.load(SeqCst) {
-            world().stop(&[]).expect("every thread can be stopped");
-            world().start();
+            the_world().stop(&[]).expect("every thread can be stopped");
+            the_world().start();
         }
     });
     for _ in 0..50 {
@@ -401,9 +519,9 @@ fn fork_with_stops() {
             black_box(vec![1u8; 1000]);
             // SAFETY: no preconditions.
             unsafe { libc::raise(libc::SIGURG) };
-            let stopped = world().stop(&[]);
+            let stopped = the_world().stop(&[]);
             if stopped.is_ok() {
-                world().start();
+                the_world().start();
             }
             // SAFETY: no preconditions.
             unsafe { libc::_exit(i32::from(stopped.is_err())) };
