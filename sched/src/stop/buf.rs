@@ -63,22 +63,17 @@ impl<T: Copy> Buf<T> {
 
     #[cold]
     fn grow(&mut self) {
-        let old = self.room * size_of::<T>();
-        let new = (old * 2).max(FIRST_BYTES);
-        let at = if old == 0 {
-            let protection = libc::PROT_READ | libc::PROT_WRITE;
-            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-            // SAFETY: a fresh mapping touches nothing that exists.
-            unsafe { raddle_race::sys::map(std::ptr::null_mut(), new, protection, flags) }
-        } else {
-            // SAFETY: our own mapping of that size, to which nobody else points.
-            unsafe { raddle_race::sys::remap(self.at.as_ptr().cast(), old, new) }
-        };
+        // Where the collector does not look. What it had before stays mapped: all of that is less than this.
+        let bytes = (2 * self.room * size_of::<T>()).max(FIRST_BYTES);
+        let at = raddle_race::sys::map_bookkeeping(bytes);
         if at == libc::MAP_FAILED {
             crate::throw("out of memory for a list of threads");
         }
-        self.at = NonNull::new(at.cast()).expect("a mapping is not at address 0");
-        self.room = new / size_of::<T>();
+        let at: NonNull<T> = NonNull::new(at.cast()).expect("a mapping is not at address 0");
+        // SAFETY: `len` items are there, and the new mapping has more room.
+        unsafe { at.copy_from_nonoverlapping(self.at, self.len) };
+        self.at = at;
+        self.room = bytes / size_of::<T>();
     }
 }
 

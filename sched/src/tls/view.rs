@@ -24,6 +24,8 @@ pub(crate) struct Layout {
     stack: Option<usize>,
     /// Where it has the number of the thread.
     tid: usize,
+    /// The alignment of `struct pthread` on a stack that glibc made, in bytes.
+    align: usize,
     /// Whether glibc said so: else blocks are smaller than this says.
     is_exact: bool,
 }
@@ -34,6 +36,7 @@ const GUESS: Layout = Layout {
     above: 8 << 10,
     stack: None,
     tid: 0,
+    align: 64,
     is_exact: false,
 };
 
@@ -58,6 +61,7 @@ fn of_glibc(glibc: &Glibc) -> Layout {
         above: glibc.tcb_bytes,
         stack: None,
         tid: glibc.tid,
+        align: glibc.align,
         is_exact: true,
     }
 }
@@ -110,11 +114,9 @@ impl Layout {
         mapping: &Range<usize>,
         copy: impl Fn(usize, &mut [u8]) -> bool,
     ) -> Option<Range<usize>> {
-        /// glibc's alignment of `struct pthread`, where no thread-local asks for more.
-        const ALIGN: usize = 64;
         /// Where it has its own address, twice (`tcbhead_t`).
         const SELF: [usize; 2] = [0x00, 0x10];
-        let block = mapping.end.checked_sub(self.above)? & !(ALIGN - 1);
+        let block = mapping.end.checked_sub(self.above)? & !(self.align - 1);
         let mut bytes = [0; stack::PAGE_BYTES];
         let bytes = bytes.get_mut(..self.above)?;
         if block < mapping.start || !copy(block, bytes) {
