@@ -31,13 +31,14 @@ static MAIN_CTX: Mutex<Option<GoCtx>> = Mutex::new(None);
 /// That of the first P, if race mode began before the boot.
 static FIRST_PROC: Mutex<Option<ProcCtx>> = Mutex::new(None);
 
-/// Runs before `main`. Where `cargo raddle` started the program in race mode, the main thread and those that it starts are to be
+/// Runs before `main`, and before std does. Where `cargo raddle` started the program in race mode, the main thread and those that it starts are to be
 /// watched from their beginning, whether they use the runtime or not.
 #[used]
 #[unsafe(link_section = ".init_array")]
 static BEFORE_MAIN: extern "C" fn() = before_main;
 
 extern "C" fn before_main() {
+    raddle_sched::prepare_first_thread();
     let Ok((flags, _)) = Flags::from_env_and_args(iter::empty(), |name| env::var_os(name)) else {
         return; // the boot will say so
     };

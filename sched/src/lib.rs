@@ -49,6 +49,7 @@ pub use g::{DATA_BYTES, GRef};
 pub use resize::{procs, set_procs};
 pub use rt::{Rt, UnlockFn, enter, lock_os_thread, tls_mode, unlock_os_thread, yield_now};
 pub use sched::MAX_PROCS;
+pub use signal::prepare_first_thread;
 pub use spawn::{
     SpawnOptions, Task, current_goroutine, current_proc_ctx, goroutine_exists, goroutine_name,
     num_goroutines, on_goroutine_stack,

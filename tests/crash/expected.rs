@@ -76,6 +76,22 @@ fn compiled(name: &str) -> Outcome {
     outcome
 }
 
+/// At each number of Ps, race mode off and on, several times.
+#[track_caller]
+fn each_way(name: &str, argument: &str, check: impl Fn(&Outcome)) {
+    for (procs, race) in [("1", "0"), ("2", "0"), ("8", "0"), ("2", "1")] {
+        for _ in 0..2 {
+            let start = program(name).arg(argument);
+            check(
+                &start
+                    .env("RADDLE_PROCS", procs)
+                    .env("RADDLE_RACE", race)
+                    .run(),
+            );
+        }
+    }
+}
+
 /// What `variable=value` leads to before `main` begins.
 #[track_caller]
 fn refused(variable: &str, value: &str, text: &str) {
@@ -239,6 +255,34 @@ tests! {
 
     fn a_forked_child_is_not_watched() {
         program("forks_after_a_race").arg("--race").run().exits(66).prints("child: 0\n");
+    }
+
+    fn a_program_ends_as_it_wants_while_everything_goes_on() {
+        for how in ["returns", "goroutine", "thread", "blocking", "local", "exit"] {
+            each_way("ends_while_busy", how, |outcome| {
+                outcome.exits(3).prints("at the end\n").says_nothing();
+            });
+        }
+        each_way("ends_while_busy", "panics", |outcome| {
+            outcome.exits(101).prints("at the end\n").says("at the end");
+        });
+        for how in ["_exit", "handler"] {
+            each_way("ends_while_busy", how, |outcome| {
+                outcome.exits(3).prints("").says_nothing();
+            });
+        }
+        each_way("ends_while_busy", "abort", |outcome| {
+            outcome.is_killed_by(libc::SIGABRT).prints("").says_nothing();
+        });
+        each_way("ends_while_busy", "signal", |outcome| {
+            outcome.is_killed_by(libc::SIGTERM).prints("").says_nothing();
+        });
+    }
+
+    fn a_finalizer_may_end_the_program() {
+        each_way("ends_while_busy", "finalizer", |outcome| {
+            outcome.exits(3).prints("at the end\n").says_nothing();
+        });
     }
 
     fn compiled_code_has_names_and_callers() {
