@@ -36,6 +36,10 @@ pub(crate) fn check(s: &'static Sched) {
     let mut gs = s.all_gs();
     gs.retain(|g| !g.system.get());
     let threads = thread::all_parked();
+    if crate::fork::forks() > 0 && gs.is_empty() && threads.is_empty() && nothing_can_run(s) {
+        // A child of `fork` whose last goroutine has ended: as where the last thread of a process ends.
+        std::process::exit(0);
+    }
     let all_wait =
         gs.iter().all(|g| g.state() == State::Waiting) && !(gs.is_empty() && threads.is_empty());
     // The first look may have met a wake-up half way: a thread that was made ready counts as parked until it runs.
@@ -71,7 +75,17 @@ fn nothing_can_run(s: &Sched) -> bool {
 }
 
 fn threads_of_process() -> Option<usize> {
-    Some(std::fs::read_dir("/proc/self/task").ok()?.count())
+    let listed = std::fs::read_dir("/proc/self/task").ok()?.count();
+    Some(listed - usize::from(first_has_ended()))
+}
+
+/// Whether the thread with which the process began has ended: it stays in the list until the process does.
+fn first_has_ended() -> bool {
+    let of_first = format!("/proc/self/task/{}/stat", std::process::id());
+    let text = std::fs::read_to_string(of_first).unwrap_or_default();
+    // Behind the name, which may be anything.
+    text.rsplit_once(')')
+        .is_some_and(|(_, rest)| rest.starts_with(" Z"))
 }
 
 fn report(mut gs: Vec<&'static G>, threads: Vec<&'static G>) -> ! {
@@ -137,7 +151,7 @@ fn stack_of(g: &'static G) -> Backtrace {
     let m: &'static M = Box::leak(Box::new(M::new(u32::MAX)));
     m.begin_on_this_thread();
     g.dump.set(true);
-    m.in_rt.store(g.rt_depth.get(), Ordering::Relaxed);
+    m.in_rt.store(g.rt_depth.get().into(), Ordering::Relaxed);
     switch_to(m, g);
     STACK
         .lock()

@@ -13,6 +13,7 @@
 //! 3. A `G` is never freed while the process lives, but recycled. So a late look at its state word, or a futex wake on it, is
 //!    harmless.
 //! 4. Between spawn and the goroutine's first step its closure lies in `data`.
+//! 5. In a child of `fork` the goroutines of the parent are told by `forks`: they stay as they are, and no M runs them.
 //!
 //! # Memory ordering
 //!
@@ -59,7 +60,9 @@ pub(crate) struct G {
     /// The M that ran it last: its thread-local block still names that thread.
     pub(crate) last_m: Cell<*const M>,
     /// Depth of `enter` when it left its stack: the M that resumes it takes it over.
-    pub(crate) rt_depth: Cell<u32>,
+    pub(crate) rt_depth: Cell<u16>,
+    /// How often the process had been forked when it began: in a child of `fork` those of the parent are told by it.
+    pub(crate) forks: Cell<u16>,
     wait_reason: Cell<WaitReason>,
     pub(crate) is_thread: bool,
     /// It is the runtime's own: neither counted nor listed.
@@ -128,6 +131,7 @@ impl G {
             m: Cell::new(ptr::null()),
             last_m: Cell::new(ptr::null()),
             rt_depth: Cell::new(1),
+            forks: Cell::new(0),
             wait_reason: Cell::new(WaitReason::None),
             is_thread,
             system: Cell::new(false),
@@ -192,6 +196,7 @@ impl G {
     /// A thread G begins its life running.
     pub(crate) fn thread_begins(&self, id: u64) {
         self.set_id(id);
+        self.forks.set(crate::fork::forks() as u16);
         self.state.transition_to_thread();
     }
 

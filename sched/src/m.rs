@@ -59,6 +59,8 @@ pub(crate) struct M {
     pub(crate) locks: Cell<u32>,
     /// Stands for the thread while it runs a blocking call.
     pub(crate) thread_g: G,
+    /// The goroutine that makes the blocking call; else null.
+    pub(crate) in_blocking: Cell<*const G>,
 }
 
 // SAFETY: see invariant 1.
@@ -92,6 +94,7 @@ impl M {
             locked_g: Cell::new(ptr::null()),
             locks: Cell::new(0),
             thread_g: G::new(true),
+            in_blocking: Cell::new(ptr::null()),
         }
     }
 

@@ -71,6 +71,10 @@ fn schedule(m: &'static M) {
         // It was the last spinner and found work: where there was some there may be more.
         s.wake_if_needed(crate::sched::Wake::ForQueue);
     }
+    if g.forks.get() != s.forks {
+        // Lost at a fork (`fork`, invariant 3): somebody in the child found it in a queue of waiters.
+        return;
+    }
     // SAFETY: null or an M; Ms are never freed.
     match unsafe { g.locked_m.get().as_ref() } {
         Some(owner) if !ptr::eq(owner, m) => run_on_its_m(m, owner),
@@ -135,7 +139,7 @@ fn execute(m: &'static M, g: &'static G, new_turn: bool) {
     {
         raddle_race::switch_in(ctx);
     }
-    m.set_depth(g.rt_depth.get());
+    m.set_depth(g.rt_depth.get().into());
     switch_to(m, g);
     m.set_depth(1);
     if raddle_race::enabled()

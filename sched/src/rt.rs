@@ -242,7 +242,7 @@ impl Rt {
     pub(crate) fn suspend(&self, after: AfterFn, arg: *mut ()) {
         let g = self.g.expect("only a goroutine has a stack to leave");
         let m = self.m().expect("a running goroutine has an M");
-        g.rt_depth.set(m.depth());
+        g.rt_depth.set(m.depth() as u16);
         g.after.set(Some((after, arg)));
         loop {
             g.parked.leaves();

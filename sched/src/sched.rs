@@ -5,21 +5,22 @@
 //! 1. A P is in `Lists::ps` exactly when its status is Idle; the idle word counts these. Both change under `lock`.
 //! 2. An M is in `Lists::ms` exactly from before it sleeps for want of a P until somebody takes it off to wake it with one.
 //!    So whoever took it off owns `next_p` and `spinning` until it wakes it.
-//! 3. `lock` is held for a few instructions, inside the runtime or on g0 only, and nothing else is taken under it.
+//! 3. There is one `Sched` at a time, which is never freed. A child of `fork` has another than the parent.
+//! 4. `lock` is held for a few instructions, inside the runtime or on g0 only, and nothing else is taken under it.
 //!
 //! # Memory ordering
 //!
 //! See `idle` for the protocol of waking. `stopping: store SeqCst` ⇄ `load SeqCst`: an M that parks its P in the idle list
 //! after the store sees it, or the stopper sees the P in the list, since both look under `lock`.
 
+use crate::fork;
 use crate::g::G;
 use crate::idle::IdleWord;
 use crate::m::M;
 use crate::p::{FreeList, P, Queued, Status};
 use crate::regions::Regions;
-use crate::sys::{Lock, Note};
+use crate::sys::{Lock, Mutex, MutexGuard, Note};
 use crossbeam_deque::Injector;
-use parking_lot::{Mutex, MutexGuard};
 use std::cell::UnsafeCell;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
@@ -54,6 +55,10 @@ pub(crate) struct Sched {
     pub(crate) injector: Injector<Queued>,
     ps: [AtomicPtr<P>; MAX_PROCS],
     procs: AtomicU32,
+    /// Of the thread that forks, which holds `fork`'s locks.
+    noted_ps: AtomicU32,
+    /// Held by whoever changes the number of Ps.
+    pub(crate) stopper: Mutex<()>,
     pub(crate) stopping: AtomicBool,
     ms: AtomicU32,
     idle_ms: AtomicU32,
@@ -72,6 +77,8 @@ pub(crate) struct Sched {
     pub(crate) live_elsewhere: std::sync::atomic::AtomicI64,
     inject_every: u32,
     pub(crate) seed: u64,
+    /// That of the process, which its goroutines bear.
+    pub(crate) forks: u16,
 }
 
 // SAFETY: `lists` is touched under `lock` only; the rest synchronises itself.
@@ -81,23 +88,65 @@ unsafe impl Send for Sched {}
 
 static SCHED: AtomicPtr<Sched> = AtomicPtr::new(ptr::null_mut());
 
-/// The scheduler. `boot` has run: every way in that can come first calls `boot::ensure`.
+/// The scheduler. `boot` has run: every way in that can come first calls `boot::ensure`. In a child of `fork` the first call
+/// makes another one.
 #[inline]
 pub(crate) fn sched() -> &'static Sched {
-    // Acquire: pairs with the store in `install`.
-    // SAFETY: set once, by boot, and never freed.
-    unsafe { SCHED.load(Ordering::Acquire).as_ref() }.expect("the scheduler has booted")
+    match loaded() {
+        Some(s) => s,
+        None => fork::revive(),
+    }
 }
 
 /// The scheduler, if it has booted.
 pub(crate) fn try_sched() -> Option<&'static Sched> {
-    // SAFETY: null or set once by boot, and never freed.
+    loaded().or_else(|| fork::is_asleep().then(fork::revive))
+}
+
+/// The scheduler, if it has booted, and this is no child of `fork` that has not used it yet.
+#[inline]
+pub(crate) fn loaded() -> Option<&'static Sched> {
+    // Acquire: pairs with the store in `publish`.
+    // SAFETY: null, or stored by `publish`, and never freed.
     unsafe { SCHED.load(Ordering::Acquire).as_ref() }
+}
+
+/// Makes it the scheduler of the process.
+pub(crate) fn publish(s: &'static Sched) {
+    SCHED.store(ptr::from_ref(s).cast_mut(), Ordering::Release);
+}
+
+/// Takes the scheduler away, in a child of `fork`.
+pub(crate) fn take() -> Option<&'static Sched> {
+    // SAFETY: as in `loaded`.
+    unsafe { SCHED.swap(ptr::null_mut(), Ordering::Relaxed).as_ref() }
 }
 
 impl Sched {
     pub(crate) fn install(inject_every: u32, seed: u64) -> &'static Sched {
-        let s = Box::leak(Box::new(Sched {
+        let s = Box::leak(Box::new(Sched::new(inject_every, seed)));
+        publish(s);
+        s
+    }
+
+    /// The scheduler of a child of `fork`, before it has Ps: `survivor` is the M that forked, if it was one.
+    pub(crate) fn after(old: &Sched, survivor: Option<&'static M>) -> &'static Sched {
+        let s = Sched::new(old.inject_every, old.seed);
+        // The Gs of before are where what they keep alive is found.
+        std::mem::swap(&mut *s.regions.lock(), &mut *old.regions.lock());
+        let next_goid = old.next_goid.load(Ordering::Relaxed);
+        s.next_goid.store(next_goid, Ordering::Relaxed);
+        if let Some(m) = survivor {
+            s.all_ms.lock().push(m);
+            s.ms.store(1, Ordering::Relaxed);
+            // Its goroutine.
+            s.live_elsewhere.store(1, Ordering::Relaxed);
+        }
+        Box::leak(Box::new(s))
+    }
+
+    fn new(inject_every: u32, seed: u64) -> Sched {
+        Sched {
             idle: IdleWord::new(),
             lock: Lock::new(),
             // Full capacity: pushing under the lock allocates nothing.
@@ -108,6 +157,8 @@ impl Sched {
             injector: Injector::new(),
             ps: [const { AtomicPtr::new(ptr::null_mut()) }; MAX_PROCS],
             procs: AtomicU32::new(0),
+            noted_ps: AtomicU32::new(0),
+            stopper: Mutex::new(()),
             stopping: AtomicBool::new(false),
             ms: AtomicU32::new(0),
             idle_ms: AtomicU32::new(0),
@@ -120,9 +171,8 @@ impl Sched {
             live_elsewhere: std::sync::atomic::AtomicI64::new(0),
             inject_every,
             seed,
-        }));
-        SCHED.store(s, Ordering::Release);
-        s
+            forks: fork::forks() as u16,
+        }
     }
 
     fn with_lists<R>(&self, f: impl FnOnce(&mut Lists) -> R) -> R {
@@ -384,6 +434,23 @@ impl Sched {
         asleep == self.ms.load(Ordering::SeqCst)
     }
 
+    /// Notes how many Ps there are, for `fork`: others may be made while a thread forks.
+    pub(crate) fn note_ps(&self) -> usize {
+        let n = (0..MAX_PROCS).take_while(|i| self.p(*i).is_some()).count();
+        self.noted_ps.store(n as u32, Ordering::Relaxed);
+        n
+    }
+
+    /// What [`Self::note_ps`] noted last.
+    pub(crate) fn noted_ps(&self) -> usize {
+        self.noted_ps.load(Ordering::Relaxed) as usize
+    }
+
+    /// The lock of [`Self::regions`], for `fork`.
+    pub(crate) fn regions_lock(&self) -> &Lock {
+        self.regions.raw()
+    }
+
     /// Where Gs lie, kept as it is.
     pub(crate) fn regions(&self) -> MutexGuard<'_, Regions> {
         self.regions.lock()
@@ -405,7 +472,7 @@ impl Sched {
         let regions = self.regions.lock();
         regions
             .all()
-            .filter(|g| g.state() != crate::g::State::Idle)
+            .filter(|g| g.state() != crate::g::State::Idle && g.forks.get() == self.forks)
             .collect()
     }
 

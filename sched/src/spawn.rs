@@ -143,6 +143,7 @@ impl Rt {
             }
         };
         g.set_id(id);
+        g.forks.set(s.forks);
         if raddle_race::enabled() {
             let start = || raddle_race::go_start(raddle_race::current(), id, Pc::at(options.at));
             let ctx = options.race.unwrap_or_else(start);

@@ -52,6 +52,16 @@ pub(crate) fn configure(no_preempt: bool, trace: Option<Duration>) {
     TRACE_NS.store(interval, Ordering::Relaxed);
 }
 
+/// Starts the thread.
+pub(crate) fn start() {
+    crate::sys::thread::start_service("raddle-sysmon", run);
+}
+
+/// A child of `fork` begins, without the thread.
+pub(crate) fn begin_child() {
+    ASLEEP.store(false, Ordering::Relaxed);
+}
+
 /// Somebody took an idle P: there is something to watch again.
 #[inline]
 pub(crate) fn wake_if_asleep() {
@@ -81,7 +91,7 @@ struct Seen {
     syscall_since: u64,
 }
 
-pub(crate) fn run() -> ! {
+fn run() -> ! {
     signal::unblock();
     let s = sched();
     let mut seen = vec![Seen::default(); crate::MAX_PROCS];

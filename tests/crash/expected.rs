@@ -76,19 +76,17 @@ fn compiled(name: &str) -> Outcome {
     outcome
 }
 
-/// At each number of Ps, race mode off and on, several times.
+/// At each number of Ps, race mode off and on.
 #[track_caller]
 fn each_way(name: &str, argument: &str, check: impl Fn(&Outcome)) {
     for (procs, race) in [("1", "0"), ("2", "0"), ("8", "0"), ("2", "1")] {
-        for _ in 0..2 {
-            let start = program(name).arg(argument);
-            check(
-                &start
-                    .env("RADDLE_PROCS", procs)
-                    .env("RADDLE_RACE", race)
-                    .run(),
-            );
-        }
+        let start = program(name).arg(argument);
+        check(
+            &start
+                .env("RADDLE_PROCS", procs)
+                .env("RADDLE_RACE", race)
+                .run(),
+        );
     }
 }
 
@@ -283,6 +281,50 @@ tests! {
         each_way("ends_while_busy", "finalizer", |outcome| {
             outcome.exits(3).prints("at the end\n").says_nothing();
         });
+    }
+
+    fn a_child_ends_as_its_main_function_does() {
+        let child = |what, text: &str| each_way("forks_while_busy", what, |outcome| {
+            outcome.exits(0).prints(text);
+        });
+        child("returns", "child: 7\n");
+        child("panics", "child: 101\n");
+        child("exits", "at the end\nchild: 5\n");
+        child("deadlocks", "child: 2\n");
+        child("leaves", "child: 0\n");
+    }
+
+    fn the_runtime_works_in_a_child() {
+        let child = |what, text: &str| each_way("forks_while_busy", what, |outcome| {
+            outcome.exits(0).prints(text).says_nothing();
+        });
+        child("works", "child: 7\n");
+        child("works_twice", "child: 7\nchild: 7\n");
+        child("locked", "child: 7\n");
+        child("blocking", "child: 7\n");
+        // The child's main goroutine is not there: it ends with what forked.
+        child("thread", "child: 0\n");
+        child("goroutine", "child: 0\n");
+    }
+
+    fn a_daemon_goes_on() {
+        for _ in 0..5 {
+            program("becomes_a_daemon").run().exits(0).prints("a daemon\n").says_nothing();
+        }
+    }
+
+    fn children_come_and_go() {
+        for procs in ["1", "2", "8"] {
+            program("forks_often").env("RADDLE_PROCS", procs).run().exits(0).prints("").says_nothing();
+            program("runs_before_exec").env("RADDLE_PROCS", procs).run().exits(0).prints("").says_nothing();
+        }
+    }
+
+    fn a_child_below_run_ends_there() {
+        for _ in 0..5 {
+            program("forks_below_run").run().exits(0)
+                .prints("child: the first thread's\nchild: 0\nparent: goes on\n").says_nothing();
+        }
     }
 
     fn compiled_code_has_names_and_callers() {

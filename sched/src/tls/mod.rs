@@ -67,10 +67,11 @@ mod view;
 pub(crate) use block::Block;
 pub(crate) use life::{create, describe_stack, destroy, find, reset, run_dtors};
 pub use switch::TlsMode;
-pub(crate) use switch::{enter, leave, mode, thread_block};
+pub(crate) use switch::{come_back, enter, leave, leave_for_own, mode, thread_block};
 pub(crate) use view::{Layout, at_top, layout, own};
 
 use crate::arch;
+use crate::sys::Lock;
 use glibc::Glibc;
 use image::Image;
 use probe::Template;
@@ -128,6 +129,12 @@ fn set_up() -> Result<Setup, String> {
         template,
         errno: errno - arch::thread_pointer() as isize,
     })
+}
+
+/// The locks, for `fork`: no other thread makes or gives back a block meanwhile.
+pub(crate) fn each_lock(f: &mut dyn FnMut(&Lock)) {
+    f(husk::lock());
+    f(image::lock());
 }
 
 /// Returns why the mode is [`TlsMode::Thread`], if it is.

@@ -583,10 +583,8 @@ fn stack_base() -> usize {
     // SAFETY: no preconditions.
     let own = unsafe { libc::pthread_self() };
     // SAFETY: room for the attributes.
-    assert_eq!(
-        unsafe { libc::pthread_getattr_np(own, attr.as_mut_ptr()) },
-        0
-    );
+    let error = unsafe { libc::pthread_getattr_np(own, attr.as_mut_ptr()) };
+    assert_eq!(error, 0);
     let (mut base, mut bytes) = (ptr::null_mut(), 0);
     // SAFETY: initialised above; room for both results.
     unsafe { libc::pthread_attr_getstack(attr.as_ptr(), &mut base, &mut bytes) };
