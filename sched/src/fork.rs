@@ -34,7 +34,8 @@
 //! # Order
 //!
 //! Handlers before a fork run last registered first, those after it first registered first. The heap's are registered
-//! before ours: it can be used in all of ours.
+//! before ours: it can be used in all of ours. What the program registered before the scheduler booted runs between ours,
+//! where the runtime cannot be used.
 //!
 //! # Locks
 //!
@@ -61,7 +62,7 @@ use crate::m::{ATTN_PREEMPT, M};
 use crate::p::Status;
 use crate::sched::{self, Sched};
 use crate::sys::{Lock, Mutex};
-use crate::{resize, rt, signal, stack, stop, sysmon, thread, tls};
+use crate::{on_big_stack, resize, rt, signal, stack, stop, sysmon, thread, tls};
 use std::cell::UnsafeCell;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
@@ -240,6 +241,18 @@ pub(crate) fn is_asleep() -> bool {
 #[cold]
 #[inline(never)]
 pub(crate) fn revive() -> &'static Sched {
+    unsafe fn call(place: *mut ()) {
+        // SAFETY: `revive` passed its own.
+        unsafe { *place.cast::<Option<&'static Sched>>() = Some(begin_anew()) };
+    }
+    let mut s: Option<&'static Sched> = None;
+    // A scheduler is larger than the smallest stack.
+    // SAFETY: it neither parks nor unwinds.
+    unsafe { on_big_stack(call, (&raw mut s).cast()) };
+    s.expect("it was made")
+}
+
+fn begin_anew() -> &'static Sched {
     let _one = REVIVING.lock();
     if let Some(s) = sched::loaded() {
         return s;

@@ -324,8 +324,22 @@ impl Sched {
                 // SAFETY: Ms are never freed.
                 unsafe { Note::wake(&raw const m.note) };
             }
-            None => self.new_m(p, spinning),
+            None => self.new_m_on_big_stack(p, spinning),
         }
+    }
+
+    /// The caller may be a goroutine with little stack, and the heap and `pthread_create` need some.
+    #[cold]
+    fn new_m_on_big_stack(&self, p: &'static P, spinning: bool) {
+        type Call<'a> = (&'a Sched, &'static P, bool);
+        unsafe fn call(call: *mut ()) {
+            // SAFETY: what is passed below.
+            let (s, p, spinning) = unsafe { *call.cast::<Call<'_>>() };
+            s.new_m(p, spinning);
+        }
+        let mut arguments: Call<'_> = (self, p, spinning);
+        // SAFETY: it neither parks nor unwinds.
+        unsafe { crate::on_big_stack(call, (&raw mut arguments).cast()) };
     }
 
     fn new_m(&self, p: &'static P, spinning: bool) {

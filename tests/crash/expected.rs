@@ -305,6 +305,7 @@ tests! {
         // The child's main goroutine is not there: it ends with what forked.
         child("thread", "child: 0\n");
         child("goroutine", "child: 0\n");
+        child("small", "child: 0\n");
     }
 
     fn a_daemon_goes_on() {

@@ -258,6 +258,11 @@ pub(crate) fn forks_while_busy() -> ExitCode {
         }
         "blocking" => raddle::blocking(|| fork(|| black_box(vec![1_u8; 1000]).clear())),
         "thread" => raddle::blocking(|| thread::spawn(|| fork(use_everything)).join().unwrap()),
+        "small" => {
+            let builder = raddle::Builder::new().stack_size(16 << 10);
+            let forks = || fork(|| assert_eq!(raddle::go(|| 1).join().unwrap(), 1));
+            builder.spawn(forks).unwrap().join().unwrap()
+        }
         "goroutine" => raddle::go(|| fork(use_everything)).join().unwrap(),
         _ => unreachable!("no child does {what}"),
     };
