@@ -289,7 +289,7 @@ pub(crate) fn forks_often() {
     raddle::scope(|s| {
         for _ in 0..4 {
             s.go(|| {
-                for n in 0..25 {
+                for n in 0..10 {
                     // SAFETY: the child may do what the program may.
                     let child = unsafe { libc::fork() };
                     if child == 0 {
