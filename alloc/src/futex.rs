@@ -27,7 +27,7 @@
 //!
 //! `parking_lot` keeps a thread-local record for every thread that ever waited, with a destructor and a share in a
 //! global table. Here thread-locals belong to goroutines, of which there may be millions: each that once met a
-//! contended channel would own such a record. It serves the scheduler's cold locks, which are taken on Ms only.
+//! contended channel would own such a record. And `fork` must give a lock back in a child where those who waited are not.
 //!
 //! # References
 //!

@@ -5,23 +5,24 @@
 //!
 //! # Ending
 //!
-//! When the function given to `#[raddle::main]` returns, the program ends, whatever goroutines still run. In race mode an
+//! When the function given to `#[raddle::main]` returns, the program ends, whatever goroutines still run. In a child of `fork`
+//! the thread that waits for it does not exist, and the goroutine itself ends the process. In race mode an
 //! `atexit` handler closes the detector and, if races were found, turns the exit status into 66; so a `std::process::exit`
 //! anywhere counts them too.
 
 use crate::capture::{self, Sink};
 use crate::flags::{Flags, GcFlag};
-use crate::join::JoinError;
+use crate::join::{ExitToken, JoinError};
 use crate::{args, goroutine, panic, symbols};
 use raddle_alloc::gc;
 use raddle_race::{GoCtx, Options, ProcCtx};
 use raddle_sched::{BootOptions, WaitReason, enter};
 use std::fmt::Display;
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::panic::{Location, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::process::{ExitCode, Termination};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
-use std::{env, iter, process, ptr};
+use std::{env, iter, process, ptr, thread};
 
 /// The documented exit status of a bad flag or variable.
 const BAD_FLAG: i32 = 2;
@@ -32,13 +33,14 @@ static MAIN_CTX: Mutex<Option<GoCtx>> = Mutex::new(None);
 /// That of the first P, if race mode began before the boot.
 static FIRST_PROC: Mutex<Option<ProcCtx>> = Mutex::new(None);
 
-/// Runs before `main`. Where `cargo raddle` started the program in race mode, the main thread and those that it starts are to be
+/// Runs before `main`, and before std does. Where `cargo raddle` started the program in race mode, the main thread and those that it starts are to be
 /// watched from their beginning, whether they use the runtime or not.
 #[used]
 #[unsafe(link_section = ".init_array")]
 static BEFORE_MAIN: extern "C" fn() = before_main;
 
 extern "C" fn before_main() {
+    raddle_sched::prepare_first_thread();
     let Ok((flags, _)) = Flags::from_env_and_args(iter::empty(), |name| env::var_os(name)) else {
         return; // the boot will say so
     };
@@ -207,11 +209,35 @@ where
     T: Send,
 {
     ensure();
-    let main_ctx = lock(&MAIN_CTX).take();
+    let main_ctx = match raddle_race::enabled() {
+        true => lock(&MAIN_CTX).take(),
+        // A child of `fork` may not touch the lock.
+        false => None,
+    };
+    let forks = raddle_sched::forks();
+    let f = move || {
+        let result = catch_unwind(AssertUnwindSafe(f));
+        if raddle_sched::forks() != forks {
+            end_child(&result);
+        }
+        result.unwrap_or_else(|panic| resume_unwind(panic))
+    };
     // SAFETY: `join` comes before the end of all that is borrowed: nothing in between can unwind.
     let handle = unsafe { goroutine::spawn_main(f, how, main_ctx, at) };
     let handle = handle.unwrap_or_else(|error| panic!("cannot start the main goroutine: {error}"));
     handle.join_at(at)
+}
+
+/// The main goroutine has come to its end in a child of `fork`: the thread that waits for it is in the parent.
+fn end_child<T>(result: &thread::Result<T>) {
+    /// What std ends a program with whose main function has panicked.
+    const PANICKED: i32 = 101;
+    match result {
+        Ok(_) => process::exit(0),
+        // The others go on.
+        Err(panic) if panic.is::<ExitToken>() => {}
+        Err(_) => process::exit(PANICKED),
+    }
 }
 
 /// The main goroutine ended itself by `exit`: the others go on, until one ends the program or all wait.
@@ -228,11 +254,25 @@ fn wait_for_ever(at: &'static Location<'static>) -> ! {
 #[track_caller]
 pub fn rt_main<R: Termination>(main: impl FnOnce() -> R + Send) -> ExitCode {
     let at = Location::caller();
-    match run_at(|| main().report(), MainGoroutine::default(), at) {
+    let forks = raddle_sched::forks();
+    let main = || {
+        let code = main().report();
+        if raddle_sched::forks() != forks {
+            process::exit(status_of(code));
+        }
+        code
+    };
+    match run_at(main, MainGoroutine::default(), at) {
         Ok(code) => code,
         Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
         Err(_) => wait_for_ever(at),
     }
+}
+
+/// The number in an `ExitCode`, which only compares.
+fn status_of(code: ExitCode) -> i32 {
+    let status = (0..=u8::MAX).find(|&status| ExitCode::from(status) == code);
+    status.map_or(1, i32::from)
 }
 
 /// The number of Ps: how many goroutines run at once.

@@ -62,6 +62,7 @@ fn blocking_erased(call: &mut dyn FnMut()) {
     m.thread_g.race.set(g.race.get());
     m.thread_g.thread_begins(g.id());
     m.thread_g.set_name(g.own_name().map(Into::into));
+    m.in_blocking.set(g);
     rt::set_current(&raw const m.thread_g);
     m.set_depth(0);
     // What `f` does is the program's.
@@ -87,6 +88,7 @@ fn blocking_erased(call: &mut dyn FnMut()) {
     }
     m.set_depth(1);
     rt::set_current(g);
+    m.in_blocking.set(ptr::null());
     m.thread_g.set_name(None);
     m.thread_g.dies();
     if !proc::exit_syscall(m, g, p) {

@@ -1,7 +1,7 @@
 //! Starting the scheduler: once per process, by the first that needs it.
 //!
-//! Order: thread-local mode, signal handlers, the world for the collector, Ps, sysmon. Nothing runs before the last step, and
-//! nothing is ever taken down.
+//! Order: thread-local mode, signal handlers, the world for the collector, Ps, handlers of `fork`, sysmon. Nothing runs before
+//! the last step, and nothing is ever taken down. A child of `fork` boots by `fork::revive`.
 //!
 //! # Errors
 //!
@@ -14,7 +14,7 @@
 //! FSGSBASE; the other fallbacks are in [`BootOptions`] too.
 
 use crate::sched::{MAX_PROCS, Sched};
-use crate::{arch, bind, parked, resize, rt, signal, stack, stop, sys, sysmon, tls};
+use crate::{arch, bind, fork, parked, resize, rt, signal, stack, stop, sys, sysmon, tls};
 use parking_lot::Once;
 use raddle_race::ProcCtx;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -156,5 +156,6 @@ fn start(options: &BootOptions) {
     resize::resize(s, procs.min(MAX_PROCS), options.first_proc);
     resize::start_world(s);
     sysmon::configure(options.no_preempt, options.trace);
+    fork::install();
     sysmon::start();
 }

@@ -42,8 +42,12 @@ pub(crate) fn check(s: &'static Sched) {
     let mut gs = s.all_gs();
     gs.retain(|g| !g.system.get());
     let threads = thread::all_parked();
-    let all_wait =
-        gs.iter().all(|g| g.state() == State::Waiting) && !(gs.is_empty() && threads.is_empty());
+    let is_empty = gs.is_empty() && threads.is_empty();
+    if crate::fork::forks() > 0 && is_empty && nothing_can_run(s) == Certainty::Yes {
+        // A child of `fork` whose last goroutine has ended: as where the last thread of a process ends.
+        std::process::exit(0);
+    }
+    let all_wait = gs.iter().all(|g| g.state() == State::Waiting) && !is_empty;
     // The first look may have met a wake-up half way: a thread that was made ready counts as parked until it runs.
     let known = threads.len() == thread::parked() as usize;
     if all_wait && known && nothing_can_run(s) != Certainty::No {
@@ -96,7 +100,17 @@ fn nothing_can_run(s: &Sched) -> Certainty {
 }
 
 fn threads_of_process() -> Option<usize> {
-    Some(std::fs::read_dir("/proc/self/task").ok()?.count())
+    let listed = std::fs::read_dir("/proc/self/task").ok()?.count();
+    Some(listed - usize::from(first_has_ended()))
+}
+
+/// Whether the thread with which the process began has ended: it stays in the list until the process does.
+fn first_has_ended() -> bool {
+    let of_first = format!("/proc/self/task/{}/stat", std::process::id());
+    let text = std::fs::read_to_string(of_first).unwrap_or_default();
+    // Behind the name, which may be anything.
+    text.rsplit_once(')')
+        .is_some_and(|(_, rest)| rest.starts_with(" Z"))
 }
 
 /// There may be a thread that wakes somebody; most likely there is none, and the program hangs. What the goroutines wait for is

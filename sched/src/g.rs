@@ -13,6 +13,7 @@
 //! 3. A `G` is never freed while the process lives, but recycled. So a late look at its state word, or a futex wake on it, is
 //!    harmless.
 //! 4. Between spawn and the goroutine's first step its closure lies in `data`.
+//! 5. In a child of `fork` the goroutines of the parent are told by `forks`: they stay as they are, and no M runs them.
 //!
 //! # Memory ordering
 //!
@@ -58,6 +59,8 @@ pub(crate) struct G {
     pub(crate) m: Cell<*const M>,
     /// The number of the M that ran it last, whose thread its thread-local block still names; 0: none.
     pub(crate) last_m: Cell<u32>,
+    /// How often the process had been forked when it began: in a child of `fork` those of the parent are told by it.
+    pub(crate) forks: Cell<u16>,
     wait_reason: Cell<WaitReason>,
     pub(crate) is_thread: bool,
     /// It is the runtime's own: neither counted nor listed.
@@ -126,6 +129,7 @@ impl G {
             claim: AtomicU32::new(0),
             m: Cell::new(ptr::null()),
             last_m: Cell::new(0),
+            forks: Cell::new(0),
             wait_reason: Cell::new(WaitReason::None),
             is_thread,
             system: Cell::new(false),
@@ -190,6 +194,7 @@ impl G {
     /// A thread G begins its life running.
     pub(crate) fn thread_begins(&self, id: u64) {
         self.set_id(id);
+        self.forks.set(crate::fork::forks() as u16);
         self.state.transition_to_thread();
     }
 

@@ -4,7 +4,7 @@
 //! wake-up), `sched` (what they share), `proc` (the loop), `rt` (into and out of the runtime, park and ready), `spawn` and
 //! `bind` (life and death of a goroutine, and its stack), `timer`, `blocking`, `big_stack`, `resize` (all Ps taken, `set_procs`), `stop`
 //! and `parked` (all threads stopped, for the collector), `sysmon`, `signal` (stops, hogs and stack overflow), `thread`
-//! (plain threads as users), `deadlock`, `whose` (for reports), `boot`; below them `stack`, `tls`, `arch`, `sys`.
+//! (plain threads as users), `fork`, `deadlock`, `whose` (for reports), `boot`; below them `stack`, `tls`, `arch`, `sys`.
 //!
 //! The floors above use [`enter`], [`Rt::park`], [`Rt::ready`], [`Timer`], [`Lock`] and [`Rt::spawn`].
 
@@ -18,6 +18,7 @@ mod blocking;
 mod boot;
 mod clock;
 mod deadlock;
+mod fork;
 mod g;
 mod idle;
 mod m;
@@ -45,10 +46,12 @@ mod whose;
 pub use big_stack::on_big_stack;
 pub use blocking::blocking;
 pub use boot::{BootOptions, boot, is_booted};
+pub use fork::forks;
 pub use g::{DATA_BYTES, GRef};
 pub use resize::{procs, set_procs};
 pub use rt::{Rt, UnlockFn, enter, lock_os_thread, tls_mode, unlock_os_thread, yield_now};
 pub use sched::MAX_PROCS;
+pub use signal::prepare_first_thread;
 pub use spawn::{
     SpawnOptions, Task, current_goroutine, current_proc_ctx, goroutine_exists, goroutine_name,
     num_goroutines, on_goroutine_stack,

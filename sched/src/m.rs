@@ -68,6 +68,8 @@ pub(crate) struct M {
     pub(crate) alt_stack: Cell<*mut c_void>,
     /// Stands for the thread while it runs a blocking call.
     pub(crate) thread_g: G,
+    /// The goroutine that makes the blocking call; else null.
+    pub(crate) in_blocking: Cell<*const G>,
 }
 
 // SAFETY: see invariant 1.
@@ -103,6 +105,7 @@ impl M {
             locks: Cell::new(0),
             is_over: Cell::new(false),
             thread_g: G::new(true),
+            in_blocking: Cell::new(ptr::null()),
         }
     }
 

@@ -9,7 +9,7 @@
 //! | Syscall | by compare-exchange: the M coming back, sysmon, or a stopper of the world |
 //! | HandOff | by compare-exchange: sysmon, or a stopper; the M's signal handler left it behind |
 //! | Stopped | the stopper of the world |
-//! | Dead | `resize`, with the world stopped |
+//! | Dead | `resize`, with the world stopped; in a child of `fork` nobody: all Ps of the parent are Dead |
 //!
 //! # Invariants
 //!

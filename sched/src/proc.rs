@@ -83,6 +83,10 @@ fn schedule(m: &'static M) -> bool {
         // It was the last spinner and found work: where there was some there may be more.
         s.wake_if_needed(crate::sched::Wake::ForQueue);
     }
+    if g.forks.get() != s.forks {
+        // Lost at a fork (`fork`, invariant 3): somebody in the child found it in a queue of waiters.
+        return true;
+    }
     // SAFETY: null or an M; Ms are never freed.
     match unsafe { g.locked_m.get().as_ref() } {
         Some(owner) if !ptr::eq(owner, m) => run_on_its_m(m, owner),

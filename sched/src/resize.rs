@@ -10,7 +10,7 @@
 //!
 //! # Invariants
 //!
-//! 1. One stopper at a time (`STOPPER`).
+//! 1. One stopper at a time (`Sched::stopper`).
 //! 2. `resize` is the one place where a P's race context and its cache of the heap are made and destroyed; it runs with all
 //!    Ps Stopped.
 //!
@@ -22,12 +22,10 @@ use crate::p::{P, Status};
 use crate::sched::{MAX_PROCS, Sched, sched};
 use crate::sys::Note;
 use crate::{boot, signal};
-use parking_lot::Mutex;
 use raddle_race::ProcCtx;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-static STOPPER: Mutex<()> = Mutex::new(());
 /// Wakes the stopper when a P is left to it.
 static LEFT: Note = Note::new();
 /// How long the stopper waits before it signals again.
@@ -57,8 +55,8 @@ pub fn set_procs(n: usize) -> usize {
     );
     boot::ensure();
     crate::blocking(|| {
-        let _one = STOPPER.lock();
         let s = sched();
+        let _one = s.stopper.lock();
         let before = s.procs();
         if n != before {
             stop_world(s);

@@ -5,21 +5,22 @@
 //! 1. A P is in `Lists::ps` exactly when its status is Idle; the idle word counts these. Both change under `lock`.
 //! 2. An M is in `Lists::ms` exactly from before it sleeps for want of a P until somebody takes it off to wake it with one.
 //!    So whoever took it off owns `next_p` and `spinning` until it wakes it.
-//! 3. `lock` is held for a few instructions, inside the runtime or on g0 only, and nothing else is taken under it.
+//! 3. There is one `Sched` at a time, which is never freed. A child of `fork` has another than the parent.
+//! 4. `lock` is held for a few instructions, inside the runtime or on g0 only, and nothing else is taken under it.
 //!
 //! # Memory ordering
 //!
 //! See `idle` for the protocol of waking. `stopping: store SeqCst` ⇄ `load SeqCst`: an M that parks its P in the idle list
 //! after the store sees it, or the stopper sees the P in the list, since both look under `lock`.
 
+use crate::fork;
 use crate::g::G;
 use crate::idle::IdleWord;
 use crate::m::M;
 use crate::p::{FreeList, P, Queued, Status};
 use crate::regions::Regions;
-use crate::sys::{Lock, Note};
+use crate::sys::{Lock, Mutex, MutexGuard, Note};
 use crossbeam_deque::Injector;
-use parking_lot::{Mutex, MutexGuard};
 use std::cell::UnsafeCell;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
@@ -54,6 +55,10 @@ pub(crate) struct Sched {
     pub(crate) injector: Injector<Queued>,
     ps: [AtomicPtr<P>; MAX_PROCS],
     procs: AtomicU32,
+    /// Of the thread that forks, which holds `fork`'s locks.
+    noted_ps: AtomicU32,
+    /// Held by whoever changes the number of Ps.
+    pub(crate) stopper: Mutex<()>,
     pub(crate) stopping: AtomicBool,
     /// How many Ms there are.
     ms: AtomicU32,
@@ -79,6 +84,8 @@ pub(crate) struct Sched {
     inject_every: u32,
     max_ms: u32,
     pub(crate) seed: u64,
+    /// That of the process, which its goroutines bear.
+    pub(crate) forks: u16,
 }
 
 // SAFETY: `lists` is touched under `lock` only; the rest synchronises itself.
@@ -88,17 +95,26 @@ unsafe impl Send for Sched {}
 
 static SCHED: AtomicPtr<Sched> = AtomicPtr::new(ptr::null_mut());
 
-/// The scheduler. `boot` has run: every way in that can come first calls `boot::ensure`.
+/// The scheduler. `boot` has run: every way in that can come first calls `boot::ensure`. In a child of `fork` the first call
+/// makes another one.
 #[inline]
 pub(crate) fn sched() -> &'static Sched {
-    // Acquire: pairs with the store in `install`.
-    // SAFETY: set once, by boot, and never freed.
-    unsafe { SCHED.load(Ordering::Acquire).as_ref() }.expect("the scheduler has booted")
+    match loaded() {
+        Some(s) => s,
+        None => fork::revive(),
+    }
 }
 
 /// The scheduler, if it has booted.
 pub(crate) fn try_sched() -> Option<&'static Sched> {
-    // SAFETY: null or set once by boot, and never freed.
+    loaded().or_else(|| fork::is_asleep().then(fork::revive))
+}
+
+/// The scheduler, if it has booted, and this is no child of `fork` that has not used it yet.
+#[inline]
+pub(crate) fn loaded() -> Option<&'static Sched> {
+    // Acquire: pairs with the store in `publish`.
+    // SAFETY: null, or stored by `publish`, and never freed.
     unsafe { SCHED.load(Ordering::Acquire).as_ref() }
 }
 
@@ -111,13 +127,49 @@ fn starts_threads() -> bool {
         .is_some_and(|m| m.locked_g.get().is_null() && !m.is_over.get())
 }
 
+/// Makes it the scheduler of the process.
+pub(crate) fn publish(s: &'static Sched) {
+    SCHED.store(ptr::from_ref(s).cast_mut(), Ordering::Release);
+}
+
+/// Takes the scheduler away, in a child of `fork`.
+pub(crate) fn take() -> Option<&'static Sched> {
+    // SAFETY: as in `loaded`.
+    unsafe { SCHED.swap(ptr::null_mut(), Ordering::Relaxed).as_ref() }
+}
+
 impl Sched {
     pub(crate) fn install(inject_every: u32, seed: u64, max_ms: usize) -> &'static Sched {
         let max_ms = match max_ms {
             0 => MAX_MS as u32,
             n => n.min(MAX_MS) as u32,
         };
-        let s = Box::leak(Box::new(Sched {
+        let s = Box::leak(Box::new(Sched::new(inject_every, seed, max_ms)));
+        publish(s);
+        s
+    }
+
+    /// The scheduler of a child of `fork`, before it has Ps: `survivor` is the M that forked, if it was one.
+    pub(crate) fn after(old: &Sched, survivor: Option<&'static M>) -> &'static Sched {
+        let s = Sched::new(old.inject_every, old.seed, old.max_ms);
+        // The Gs of before are where what they keep alive is found.
+        std::mem::swap(&mut *s.regions.lock(), &mut *old.regions.lock());
+        let next_goid = old.next_goid.load(Ordering::Relaxed);
+        s.next_goid.store(next_goid, Ordering::Relaxed);
+        // Blocks of goroutines name threads by these numbers.
+        let next_m = old.next_m.load(Ordering::Relaxed);
+        s.next_m.store(next_m, Ordering::Relaxed);
+        if let Some(m) = survivor {
+            s.all_ms.lock().push(m);
+            s.ms.store(1, Ordering::Relaxed);
+            // Its goroutine.
+            s.live_elsewhere.store(1, Ordering::Relaxed);
+        }
+        Box::leak(Box::new(s))
+    }
+
+    fn new(inject_every: u32, seed: u64, max_ms: u32) -> Sched {
+        Sched {
             idle: IdleWord::new(),
             lock: Lock::new(),
             // Full capacity: pushing under the lock allocates nothing.
@@ -128,6 +180,8 @@ impl Sched {
             injector: Injector::new(),
             ps: [const { AtomicPtr::new(ptr::null_mut()) }; MAX_PROCS],
             procs: AtomicU32::new(0),
+            noted_ps: AtomicU32::new(0),
+            stopper: Mutex::new(()),
             stopping: AtomicBool::new(false),
             ms: AtomicU32::new(0),
             next_m: AtomicU32::new(1),
@@ -144,9 +198,8 @@ impl Sched {
             inject_every,
             max_ms,
             seed,
-        }));
-        SCHED.store(s, Ordering::Release);
-        s
+            forks: fork::forks() as u16,
+        }
     }
 
     fn with_lists<R>(&self, f: impl FnOnce(&mut Lists) -> R) -> R {
@@ -298,8 +351,22 @@ impl Sched {
                 // SAFETY: Ms are never freed.
                 unsafe { Note::wake(&raw const m.note) };
             }
-            None => self.new_m(p, spinning),
+            None => self.new_m_on_big_stack(p, spinning),
         }
+    }
+
+    /// The caller may be a goroutine with little stack, and the heap and `pthread_create` need some.
+    #[cold]
+    fn new_m_on_big_stack(&self, p: &'static P, spinning: bool) {
+        type Call<'a> = (&'a Sched, &'static P, bool);
+        unsafe fn call(call: *mut ()) {
+            // SAFETY: what is passed below.
+            let (s, p, spinning) = unsafe { *call.cast::<Call<'_>>() };
+            s.new_m(p, spinning);
+        }
+        let mut arguments: Call<'_> = (self, p, spinning);
+        // SAFETY: it neither parks nor unwinds.
+        unsafe { crate::on_big_stack(call, (&raw mut arguments).cast()) };
     }
 
     fn new_m(&self, p: &'static P, spinning: bool) {
@@ -428,6 +495,23 @@ impl Sched {
         asleep == self.ms.load(Ordering::SeqCst)
     }
 
+    /// Notes how many Ps there are, for `fork`: others may be made while a thread forks.
+    pub(crate) fn note_ps(&self) -> usize {
+        let n = (0..MAX_PROCS).take_while(|i| self.p(*i).is_some()).count();
+        self.noted_ps.store(n as u32, Ordering::Relaxed);
+        n
+    }
+
+    /// What [`Self::note_ps`] noted last.
+    pub(crate) fn noted_ps(&self) -> usize {
+        self.noted_ps.load(Ordering::Relaxed) as usize
+    }
+
+    /// The lock of [`Self::regions`], for `fork`.
+    pub(crate) fn regions_lock(&self) -> &Lock {
+        self.regions.raw()
+    }
+
     /// Where Gs lie, kept as it is.
     pub(crate) fn regions(&self) -> MutexGuard<'_, Regions> {
         self.regions.lock()
@@ -449,7 +533,7 @@ impl Sched {
         let regions = self.regions.lock();
         regions
             .all()
-            .filter(|g| g.state() != crate::g::State::Idle)
+            .filter(|g| g.state() != crate::g::State::Idle && g.forks.get() == self.forks)
             .collect()
     }
 

@@ -16,6 +16,25 @@
 //!   runtime call.
 //! - inside: it sets `attention`; on its way out the goroutine yields.
 //!
+//! # Which stack
+//!
+//! The kernel puts what it saves (3.6 KB with AVX-512, 11 KB with AMX) below the stack pointer, or on the thread's alternate
+//! stack. For faults it is the alternate stack, since the other one may be what is full. SIGURG must depend on none: any
+//! thread gets it, at any moment, and alternate stacks are the program's. std unmaps the first thread's when the process
+//! exits, and that thread runs on (rust-lang/rust#161018). A library that has put one into a thread-local frees it when a
+//! goroutine ends, and leaves the thread on which it was set with a dangling one. So SIGURG is taken on the stack that the
+//! thread is on.
+//!
+//! A small stack may have no room for it, and then:
+//!
+//! - *What the kernel saves does not fit*: it raises SIGSEGV in place of the signal, at the very same instruction, and that
+//!   comes on the alternate stack (`is_without_room`). The fault handler does what the signal was for.
+//! - *What the handler needs besides does not fit*: the first instruction of the handler looks [`ROOM`] bytes ahead, and
+//!   faults there. The fault handler does its work in its stead.
+//!
+//! Ms have alternate stacks of their own, and so has the first thread, from before std looks whether it has one, which is
+//! then nobody's to unmap ([`prepare_first_thread`]).
+//!
 //! # Invariants
 //!
 //! 1. The handlers are async-signal-safe: no lock, no allocation; they keep errno.
@@ -29,8 +48,11 @@
 //!
 //! # Why not
 //!
-//! Preempting at any instruction, as Go does: it needs to know at each what is live. A goroutine without a P costs an OS
-//! thread while it lasts, which a hog uses anyway.
+//! - *Preempting at any instruction*, as Go does: it needs to know at each what is live. A goroutine without a P costs an OS
+//!   thread while it lasts, which a hog uses anyway.
+//! - *SIGURG on the alternate stack*, as in Go, which makes that of every thread it knows: see above.
+//! - *Room for it on every stack*: the smallest would lose half of what they have, and a goroutine would overflow sooner
+//!   if a signal happens to come.
 
 use crate::g::G;
 use crate::m::{ATTN_PREEMPT, M};
@@ -44,6 +66,11 @@ use std::sync::atomic::{Ordering, compiler_fence};
 
 const PREEMPT: libc::c_int = libc::SIGURG;
 const ALT_STACK_BYTES: usize = 64 << 10;
+/// What the ABI lets a function use below its stack pointer, in bytes.
+const RED_ZONE: usize = 128;
+
+/// What the handler of SIGURG needs below what the kernel has saved, in bytes: several times what it uses.
+const ROOM: usize = 2048;
 
 /// The handlers that were there before, of SIGSEGV and SIGBUS.
 static BEFORE: OnceLock<[libc::sigaction; 2]> = OnceLock::new();
@@ -73,11 +100,13 @@ fn set_handler(signal: libc::c_int, handler: usize) -> libc::sigaction {
     // SAFETY: all zeros is a valid sigaction.
     let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
     action.sa_sigaction = handler;
-    // Restart: the program's system calls do not notice. The alternate stack: the goroutine's may be too small, or full.
-    action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
+    // Restart: the program's system calls do not notice.
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART;
     if signal == PREEMPT {
         // While the world is stopped no handler of the program runs, either.
         action.sa_mask = all_but_faults();
+    } else {
+        action.sa_flags |= libc::SA_ONSTACK;
     }
     // SAFETY: both point to sigactions, and the handler has the signature that SA_SIGINFO asks for.
     unsafe { libc::sigaction(signal, &action, before.as_mut_ptr()) };
@@ -87,24 +116,49 @@ fn set_handler(signal: libc::c_int, handler: usize) -> libc::sigaction {
 
 /// Gives the calling thread, that of `m`, its alternate signal stack, and exact timers.
 pub(crate) fn prepare_thread(m: &M) {
-    let prot = libc::PROT_READ | libc::PROT_WRITE;
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-    // SAFETY: a fresh mapping.
-    let sp = unsafe { libc::mmap(ptr::null_mut(), ALT_STACK_BYTES, prot, flags, -1, 0) };
-    if sp != libc::MAP_FAILED {
-        m.alt_stack.set(sp);
-        let alt = libc::stack_t {
-            ss_sp: sp,
-            ss_flags: 0,
-            ss_size: ALT_STACK_BYTES,
-        };
-        // SAFETY: the mapping lives until `leave_thread`.
-        unsafe { libc::sigaltstack(&alt, ptr::null_mut()) };
-    }
+    m.alt_stack.set(set_alt_stack());
     unblock();
     // The default slack of 50 us would add to every timer and nap.
     // SAFETY: sets a number of this thread.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
+}
+
+/// Returns the new stack; null if there is no memory for one.
+fn set_alt_stack() -> *mut libc::c_void {
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a fresh mapping.
+    let sp = unsafe { libc::mmap(ptr::null_mut(), ALT_STACK_BYTES, prot, flags, -1, 0) };
+    if sp == libc::MAP_FAILED {
+        return ptr::null_mut();
+    }
+    let alt = libc::stack_t {
+        ss_sp: sp,
+        ss_flags: 0,
+        ss_size: ALT_STACK_BYTES,
+    };
+    // SAFETY: the mapping lives until `leave_thread`, or for ever.
+    unsafe { libc::sigaltstack(&alt, ptr::null_mut()) };
+    sp
+}
+
+/// Gives the process's first thread an alternate signal stack that stays. To be called by a constructor: std, which comes
+/// later, then makes none, and does not unmap it while the process exits and the thread runs on.
+///
+/// Does nothing on another thread, or where there is one already.
+pub fn prepare_first_thread() {
+    let mut now = MaybeUninit::<libc::stack_t>::zeroed();
+    // SAFETY: asks for the present stack only, and there is room for it.
+    unsafe { libc::sigaltstack(ptr::null(), now.as_mut_ptr()) };
+    // SAFETY: zeroed, and filled by the call.
+    let now = unsafe { now.assume_init() };
+    // SAFETY: no preconditions.
+    let process = unsafe { libc::getpid() };
+    // SAFETY: no preconditions.
+    let thread = unsafe { libc::gettid() };
+    if now.ss_flags & libc::SS_DISABLE != 0 && process == thread {
+        set_alt_stack();
+    }
 }
 
 /// The calling thread, that of `m`, ends: handlers run on what is left of its own stack.
@@ -190,18 +244,47 @@ pub(crate) fn send(tid: i32) -> bool {
     sent || std::io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
 }
 
-/// What the signal means is not in it: the world may be stopped, somebody may want this M's P, both, or, for one that was late or
-/// is the program's own, neither.
+/// Goes on in [`on_urgent_with_room`], if there is room. Its first instruction is the one that may fault: [`on_fault`] relies on it.
+// SAFETY: changes no register that a function has to keep, and leaves the stack as it is.
+#[unsafe(naked)]
 extern "C" fn on_urgent(
+    _signal: libc::c_int,
+    _info: *mut libc::siginfo_t,
+    _context: *mut libc::c_void,
+) {
+    std::arch::naked_asm!(
+        ".cfi_startproc",
+        "mov al, byte ptr [rsp - {room}]",
+        "jmp {go_on}",
+        ".cfi_endproc",
+        room = const ROOM,
+        go_on = sym on_urgent_with_room,
+    )
+}
+
+/// Where [`on_urgent`] goes on when its work is done.
+// SAFETY: the end of a function that has changed nothing.
+#[unsafe(naked)]
+extern "C" fn return_at_once() {
+    std::arch::naked_asm!(".cfi_startproc", "ret", ".cfi_endproc")
+}
+
+extern "C" fn on_urgent_with_room(
     _signal: libc::c_int,
     _info: *mut libc::siginfo_t,
     context: *mut libc::c_void,
 ) {
+    urgent(context.cast());
+}
+
+/// What the signal means is not in it: the world may be stopped, somebody may want this M's P, both, or, for one that was late or
+/// is the program's own, neither. `context` is what it interrupted.
+fn urgent(context: *const libc::ucontext_t) {
     // SAFETY: no preconditions.
     let errno_at = unsafe { libc::__errno_location() };
     // SAFETY: this thread's errno.
     let errno = unsafe { *errno_at };
-    stop::arrive(context.cast());
+    stop::arrive(context);
     // SAFETY: null or this thread's M; Ms are never freed.
     if let Some(m) = unsafe { rt::this_m().as_ref() }
         && m.preempt.swap(false, Ordering::Acquire)
@@ -232,6 +315,24 @@ extern "C" fn on_fault(
 ) {
     // SAFETY: the kernel passes a valid siginfo for a fault.
     let info_ref = unsafe { &*info };
+    if signal == libc::SIGSEGV {
+        // SAFETY: and a valid context, which is the handler's to change.
+        let interrupted = unsafe { &mut *context.cast::<libc::ucontext_t>() };
+        let registers = &mut interrupted.uc_mcontext.gregs;
+        if registers[libc::REG_RIP as usize] as usize == on_urgent as *const () as usize {
+            // The third argument is what was interrupted.
+            urgent(registers[libc::REG_RDX as usize] as *const libc::ucontext_t);
+            registers[libc::REG_RIP as usize] = return_at_once as *const () as i64;
+            return;
+        }
+        if is_without_room(info_ref, interrupted) {
+            // The handler of SIGURG would have them blocked: one that came now would stop the thread a second time. The end
+            // of this handler unblocks them.
+            block_all();
+            urgent(interrupted);
+            return;
+        }
+    }
     // SAFETY: a fault's siginfo has an address.
     let addr = unsafe { info_ref.si_addr() } as usize;
     // SAFETY: null or the G of this thread's block.
@@ -259,6 +360,27 @@ extern "C" fn on_fault(
         }
     }
     pass_on(signal, info, context);
+}
+
+/// Whether the kernel raised the SIGSEGV since it found no room on the stack for what it saves for another signal, which can
+/// only be SIGURG: others of the program's are taken as they are in any program.
+///
+/// It says then that it sent the signal by itself, as it does for some exceptions of the processor; these it names.
+fn is_without_room(info: &libc::siginfo_t, context: &libc::ucontext_t) -> bool {
+    /// `SI_KERNEL`.
+    const BY_KERNEL: i32 = 0x80;
+    /// Overflow, bound range, invalid TSS, segment not present, stack segment, general protection.
+    const EXCEPTIONS: [i64; 6] = [4, 5, 10, 11, 12, 13];
+    let registers = &context.uc_mcontext.gregs;
+    if info.si_code != BY_KERNEL || EXCEPTIONS.contains(&registers[libc::REG_TRAPNO as usize]) {
+        return false;
+    }
+    let sp = registers[libc::REG_RSP as usize] as usize;
+    // SAFETY: no preconditions. From Linux 5.14: what the kernel may save, at most. Before, the constant was enough.
+    let saved = unsafe { libc::getauxval(libc::AT_MINSIGSTKSZ) } as usize;
+    let lowest = sp.saturating_sub(saved.max(libc::MINSIGSTKSZ) + RED_ZONE);
+    // On a stack of which nothing is known it is believed.
+    stack::slot_of(sp).is_none_or(|slot| lowest < slot.base())
 }
 
 /// Lets a handler of a fault have faults of its own, to which its signal mask would be deaf: the

@@ -143,6 +143,7 @@ impl Rt {
             }
         };
         g.set_id(id);
+        g.forks.set(s.forks);
         if raddle_race::enabled() {
             // SAFETY: the caller's own, for this call.
             let parent = || unsafe { raddle_race::current() };

@@ -66,6 +66,11 @@ pub(crate) fn is_running() -> bool {
     PROCESS.load(Ordering::Relaxed) == std::process::id()
 }
 
+/// A child of `fork` begins, without the thread.
+pub(crate) fn begin_child() {
+    ASLEEP.store(false, Ordering::Relaxed);
+}
+
 /// Somebody took an idle P: there is something to watch again.
 #[inline]
 pub(crate) fn wake_if_asleep() {

@@ -15,7 +15,7 @@
 use crate::g::{G, State};
 use crate::p::FreeList;
 use crate::rt::{self, UnlockFn};
-use parking_lot::Mutex;
+use crate::sys::{Lock, Mutex};
 use raddle_race::GoCtx;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -44,11 +44,23 @@ static ALL: Mutex<Vec<&'static G>> = Mutex::new(Vec::new());
 
 /// The thread Gs that are parked now.
 pub(crate) fn all_parked() -> Vec<&'static G> {
+    let forks = crate::fork::forks() as u16;
     let all = ALL.lock();
     all.iter()
         .copied()
-        .filter(|g| g.state() == State::Waiting)
+        .filter(|g| g.state() == State::Waiting && g.forks.get() == forks)
         .collect()
+}
+
+/// The locks, for `fork`.
+pub(crate) fn each_lock(f: &mut dyn FnMut(&Lock)) {
+    f(FREE.raw());
+    f(ALL.raw());
+}
+
+/// A child of `fork` begins: the threads that were parked are not here.
+pub(crate) fn begin_child() {
+    PARKED.store(0, Ordering::SeqCst);
 }
 
 /// Whether a thread G is that of an M in a blocking call: it has the number and the name of the goroutine that made it.

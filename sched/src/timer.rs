@@ -172,6 +172,11 @@ impl Heap {
         self.next_when.load(Ordering::SeqCst) // pairs with the store in `locked`; a plain load here
     }
 
+    /// The lock, for `fork`.
+    pub(crate) fn raw_lock(&self) -> &Lock {
+        &self.lock
+    }
+
     /// Runs `f` under the lock, then publishes when the first timer is due.
     fn locked<R>(&self, f: impl FnOnce(&mut Nodes) -> R) -> R {
         self.lock.lock();

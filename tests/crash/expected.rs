@@ -95,6 +95,20 @@ fn lacking(number: &str) -> String {
     library
 }
 
+/// At each number of Ps, race mode off and on.
+#[track_caller]
+fn each_way(name: &str, argument: &str, check: impl Fn(&Outcome)) {
+    for (procs, race) in [("1", "0"), ("2", "0"), ("8", "0"), ("2", "1")] {
+        let start = program(name).arg(argument);
+        check(
+            &start
+                .env("RADDLE_PROCS", procs)
+                .env("RADDLE_RACE", race)
+                .run(),
+        );
+    }
+}
+
 /// What `variable=value` leads to before `main` begins.
 #[track_caller]
 fn refused(variable: &str, value: &str, text: &str) {
@@ -341,6 +355,79 @@ tests! {
 
     fn a_forked_child_is_not_watched() {
         program("forks_after_a_race").arg("--race").run().exits(66).prints("child: 0\n");
+    }
+
+    fn a_program_ends_as_it_wants_while_everything_goes_on() {
+        for how in ["returns", "goroutine", "thread", "blocking", "local", "exit"] {
+            each_way("ends_while_busy", how, |outcome| {
+                outcome.exits(3).prints("at the end\n").says_nothing();
+            });
+        }
+        each_way("ends_while_busy", "panics", |outcome| {
+            outcome.exits(101).prints("at the end\n").says("at the end");
+        });
+        for how in ["_exit", "handler"] {
+            each_way("ends_while_busy", how, |outcome| {
+                outcome.exits(3).prints("").says_nothing();
+            });
+        }
+        each_way("ends_while_busy", "abort", |outcome| {
+            outcome.is_killed_by(libc::SIGABRT).prints("").says_nothing();
+        });
+        each_way("ends_while_busy", "signal", |outcome| {
+            outcome.is_killed_by(libc::SIGTERM).prints("").says_nothing();
+        });
+    }
+
+    fn a_finalizer_may_end_the_program() {
+        each_way("ends_while_busy", "finalizer", |outcome| {
+            outcome.exits(3).prints("at the end\n").says_nothing();
+        });
+    }
+
+    fn a_child_ends_as_its_main_function_does() {
+        let child = |what, text: &str| each_way("forks_while_busy", what, |outcome| {
+            outcome.exits(0).prints(text);
+        });
+        child("returns", "child: 7\n");
+        child("panics", "child: 101\n");
+        child("exits", "at the end\nchild: 5\n");
+        child("deadlocks", "child: 2\n");
+        child("leaves", "child: 0\n");
+    }
+
+    fn the_runtime_works_in_a_child() {
+        let child = |what, text: &str| each_way("forks_while_busy", what, |outcome| {
+            outcome.exits(0).prints(text).says_nothing();
+        });
+        child("works", "child: 7\n");
+        child("works_twice", "child: 7\nchild: 7\n");
+        child("locked", "child: 7\n");
+        child("blocking", "child: 7\n");
+        // The child's main goroutine is not there: it ends with what forked.
+        child("thread", "child: 0\n");
+        child("goroutine", "child: 0\n");
+        child("small", "child: 0\n");
+    }
+
+    fn a_daemon_goes_on() {
+        for _ in 0..5 {
+            program("becomes_a_daemon").run().exits(0).prints("a daemon\n").says_nothing();
+        }
+    }
+
+    fn children_come_and_go() {
+        for procs in ["1", "2", "8"] {
+            program("forks_often").env("RADDLE_PROCS", procs).run().exits(0).prints("").says_nothing();
+            program("runs_before_exec").env("RADDLE_PROCS", procs).run().exits(0).prints("").says_nothing();
+        }
+    }
+
+    fn a_child_below_run_ends_there() {
+        for _ in 0..5 {
+            program("forks_below_run").run().exits(0)
+                .prints("child: the first thread's\nchild: 0\nparent: goes on\n").says_nothing();
+        }
     }
 
     fn compiled_code_has_names_and_callers() {

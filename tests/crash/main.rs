@@ -8,6 +8,7 @@
 
 mod compiled;
 mod expected;
+mod processes;
 mod programs;
 
 #[path = "../support/mod.rs"]

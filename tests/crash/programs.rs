@@ -14,6 +14,7 @@ use raddle::shared::Var;
 use raddle::sync::{Mutex, WaitGroup};
 
 use crate::compiled::*;
+use crate::processes::*;
 
 macro_rules! programs {
     ($($name:ident)*) => {
@@ -61,6 +62,12 @@ programs! {
     asks_for_too_much
     races_in_a_collected_value
     forks_after_a_race
+    ends_while_busy
+    forks_while_busy
+    becomes_a_daemon
+    forks_often
+    runs_before_exec
+    forks_below_run
     compiled_races_in_a_static
     compiled_races_in_a_thread_local
     compiled_races_on_a_stack

@@ -121,6 +121,13 @@ pub fn is_pending() -> bool {
     OWNER.load(Acquire) != 0 && is_after(REQUESTED.load(Acquire), DONE.load(Acquire))
 }
 
+/// In a child of `fork`: there is no coordinator, and whoever asked for the cycles that are asked for is not here either.
+pub(super) fn after_fork() {
+    OWNER.store(0, Relaxed);
+    STARTING.store(0, Relaxed);
+    REQUESTED.store(DONE.load(Relaxed), Relaxed);
+}
+
 /// Whether there is a coordinator; starts it, if there is a world. To be called where the caller may allocate and block.
 pub(super) fn is_started() -> bool {
     let Some(world) = world::get() else {

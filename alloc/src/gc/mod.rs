@@ -59,4 +59,5 @@ pub(crate) fn each_lock(f: &mut dyn FnMut(&crate::Lock)) {
 /// A child of `fork` begins: no other thread is there, and all locks of the allocator are held.
 pub(crate) fn after_fork() {
     sweep::after_fork();
+    cycle::after_fork();
 }

@@ -25,6 +25,7 @@ use std::hint::black_box;
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::ptr::NonNull;
+use std::sync::Once;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
@@ -42,6 +43,14 @@ const SPANS_AT_ONCE: usize = 8;
 static STARTED: AtomicBool = AtomicBool::new(false);
 static FINALIZER: Wakeup = Wakeup::new();
 static SWEEPER: Wakeup = Wakeup::new();
+
+/// A child of `fork` begins: the goroutines are the parent's. Whoever uses the collector here first starts others.
+extern "C" fn begin_child() {
+    for wakeup in [&FINALIZER, &SWEEPER] {
+        wakeup.0.store(NONE, Relaxed);
+    }
+    STARTED.store(false, Relaxed);
+}
 
 /// Boots the runtime, which stops the world for the collector, and starts the goroutines, at the first call.
 #[inline]
@@ -65,6 +74,11 @@ fn start() {
         .compare_exchange(false, true, AcqRel, Acquire)
         .is_ok()
     {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| {
+            // SAFETY: the function has the type asked for.
+            unsafe { libc::pthread_atfork(None, None, Some(begin_child)) };
+        });
         goroutine::spawn_system("finalizer", run_destructors);
         goroutine::spawn_system("sweeper", sweep);
         gc::install_hooks(Hooks {
@@ -96,8 +110,10 @@ fn sweep() {
     }
 }
 
-/// The finalizer's goroutine.
+/// The finalizer's goroutine. It ends in a child of `fork` in which it is the one that forked, in a destructor: that gets
+/// another, as any child.
 fn run_destructors() {
+    let forks = raddle_sched::forks();
     loop {
         far_down(|| {
             // SAFETY: this is the finalizer.
@@ -105,6 +121,9 @@ fn run_destructors() {
                 run_destructor(header);
             }
         });
+        if raddle_sched::forks() != forks {
+            return;
+        }
         FINALIZER.wait();
     }
 }

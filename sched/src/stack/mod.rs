@@ -42,6 +42,7 @@ pub(crate) use costack::CoStack;
 pub use error::StackError;
 pub(crate) use guard::{force_mprotect_guards, guards_may_run_out};
 
+use crate::sys::Lock;
 use class::Class;
 use pool::Pool;
 use std::ops::Range;
@@ -197,6 +198,11 @@ pub(crate) fn contains(addr: usize) -> bool {
 /// Shows the address ranges of all slots. Async-signal-safe.
 pub(crate) fn each_range(mut show: impl FnMut(Range<usize>)) {
     slab::all().for_each(|slab| show(slab.range.clone()));
+}
+
+/// The locks, for `fork`.
+pub(crate) fn each_lock(f: &mut dyn FnMut(&Lock)) {
+    POOLS.iter().for_each(|pool| f(pool.lock()));
 }
 
 /// Returns what the stacks of the process cost.

@@ -16,7 +16,7 @@
 
 use super::class::Class;
 use super::{PAGE_BYTES, Slot, StackError, guard, slab};
-use parking_lot::Mutex;
+use crate::sys::{Lock, Mutex};
 use std::ops::Range;
 
 /// The most fresh slots prepared at once. Beyond 32 the gain per slot is lost in the noise.
@@ -55,6 +55,11 @@ impl Pool {
                 low: 0,
             }),
         }
+    }
+
+    /// The lock, for `fork`.
+    pub(super) fn lock(&self) -> &Lock {
+        self.lists.raw()
     }
 
     /// Takes a slot: the newest warm one, else a bare, a ready, or a fresh one.

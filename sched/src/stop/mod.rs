@@ -22,9 +22,9 @@
 //!
 //! # fork
 //!
-//! No stop is on while a thread forks, so the child is born with the world running, and the list of Gs free. It has only the
-//! thread that forked. A stop in the child works and finds that thread; goroutines that ran on others when it was born are as
-//! they stood there, and will not run. What keeps them alive is kept.
+//! No stop is on while a thread forks (`fork` sees to it), so the child is born with the world running, and the list of Gs
+//! free. A stop in the child works and finds its one thread; the goroutines of the parent are as they stood. What they keep
+//! alive is kept.
 //!
 //! # Why not
 //!
@@ -50,19 +50,18 @@ pub(crate) use halt::{arrive, generation};
 
 use crate::regions::Regions;
 use crate::sched::sched;
-use crate::sys::Lock;
 use crate::sys::thread::StackEnd;
+use crate::sys::{Lock, MutexGuard};
 use crate::{clock, rt, signal, thread, tls};
 use buf::Buf;
 use halt::Stopped;
 use mappings::Mappings;
-use parking_lot::MutexGuard;
 use raddle_alloc::{Unstoppable, World};
 use roots::{Fixed, Roots};
 use std::cell::UnsafeCell;
 use std::ops::Range;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed};
 use tasks::Tasks;
 
 static ONE: Lock = Lock::new();
@@ -75,12 +74,13 @@ static WORLD: Threads = Threads(UnsafeCell::new(Notes {
     collectors: Buf::new(),
     now: None,
     since: 0,
-    forking: None,
 }));
 static FIXED: OnceLock<(Fixed, usize)> = OnceLock::new();
 /// The collector's threads.
 static STOPPED_NS: AtomicU64 = AtomicU64::new(0);
 static COLLECTORS: AtomicU32 = AtomicU32::new(0);
+/// The thread whose stack is the one that the kernel made; 0: it is not here, as in most children of `fork`.
+static MAIN_THREAD: AtomicI32 = AtomicI32::new(0);
 
 /// All threads of the process, with their goroutines.
 struct Threads(UnsafeCell<Notes>);
@@ -102,8 +102,6 @@ struct Notes {
     now: Option<Now>,
     /// When the stop was begun.
     since: u64,
-    /// The list of Gs, while a thread forks.
-    forking: Option<MutexGuard<'static, Regions>>,
 }
 
 /// What lives from stop to start.
@@ -145,8 +143,8 @@ pub(crate) fn install() {
         libc_end: libc.end,
     };
     FIXED.get_or_init(|| (fixed, cpus));
-    // SAFETY: the functions have the type asked for.
-    unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(after_fork)) };
+    // SAFETY: no preconditions.
+    MAIN_THREAD.store(unsafe { libc::getpid() }, Relaxed);
     raddle_alloc::install_world(&WORLD);
 }
 
@@ -160,17 +158,32 @@ pub(crate) fn collectors() -> u32 {
     COLLECTORS.load(Relaxed)
 }
 
-extern "C" fn before_fork() {
+/// Keeps stops away: waits for one that is on. For `fork`.
+pub(crate) fn lock_out() {
     ONE.lock();
-    // SAFETY: invariant 1.
-    unsafe { &mut *WORLD.0.get() }.forking = Some(sched().regions());
 }
 
-extern "C" fn after_fork() {
-    // SAFETY: invariant 1.
-    unsafe { &mut *WORLD.0.get() }.forking = None;
-    // SAFETY: `before_fork` took it.
+/// Ends [`lock_out`].
+///
+/// # Safety
+///
+/// The caller called it.
+pub(crate) unsafe fn let_in() {
+    // SAFETY: `lock_out` took it.
     unsafe { ONE.unlock() };
+}
+
+/// Whether the caller is the thread with which the process began.
+pub(crate) fn is_main_thread() -> bool {
+    // SAFETY: no preconditions.
+    MAIN_THREAD.load(Relaxed) == unsafe { libc::gettid() }
+}
+
+/// A child of `fork` begins; `main_thread` is the number of its thread, if that stands on the main thread's stack.
+pub(crate) fn begin_child(main_thread: Option<i32>) {
+    MAIN_THREAD.store(main_thread.unwrap_or(0), Relaxed);
+    COLLECTORS.store(0, Relaxed);
+    stopper::begin_child();
 }
 
 // SAFETY: the parts of this module say how every thread is stopped and everything is shown.
@@ -306,8 +319,7 @@ impl Now {
             fixed: *fixed,
             mappings: &self.mappings,
             stopped,
-            // SAFETY: no preconditions.
-            pid: unsafe { libc::getpid() },
+            main_thread: MAIN_THREAD.load(Relaxed),
         }
     }
 }

@@ -74,7 +74,8 @@ pub(super) struct Roots<'a> {
     pub(super) fixed: Fixed,
     pub(super) mappings: &'a Mappings,
     pub(super) stopped: &'a [Stopped],
-    pub(super) pid: i32,
+    /// The thread on the stack that the kernel made; 0: none.
+    pub(super) main_thread: i32,
 }
 
 impl Roots<'_> {
@@ -169,7 +170,7 @@ impl Roots<'_> {
     /// The stack that the thread was made with, where glibc or the kernel tells.
     fn stack_of(&self, thread: &Stopped, own: usize) -> Option<Range<usize>> {
         let top = self.fixed.main_top;
-        let main = (thread.tid == self.pid).then_some(top - MAIN_STACK_MAX..top);
+        let main = (thread.tid == self.main_thread).then_some(top - MAIN_STACK_MAX..top);
         self.layout.stack_of(own).or(main)
     }
 

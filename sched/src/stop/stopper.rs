@@ -156,6 +156,11 @@ fn is_ended(tid: i32) -> bool {
     ENDED_MAIN.load(Relaxed) == tid
 }
 
+/// A child of `fork` has other threads.
+pub(super) fn begin_child() {
+    ENDED_MAIN.store(0, Relaxed);
+}
+
 fn note_ended(tid: i32, status: Status) {
     // SAFETY: no preconditions.
     if matches!(status.state, b'Z' | b'X') && tid == unsafe { libc::getpid() } {

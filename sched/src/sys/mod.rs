@@ -1,7 +1,9 @@
 //! The kernel's contract with the scheduler: waiting and waking by futex, and the monotonic clock.
 
+mod mutex;
 pub(crate) mod thread;
 
+pub(crate) use mutex::{Mutex, MutexGuard};
 pub use raddle_alloc::Lock;
 pub(crate) use raddle_alloc::Note;
 

@@ -11,7 +11,7 @@
 //! # Blocking
 //! A mutex for a moment. The making and destroying of blocks is a cold path.
 
-use parking_lot::Mutex;
+use crate::sys::{Lock, Mutex};
 use std::sync::OnceLock;
 
 static HUSKS: Mutex<Vec<Box<[u8]>>> = Mutex::new(Vec::new());
@@ -28,6 +28,11 @@ pub(super) fn keep(storage: Box<[u8]>) {
     if VIRGIN.get().is_none_or(|virgin| *virgin != storage) {
         HUSKS.lock().push(storage);
     }
+}
+
+/// The lock, for `fork`.
+pub(super) fn lock() -> &'static Lock {
+    HUSKS.raw()
 }
 
 /// Takes a husk for a new block.

@@ -17,7 +17,7 @@
 use super::glibc::Glibc;
 use super::probe;
 use crate::arch;
-use parking_lot::Mutex;
+use crate::sys::{Lock, Mutex};
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{
     AtomicPtr,
@@ -65,6 +65,11 @@ pub(super) fn known() -> Option<&'static Image> {
     // SAFETY: invariant 1.
     let image = unsafe { known.as_ref() };
     image.filter(|image| image.stamp == stamp)
+}
+
+/// The lock, for `fork`.
+pub(super) fn lock() -> &'static Lock {
+    SCANNING.raw()
 }
 
 #[cold]

@@ -70,10 +70,11 @@ mod view;
 pub(crate) use block::Block;
 pub(crate) use life::{block_bytes, create, describe_stack, destroy, find, reset, run_dtors};
 pub use switch::TlsMode;
-pub(crate) use switch::{enter, leave, mode, thread_block};
+pub(crate) use switch::{come_back, enter, leave, leave_for_own, mode, thread_block};
 pub(crate) use view::{Layout, at_top, layout, own};
 
 use crate::arch;
+use crate::sys::Lock;
 use glibc::Glibc;
 use image::Image;
 use probe::Template;
@@ -162,6 +163,12 @@ fn try_by_kernel() -> Result<(), String> {
 /// bytes: who makes a thread with a stack of a given size adds it.
 pub(crate) fn static_bytes() -> usize {
     STATIC_BYTES.load(Relaxed)
+}
+
+/// The locks, for `fork`: no other thread makes or gives back a block meanwhile.
+pub(crate) fn each_lock(f: &mut dyn FnMut(&Lock)) {
+    f(husk::lock());
+    f(image::lock());
 }
 
 fn setup() -> Option<&'static Setup> {

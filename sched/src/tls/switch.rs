@@ -104,6 +104,32 @@ pub(crate) unsafe fn leave(m: Block) {
     }
 }
 
+/// Makes the OS thread's own block active where a goroutine's is. Returns that one.
+///
+/// Until [`come_back`] the caller's thread-locals are the thread's.
+#[inline(never)]
+pub(crate) fn leave_for_own() -> Option<Block> {
+    let active = thread_block();
+    if mode() == TlsMode::Thread || !crate::stack::contains(active.address()) {
+        return None;
+    }
+    // SAFETY: blocks in slots are those that `create` made, and an active one names its owner.
+    let own: Block = unsafe { active.read(OWNER.load(Relaxed) as isize) };
+    // SAFETY: the block of the thread that runs here.
+    unsafe { leave(own) };
+    Some(active)
+}
+
+/// Undoes [`leave_for_own`]. `tid` is the number of the thread, if it has got another.
+///
+/// # Safety
+/// `block` is what [`leave_for_own`] returned, on this thread.
+#[inline(never)]
+pub(crate) unsafe fn come_back(block: Block, tid: Option<i32>) {
+    // SAFETY: a complete block that is active nowhere.
+    unsafe { enter(block, tid.unwrap_or(0), tid.is_some()) };
+}
+
 #[inline(always)]
 unsafe fn switch(mode: TlsMode, block: Block) {
     if mode == TlsMode::FsBase {

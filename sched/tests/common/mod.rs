@@ -22,6 +22,17 @@ pub fn go<F: FnOnce() + Send + 'static>(f: F) {
 /// As [`go`]; `system`: one of the runtime's own.
 #[track_caller]
 pub fn go_with<F: FnOnce() + Send + 'static>(f: F, system: bool) {
+    spawn(f, system, 0);
+}
+
+/// As [`go`], on a stack of so many bytes.
+#[track_caller]
+pub fn go_on_stack<F: FnOnce() + Send + 'static>(bytes: usize, f: F) {
+    spawn(f, false, bytes);
+}
+
+#[track_caller]
+fn spawn<F: FnOnce() + Send + 'static>(f: F, system: bool, stack_size: usize) {
     unsafe fn entry<F: FnOnce()>(data: *mut u8) {
         // SAFETY: `go` moved an `F` here.
         let f = unsafe { data.cast::<F>().read() };
@@ -40,7 +51,7 @@ pub fn go_with<F: FnOnce() + Send + 'static>(f: F, system: bool) {
     };
     let options = SpawnOptions {
         name: None,
-        stack_size: 0,
+        stack_size,
         race: None,
         at: Location::caller(),
         system,

@@ -8,7 +8,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
-use common::{Gate, go, go_with, on_collector, on_own_stack, the_world};
+use common::{Gate, go, go_on_stack, go_with, on_collector, on_own_stack, the_world};
 use raddle_sched::{
     BootOptions, Rt, blocking, boot, enter, num_goroutines, set_procs, tls_mode, yield_now,
 };
@@ -87,6 +87,12 @@ const PROGRAMS: &[Program] = &[
     (
         "guards_that_are_left_behind_end_with_their_goroutine",
         guards_left_behind,
+        is_success,
+    ),
+    ("a_stop_needs_no_room_on_a_stack", no_room, is_success),
+    (
+        "a_stop_needs_no_alternate_stack",
+        dangling_alt_stacks,
         is_success,
     ),
 ];
@@ -731,6 +737,112 @@ fn other_numbers() {
     // SAFETY: room for the result.
     assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
     assert_eq!(status, 0, "a stop that stops nobody");
+}
+
+/// How often the world was stopped.
+static STOPS: AtomicU32 = AtomicU32::new(0);
+
+/// Stops the world again and again.
+fn stop_for_ever() {
+    thread::spawn(|| {
+        on_collector(|world| {
+            loop {
+                world.stop(&[]).expect("every thread can be stopped");
+                world.start();
+                STOPS.fetch_add(1, SeqCst);
+                thread::yield_now();
+            }
+        })
+    });
+}
+
+/// Runs on until the world has been stopped some times, without a call of the runtime.
+#[inline(never)]
+fn be_stopped() {
+    let seen = STOPS.load(SeqCst);
+    while STOPS.load(SeqCst) < seen + 4 {}
+}
+
+/// The lowest usable address of the caller's stack, as glibc has it.
+fn stack_base() -> usize {
+    let mut attr = mem::MaybeUninit::uninit();
+    // SAFETY: no preconditions.
+    let own = unsafe { libc::pthread_self() };
+    // SAFETY: room for the attributes.
+    let error = unsafe { libc::pthread_getattr_np(own, attr.as_mut_ptr()) };
+    assert_eq!(error, 0);
+    let (mut base, mut bytes) = (ptr::null_mut(), 0);
+    // SAFETY: initialised above; room for both results.
+    unsafe { libc::pthread_attr_getstack(attr.as_ptr(), &mut base, &mut bytes) };
+    // SAFETY: initialised above, and not used again.
+    unsafe { libc::pthread_attr_destroy(attr.as_mut_ptr()) };
+    base.addr()
+}
+
+/// Calls `f` where less than `room` bytes are left, and some.
+#[inline(never)]
+fn with_room(base: usize, room: usize, f: fn()) {
+    let here = black_box([0_u8; 16]);
+    if here.as_ptr().addr() - base > room {
+        with_room(base, room, f);
+    } else {
+        f();
+    }
+    black_box(&here);
+}
+
+/// What the kernel saves fits on the stack, or does not, or the handler then has no room.
+fn no_room() {
+    boot(&BootOptions {
+        procs: 2,
+        ..BootOptions::default()
+    });
+    stop_for_ever();
+    static DONE: AtomicU32 = AtomicU32::new(0);
+    let rooms = (800..9000).step_by(128);
+    for (i, room) in rooms.enumerate() {
+        let body = move || {
+            with_room(stack_base(), room, be_stopped);
+            DONE.fetch_add(1, SeqCst);
+        };
+        go_on_stack(16 << 10, body);
+        while DONE.load(SeqCst) == i as u32 {
+            thread::yield_now();
+        }
+    }
+}
+
+/// Whoever unmaps an alternate stack owes nobody a word.
+fn dangling_alt_stacks() {
+    fn dangle() {
+        const BYTES: usize = 64 << 10;
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: a fresh mapping.
+        let sp = unsafe { libc::mmap(ptr::null_mut(), BYTES, prot, flags, -1, 0) };
+        assert_ne!(sp, libc::MAP_FAILED);
+        let alt = libc::stack_t {
+            ss_sp: sp,
+            ss_flags: 0,
+            ss_size: BYTES,
+        };
+        // SAFETY: mapped, for as long as the program wants a handler on it.
+        assert_eq!(unsafe { libc::sigaltstack(&alt, ptr::null_mut()) }, 0);
+        // SAFETY: mapped above, and nothing is there.
+        assert_eq!(unsafe { libc::munmap(sp, BYTES) }, 0);
+        be_stopped();
+    }
+    boot(&BootOptions::default());
+    stop_for_ever();
+    static DONE: AtomicBool = AtomicBool::new(false);
+    go(|| {
+        dangle();
+        DONE.store(true, SeqCst);
+    });
+    while !DONE.load(SeqCst) {
+        thread::yield_now();
+    }
+    dangle();
 }
 
 /// A library was opened, and no thread can be started any more: a stop needs none.

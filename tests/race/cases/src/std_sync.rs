@@ -750,3 +750,22 @@ pub fn race_pipe_write_after() {
         },
     );
 }
+
+pub fn no_race_child_of_fork() {
+    let forker = thread::spawn(|| {
+        // SAFETY: the child ends below, and other threads of this program hold none of std's locks.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // Memory without shadow as yet.
+            let new: Vec<u64> = (0..100_000).collect();
+            let all = thread::spawn(move || new.iter().sum::<u64>()).join().unwrap();
+            // SAFETY: no preconditions.
+            unsafe { libc::_exit(i32::from(all != 4_999_950_000)) };
+        }
+        let mut status = -1;
+        // SAFETY: the child was made above; the status is ours.
+        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+        assert_eq!(status, 0);
+    });
+    forker.join().unwrap();
+}
