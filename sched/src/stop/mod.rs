@@ -302,8 +302,8 @@ impl Notes {
         });
         aside.clear();
         let is_here = |tid| tid == caller || collectors.contains(&tid);
-        for (_, stack) in own.iter().filter(|(tid, _)| is_here(*tid)) {
-            aside.push(*stack);
+        for &(_, (start, end)) in own.iter().filter(|(tid, _)| is_here(*tid)) {
+            roots::push_pages(start..end, aside);
         }
         if let Some((fixed, _)) = FIXED.get() {
             now.roots(fixed, stopped).set_aside(&now.regions, aside);

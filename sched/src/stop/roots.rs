@@ -99,14 +99,7 @@ impl Roots<'_> {
 
     /// Notes the memory that is not to be shown as part of a mapping: either nothing of it holds a handle, or what does is shown by itself.
     pub(super) fn set_aside(&self, regions: &Regions, aside: &mut Buf<(usize, usize)>) {
-        // Whole pages: the kernel tells of pages only, and what is shown too much does no harm.
-        let mut note = |range: Range<usize>| {
-            let start = range.start.next_multiple_of(stack::PAGE_BYTES);
-            let end = range.end & !(stack::PAGE_BYTES - 1);
-            if start < end {
-                aside.push((start, end));
-            }
-        };
+        let mut note = |range| push_pages(range, aside);
         raddle_alloc::gc::each_excluded(&mut note);
         raddle_alloc::own_memory(&mut note);
         raddle_race::own_memory(&mut note);
@@ -210,6 +203,15 @@ impl Roots<'_> {
             };
             show(from..slot.top());
         }
+    }
+}
+
+/// Notes the whole pages of a range: the kernel tells of pages only, and what is shown too much does no harm.
+pub(super) fn push_pages(range: Range<usize>, aside: &mut Buf<(usize, usize)>) {
+    let start = range.start.checked_next_multiple_of(stack::PAGE_BYTES);
+    let end = range.end & !(stack::PAGE_BYTES - 1);
+    if let Some(start) = start.filter(|&start| start < end) {
+        aside.push((start, end));
     }
 }
 
