@@ -57,7 +57,7 @@
 use crate::g::G;
 use crate::m::{ATTN_PREEMPT, M};
 use crate::p::Status;
-use crate::{bind, rt, stack, stop, sys, sysmon};
+use crate::{bind, rt, stack, stop, sys, sysmon, tls};
 use raddle_alloc::Thread;
 use std::mem::MaybeUninit;
 use std::ptr;
@@ -355,7 +355,11 @@ extern "C" fn on_fault(
         && end.has_in_guard(addr)
     {
         match g {
-            Some(g) => report_overflow(g, end.bytes, 0, OF_A_BLOCKING_CALL),
+            // Without what thread-locals take, and the rest of a page.
+            Some(g) => {
+                let bytes = (end.bytes - tls::static_bytes()) & !(stack::PAGE_BYTES - 1);
+                report_overflow(g, bytes, 0, OF_A_BLOCKING_CALL)
+            }
             None => crate::throw("the scheduler has overflowed its stack"),
         }
     }
