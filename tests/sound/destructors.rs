@@ -18,7 +18,7 @@ use crate::support::{
 /// Of so many lost objects ...
 const MANY: usize = 48;
 /// ... so many may stay: a number on some stack or in a register looks like their address.
-const FEW: usize = MANY / 2;
+const FEW: usize = 20;
 
 /// Counts its drop.
 struct Token(Canary, Arc<AtomicUsize>);
