@@ -255,9 +255,10 @@ tests! {
 
     fn a_want_of_threads_is_explained() {
         for procs in ["1", "8"] {
-            for what in ["boot", "blocking", "locked"] {
-                let outcome = program("has_no_room_for_a_thread").arg(what).env("RADDLE_PROCS", procs).run();
-                outcome.is_killed_by(libc::SIGABRT).prints("")
+            let outcome = |what| program("has_no_room_for_a_thread").arg(what).env("RADDLE_PROCS", procs).run();
+            outcome("boot").exits(2).prints("").says("raddle: cannot start: ").says("ulimit -u").says("ulimit -v");
+            for what in ["blocking", "locked"] {
+                outcome(what).is_killed_by(libc::SIGABRT).prints("")
                     .says("raddle: fatal: cannot start another OS thread, beside ").says("ulimit -u").says("ulimit -v");
             }
         }

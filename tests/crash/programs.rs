@@ -417,17 +417,22 @@ fn overflows_on_a_plain_thread() {
     drop(raddle::blocking(|| diver.join()));
 }
 
-/// Leaves address space for a few things more, and not for the 8 MiB of a thread's stack.
-fn limit_memory() {
-    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
-    let pages: u64 = pages.split(' ').next().unwrap().parse().unwrap();
-    let most = pages * 4096 + (7 << 20);
+/// Allows the process no further thread. Nothing else is short: else the C library might end the process first, in a thread that
+/// lacks memory.
+fn limit_threads() {
+    // The limit is not for root.
+    // SAFETY: no preconditions.
+    if unsafe { libc::geteuid() } == 0 {
+        const NOBODY: libc::uid_t = 65534;
+        // SAFETY: no preconditions.
+        assert_eq!(unsafe { libc::setresuid(NOBODY, NOBODY, NOBODY) }, 0);
+    }
     let limit = libc::rlimit {
-        rlim_cur: most,
-        rlim_max: most,
+        rlim_cur: 0,
+        rlim_max: 0,
     };
     // SAFETY: a limit to read.
-    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) }, 0);
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NPROC, &limit) }, 0);
 }
 
 /// Not `raddle::main`: one of them ends before the runtime has started.
@@ -448,13 +453,13 @@ fn has_no_room_for_a_thread() {
         occupants.into_iter().for_each(|o| o.join().unwrap());
     };
     match &std::env::args().nth(1).unwrap()[..] {
-        "boot" => limit_memory(),
+        "boot" => limit_threads(),
         "blocking" => raddle::run(|| {
-            limit_memory();
+            limit_threads();
             occupy(100, false);
         }),
         "locked" => raddle::run(|| {
-            limit_memory();
+            limit_threads();
             occupy(100, true);
         }),
         how => unreachable!("{how}"),

@@ -71,14 +71,19 @@ fn start(
 #[cold]
 pub(crate) fn cannot_start(others: u32) -> ! {
     let mut number = [0; 20];
+    let mut text = [0; 512];
+    let mut end = 0;
+    // In one piece: other threads may be short of the same, and say so.
     for part in [
         "raddle: fatal: cannot start another OS thread, beside ",
         super::decimal(others.into(), &mut number),
         " that run goroutines: the limit on processes (ulimit -u, or pids.max of the cgroup) or on memory (ulimit -v) is \
          reached. A blocking call takes a thread for as long as it blocks, a locked goroutine for as long as it lives\n",
     ] {
-        super::write_stderr(part.as_bytes());
+        text[end..end + part.len()].copy_from_slice(part.as_bytes());
+        end += part.len();
     }
+    super::write_stderr(&text[..end]);
     std::process::abort()
 }
 

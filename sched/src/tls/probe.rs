@@ -78,7 +78,9 @@ pub(super) fn on_fresh_thread(
     let refused = |what: &str, errno| {
         let error = std::io::Error::from_raw_os_error(errno);
         let kib = bytes >> 10;
-        format!("{what} to look at the program's thread-locals ({kib} KiB with its stack): {error}")
+        format!(
+            "{what} to look at the program's thread-locals ({kib} KiB with its stack): {error}; see ulimit -u and ulimit -v"
+        )
     };
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
