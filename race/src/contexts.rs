@@ -10,7 +10,7 @@ use crate::options::Options;
 use crate::proc::{self, ProcCtx};
 use crate::{GoCtx, Pc, interpose, state};
 
-/// [`init`](state::init) for the runtime: starts the detector, and gives the contexts of the main goroutine (id 1) and of the first P.
+/// Starts the detector, and gives the contexts of the main goroutine (id 1) and of the first P.
 ///
 /// Once per process: a later call returns the first call's contexts and changes nothing. Call it before the program has
 /// other threads, and before the heap announces memory.

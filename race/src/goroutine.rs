@@ -121,7 +121,7 @@ pub(crate) fn runtime_enter() -> Option<GoCtx> {
     })
 }
 
-/// Ends one [`runtime_enter`], of the goroutine that it returned.
+/// Ends one [`runtime_enter`](crate::runtime_enter), of the goroutine that it returned.
 #[inline(never)]
 pub fn runtime_exit(ctx: GoCtx) {
     let c = ctx.get();

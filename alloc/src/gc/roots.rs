@@ -126,7 +126,7 @@ pub unsafe fn remove_root(range: Range<usize>) {
 ///
 /// # Safety
 ///
-/// Until [`include`], no object is in use that is reachable from there only.
+/// Until [`include()`], no object is in use that is reachable from there only.
 ///
 /// # Panics
 ///

@@ -122,7 +122,7 @@ pub unsafe fn remove_root(range: Range<usize>) {
 ///
 /// # Safety
 ///
-/// Until [`include`] of the same range, or until the memory is unmapped *and* `include` was called before anything else is mapped
+/// Until [`include()`] of the same range, or until the memory is unmapped *and* `include` was called before anything else is mapped
 /// there, no handle in it is needed to keep something alive.
 ///
 /// # Panics
