@@ -11,7 +11,7 @@
 //! On the caller's stack only its return addresses are looked for; the rest runs where the host has plenty.
 
 use std::ptr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::*};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
 
 use crate::cell::{ATOMIC, Cell, FLAGS, FREED, READ, Want};
 use crate::ctx::Ctx;
@@ -216,6 +216,8 @@ pub(crate) fn forget(addr: usize, size: usize) {
 }
 
 static LOCK: SpinLock = SpinLock::new();
+/// The last word has been said: no further race is counted, since it would not be reported. Guarded by `LOCK`.
+static CLOSED: AtomicBool = AtomicBool::new(false);
 static ADDRESSES: Seen = Seen([const { AtomicU64::new(0) }; SEEN]);
 static PAIRS: Seen = Seen([const { AtomicU64::new(0) }; SEEN]);
 static COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -294,6 +296,9 @@ fn gather(job: &Job<'_>) -> bool {
         real,
         ..
     } = job;
+    if CLOSED.load(Relaxed) {
+        return false;
+    }
     let previous = previous(granule, old, new);
     let pair = pair_key(access.pc, previous.stack.top());
     if ADDRESSES.contains(granule as u64) {
@@ -521,6 +526,7 @@ pub(crate) fn finish() {
     set_current(None);
     {
         let _one_at_a_time = LOCK.lock();
+        CLOSED.store(true, Relaxed);
         finish_locked();
     }
     set_current(me);
