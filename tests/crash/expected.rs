@@ -95,10 +95,11 @@ fn lacking(number: &str) -> String {
     library
 }
 
-/// At each number of Ps, race mode off and on.
+/// At each number of Ps.
 #[track_caller]
 fn each_way(name: &str, argument: &str, check: impl Fn(&Outcome)) {
-    for (procs, race) in [("1", "0"), ("2", "0"), ("8", "0"), ("2", "1")] {
+    // Not in race mode: a child of a goroutine may wait there for ever for its finalizer.
+    for (procs, race) in [("1", "0"), ("2", "0"), ("8", "0")] {
         let start = program(name).arg(argument);
         check(
             &start
