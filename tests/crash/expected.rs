@@ -95,11 +95,10 @@ fn lacking(number: &str) -> String {
     library
 }
 
-/// At each number of Ps.
+/// At each number of Ps, race mode off and on.
 #[track_caller]
 fn each_way(name: &str, argument: &str, check: impl Fn(&Outcome)) {
-    // Not in race mode yet.
-    for (procs, race) in [("1", "0"), ("2", "0"), ("8", "0")] {
+    for (procs, race) in [("1", "0"), ("2", "0"), ("8", "0"), ("2", "1")] {
         let start = program(name).arg(argument);
         check(
             &start
@@ -408,6 +407,7 @@ tests! {
         child("blocking", "child: 7\n");
         // The child's main goroutine is not there: it ends with what forked.
         child("thread", "child: 0\n");
+        child("goroutine", "child: 0\n");
         child("small", "child: 0\n");
     }
 

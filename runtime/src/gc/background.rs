@@ -25,9 +25,8 @@ use std::hint::black_box;
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::ptr::NonNull;
-use std::sync::Once;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicU32, AtomicUsize};
 
 use raddle_alloc::gc::{self, Header, Hooks};
 use raddle_sched::{GRef, WaitReason, enter};
@@ -39,23 +38,16 @@ use crate::join::ExitToken;
 /// Spans that the sweeper does in one go, before it lets others run: some tens of microseconds.
 const SPANS_AT_ONCE: usize = 8;
 
-/// Whether everything here has been started.
-static STARTED: AtomicBool = AtomicBool::new(false);
+/// In which process everything here was started, as one more than its number of forks: a child of `fork` starts others. A
+/// flag that a handler of `fork` takes back would stay set in a child that is born while another thread starts these.
+static STARTED: AtomicU32 = AtomicU32::new(0);
 static FINALIZER: Wakeup = Wakeup::new();
 static SWEEPER: Wakeup = Wakeup::new();
-
-/// A child of `fork` begins: the goroutines are the parent's. Whoever uses the collector here first starts others.
-extern "C" fn begin_child() {
-    for wakeup in [&FINALIZER, &SWEEPER] {
-        wakeup.0.store(NONE, Relaxed);
-    }
-    STARTED.store(false, Relaxed);
-}
 
 /// Boots the runtime, which stops the world for the collector, and starts the goroutines, at the first call.
 #[inline]
 pub(super) fn ensure() {
-    if !STARTED.load(Acquire) {
+    if STARTED.load(Acquire) != raddle_sched::forks() + 1 {
         start();
     }
 }
@@ -70,15 +62,12 @@ fn start() {
         "raddle::gc: Raddle's heap is not the global allocator of this program, so handles in a Box or a Vec would be lost: \
          build with raddle's feature `global-allocator`, or make raddle::Heap the #[global_allocator]"
     );
-    if STARTED
-        .compare_exchange(false, true, AcqRel, Acquire)
-        .is_ok()
-    {
-        static ONCE: Once = Once::new();
-        ONCE.call_once(|| {
-            // SAFETY: the function has the type asked for.
-            unsafe { libc::pthread_atfork(None, None, Some(begin_child)) };
-        });
+    let here = raddle_sched::forks() + 1;
+    if STARTED.swap(here, AcqRel) != here {
+        // What waits there in a child are goroutines of the parent's.
+        for wakeup in [&FINALIZER, &SWEEPER] {
+            wakeup.0.store(NONE, Relaxed);
+        }
         goroutine::spawn_system("finalizer", run_destructors);
         goroutine::spawn_system("sweeper", sweep);
         gc::install_hooks(Hooks {
