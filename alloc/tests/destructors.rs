@@ -9,7 +9,7 @@ mod world;
 use raddle_alloc::Heap;
 use raddle_alloc::gc::{self, Header, Kind, State, state};
 use std::sync::atomic::{AtomicPtr, Ordering::*};
-use world::{Hidden, Random, Roots, collect_all, exclusive, new};
+use world::{Hidden, Random, Roots, collect_all, new};
 
 #[global_allocator]
 static HEAP: Heap = Heap;
@@ -657,13 +657,5 @@ fn main() {
             what_nothing_leads_to_is_dropped_whatever_was_saved,
         ),
     ];
-    // A filter, as the harness has it; its options do not apply.
-    let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
-    for (name, test) in all {
-        if filter.as_ref().is_none_or(|filter| name.contains(filter)) {
-            println!("test {name}");
-            let _guard = exclusive(world::POISONED);
-            test();
-        }
-    }
+    world::run_each(all);
 }

@@ -8,7 +8,7 @@ mod world;
 use raddle_alloc::Heap;
 use raddle_alloc::gc::{self, Kind};
 use std::ptr;
-use world::{Hidden, Random, Roots, collect_all, exclusive, new, set_workers};
+use world::{Hidden, Random, Roots, collect_all, new, set_workers};
 
 #[global_allocator]
 static HEAP: Heap = Heap;
@@ -305,13 +305,5 @@ fn main() {
             weak_pointers_are_cleared_when_the_target_dies,
         ),
     ];
-    // A filter, as the harness has it; its options do not apply.
-    let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
-    for (name, test) in all {
-        if filter.as_ref().is_none_or(|filter| name.contains(filter)) {
-            println!("test {name}");
-            let _guard = exclusive(world::POISONED);
-            test();
-        }
-    }
+    world::run_each(all);
 }

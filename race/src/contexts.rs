@@ -1,8 +1,10 @@
 //! How the floors above come by a [`GoCtx`].
 //!
-//! A context belongs to one goroutine, and nothing but the scheduler's order keeps two threads from using it at once (`ctx`, invariant 1).
-//! So whoever has one has promised to keep that order: the functions here, which give contexts out, are unsafe, and those that take one
-//! are not. Where there is no context there is nothing to break: all other functions of the crate are safe whatever they are told.
+//! A context belongs to one goroutine, and nothing but the scheduler's order keeps two threads from
+//! using it at once (`ctx`, invariant 1). So whoever has one has promised to keep that order: the
+//! functions here, which give contexts out, are unsafe, and those that take one are not. Where
+//! there is no context there is nothing to break: all other functions of the crate are safe
+//! whatever they are told.
 
 use crate::goroutine;
 use crate::host::Host;
@@ -12,11 +14,12 @@ use crate::{GoCtx, Pc, interpose, state};
 
 /// Starts the detector, and gives the contexts of the main goroutine (id 1) and of the first P.
 ///
-/// Once per process: a later call returns the first call's contexts and changes nothing. Call it before the program has
-/// other threads, and before the heap announces memory.
+/// Once per process: a later call returns the first call's contexts and changes nothing. Call it
+/// before the program has other threads, and before the heap announces memory.
 ///
 /// # Safety
-/// The contexts are used as the crate's rules say ("Use"): each by one thread at a time, and not after its end.
+/// The contexts are used as the crate's rules say ("Use"): each by one thread at a time, and not
+/// after its end.
 ///
 /// # Panics
 /// When the suppressions file, which `Options::parse` could read, is gone.
@@ -44,10 +47,12 @@ pub fn has_current() -> bool {
     crate::current::current().is_some()
 }
 
-/// A new goroutine, ordered after what `parent` has done so far; without a parent, after everything so far.
+/// A new goroutine, ordered after what `parent` has done so far; without a parent, after everything
+/// so far.
 ///
 /// # Safety
-/// The context is used as the crate's rules say: by one thread at a time, until [`go_end`](crate::go_end).
+/// The context is used as the crate's rules say: by one thread at a time, until
+/// [`go_end`](crate::go_end).
 ///
 /// # Happens-before
 /// The parent's past happens before the child's start.
@@ -56,8 +61,9 @@ pub unsafe fn go_start(parent: Option<GoCtx>, goid: u64, pc: Pc) -> GoCtx {
     goroutine::go_start(parent, goid, pc)
 }
 
-/// A new goroutine that no goroutine starts, such as a timer's: ordered after nothing until it acquires. Its id is 0 until it
-/// calls [`set_goid`](crate::set_goid); `pc` is the place that stands for its start in reports.
+/// A new goroutine that no goroutine starts, such as a timer's: ordered after nothing until it
+/// acquires. Its id is 0 until it calls [`set_goid`](crate::set_goid); `pc` is the place that
+/// stands for its start in reports.
 ///
 /// # Safety
 /// As [`go_start`].
@@ -78,8 +84,8 @@ pub unsafe fn thread_start(goid: u64) -> GoCtx {
     goroutine::thread_start(goid)
 }
 
-/// The calling plain thread's context and id. A thread without one gets it here, ordered after everything so far, and keeps it
-/// until it ends.
+/// The calling plain thread's context and id. A thread without one gets it here, ordered after
+/// everything so far, and keeps it until it ends.
 ///
 /// # Safety
 /// It is used as the crate's rules say, and not ended: the detector does that.
@@ -90,8 +96,8 @@ pub unsafe fn thread_attach() -> (GoCtx, u64) {
     interpose::thread_attach()
 }
 
-/// The goroutine goes into the runtime: until [`runtime_exit`](crate::runtime_exit), what compiled code does is not the program's. Calls
-/// nest. Returns whose event it was, for the exit.
+/// The goroutine goes into the runtime: until [`runtime_exit`](crate::runtime_exit), what compiled
+/// code does is not the program's. Calls nest. Returns whose event it was, for the exit.
 ///
 /// # Safety
 /// It is used as the crate's rules say, by the calling goroutine or thread.

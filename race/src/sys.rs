@@ -1,21 +1,22 @@
 //! System calls that the interposed functions of the C library do not see.
 //!
-//! Raddle's own memory is mapped by these: it is no part of what is watched, and it is mapped inside the allocator and inside the
-//! detector, where no event may begin. They are what the C library's functions are, without a cancellation point; errno tells why
-//! one failed.
+//! Raddle's own memory is mapped by these: it is no part of what is watched, and it is mapped
+//! inside the allocator and inside the detector, where no event may begin. They are what the C
+//! library's functions are, without a cancellation point; errno tells why one failed.
 
 use std::ffi::{c_int, c_long, c_void};
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// The addresses of Raddle's own bookkeeping, which holds no handles: the collector does not look there. Between the heap's arena and
-/// the detector's shadow, where Linux puts nothing by itself.
+/// The addresses of Raddle's own bookkeeping, which holds no handles: the collector does not look
+/// there. Between the heap's arena and the detector's shadow, where Linux puts nothing by itself.
 pub const BOOKKEEPING: Range<usize> = 0x0300_0000_0000..0x0400_0000_0000;
 
 /// What comes next.
 static NEXT: AtomicUsize = AtomicUsize::new(BOOKKEEPING.start);
 
-/// Maps `size` bytes of zeros for bookkeeping that lasts as long as the process; `MAP_FAILED` where there is no memory.
+/// Maps `size` bytes of zeros for bookkeeping that lasts as long as the process; `MAP_FAILED` where
+/// there is no memory.
 ///
 /// Addresses are taken once: `NEXT` is a counter, which orders nothing.
 pub fn map_bookkeeping(size: usize) -> *mut c_void {

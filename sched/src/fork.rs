@@ -1,14 +1,17 @@
-//! `fork`: the child has the thread that forked and no other, and of the goroutines the one that forked.
+//! `fork`: the child has the thread that forked and no other, and of the goroutines the one that
+//! forked.
 //!
 //! # What a child may do
 //!
-//! Whatever the program may do. The goroutine (or plain thread) that forked goes on, with its thread-locals, and the
-//! scheduler begins anew around it when it is first needed: with as many Ps, with threads of its own, and a queue in which
-//! there is nothing. A child that only calls `exec` or `exit` never pays for that.
+//! Whatever the program may do. The goroutine (or plain thread) that forked goes on, with its
+//! thread-locals, and the scheduler begins anew around it when it is first needed: with as many Ps,
+//! with threads of its own, and a queue in which there is nothing. A child that only calls `exec`
+//! or `exit` never pays for that.
 //!
-//! All other goroutines are *lost*, as other threads are: their memory stays as it is, and so does what they borrowed out,
-//! but they never run. A lock that one held stays locked. One that waits in a channel still stands in the queue there, and
-//! a message that is handed to it is lost with it. Timers of the parent never fire in the child, and can be armed anew.
+//! All other goroutines are *lost*, as other threads are: their memory stays as it is, and so does
+//! what they borrowed out, but they never run. A lock that one held stays locked. One that waits in
+//! a channel still stands in the queue there, and a message that is handed to it is lost with it.
+//! Timers of the parent never fire in the child, and can be armed anew.
 //!
 //! # States of the scheduler
 //!
@@ -18,28 +21,32 @@
 //!
 //! # Invariants
 //!
-//! 1. While a thread forks it holds every lock of [`each_lock`], so what these guard is whole in the child. Locks that a
-//!    scheduler has in itself are not among them: the child gets another scheduler. Nor are locks of channels.
+//! 1. While a thread forks it holds every lock of [`each_lock`], so what these guard is whole in
+//!    the child. Locks that a scheduler has in itself are not among them: the child gets another
+//!    scheduler. Nor are locks of channels.
 //! 2. `SAVED` belongs to whoever holds `stop`'s lock, in the parent and in the child.
-//! 3. A goroutine that was alive at a fork has, in the child, a lower `G::forks` than the scheduler, unless it is the one
-//!    that forked. The scheduler's loop runs none whose number differs.
+//! 3. A goroutine that was alive at a fork has, in the child, a lower `G::forks` than the
+//!    scheduler, unless it is the one that forked. The scheduler's loop runs none whose number
+//!    differs.
 //!
 //! # The thread control block
 //!
-//! glibc's child takes all stacks of threads but that of the active block for free memory. On a goroutine that would be
-//! the very stack of the M that it runs on, and the next thread would be started there. So between the two handlers the
-//! M's own block is the active one. That is done in the handlers, and not in a function of ours in the place of `fork`,
-//! since `daemon`, `forkpty` and others call glibc's from within.
+//! glibc's child takes all stacks of threads but that of the active block for free memory. On a
+//! goroutine that would be the very stack of the M that it runs on, and the next thread would be
+//! started there. So between the two handlers the M's own block is the active one. That is done in
+//! the handlers, and not in a function of ours in the place of `fork`, since `daemon`, `forkpty`
+//! and others call glibc's from within.
 //!
 //! # Order
 //!
-//! Handlers before a fork run last registered first, those after it first registered first. The heap's are registered
-//! before ours: it can be used in all of ours. What the program registered before the scheduler booted runs between ours,
-//! where the runtime cannot be used.
+//! Handlers before a fork run last registered first, those after it first registered first. The
+//! heap's are registered before ours: it can be used in all of ours. What the program registered
+//! before the scheduler booted runs between ours, where the runtime cannot be used.
 //!
 //! # Locks
 //!
-//! In rank order: `stop`'s, `REVIVING`, the list of Gs, then those of [`each_lock`] in its order, then the heap's.
+//! In rank order: `stop`'s, `REVIVING`, the list of Gs, then those of [`each_lock`] in its order,
+//! then the heap's.
 //!
 //! # Blocking
 //!
@@ -47,15 +54,19 @@
 //!
 //! # Why not
 //!
-//! - *Goroutines that wait go on in the child*: what they do to the world outside would be done twice.
-//! - *The old scheduler made good*: other threads were anywhere in its queues, and lock-free structures are not made to
-//!   lose a party half way.
-//! - *A walk over all Gs, to mark them lost*: the child would copy every page of them, for an `exec`.
-//! - *Only `exec` and `_exit` in a child*, as Go has it: `daemon` could not be used, nor Rust's `pre_exec`, which allocates.
+//! - *Goroutines that wait go on in the child*: what they do to the world outside would be done
+//!   twice.
+//! - *The old scheduler made good*: other threads were anywhere in its queues, and lock-free
+//!   structures are not made to lose a party half way.
+//! - *A walk over all Gs, to mark them lost*: the child would copy every page of them, for an
+//!   `exec`.
+//! - *Only `exec` and `_exit` in a child*, as Go has it: `daemon` could not be used, nor Rust's
+//!   `pre_exec`, which allocates.
 //!
 //! # References
 //!
-//! glibc `posix/fork.c`, `nptl/nptl-stack.c` (`__nptl_reclaim_stacks`); POSIX.1-2024, `fork`, `pthread_atfork`.
+//! glibc `posix/fork.c`, `nptl/nptl-stack.c` (`__nptl_reclaim_stacks`); POSIX.1-2024, `fork`,
+//! `pthread_atfork`.
 
 use crate::g::G;
 use crate::m::{ATTN_PREEMPT, M};
@@ -93,9 +104,11 @@ struct Forking {
     on_main_thread: bool,
 }
 
-/// How many forks lie between the first process of the program and this one: 0 but in a child of `fork`.
+/// How many forks lie between the first process of the program and this one: 0 but in a child of
+/// `fork`.
 ///
-/// A function that finds another number at its end than at its beginning has forked meanwhile, and is in the child.
+/// A function that finds another number at its end than at its beginning has forked meanwhile, and
+/// is in the child.
 #[must_use]
 #[inline]
 pub fn forks() -> u32 {
@@ -110,14 +123,16 @@ pub(crate) fn install() {
     unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
 }
 
-/// The schedulers whose timers' locks somebody may yet take: this process's, and that of the process it was forked from.
+/// The schedulers whose timers' locks somebody may yet take: this process's, and that of the
+/// process it was forked from.
 fn each_sched() -> impl Iterator<Item = &'static Sched> {
     // SAFETY: null, or a scheduler, which is never freed.
     let old = unsafe { OLD.load(Ordering::Relaxed).as_ref() };
     old.into_iter().chain(sched::loaded())
 }
 
-/// In rank order, after `stop`'s. `ps` tells how many Ps of a scheduler there are to be locked, or were.
+/// In rank order, after `stop`'s. `ps` tells how many Ps of a scheduler there are to be locked, or
+/// were.
 fn each_lock(ps: fn(&Sched) -> usize, mut f: impl FnMut(&Lock)) {
     f(REVIVING.raw());
     for s in each_sched() {
@@ -166,7 +181,8 @@ extern "C" fn in_child() {
     // SAFETY: no preconditions.
     let tid = unsafe { libc::gettid() };
     FORKS.fetch_add(1, Ordering::Relaxed);
-    // SAFETY: null or this thread's M; Ms are never freed. The thread's own block is active, which names it.
+    // SAFETY: null or this thread's M; Ms are never freed. The thread's own block is active, which
+    // names it.
     let m = unsafe { rt::this_m().as_ref() };
     // SAFETY: null or the G of this thread or goroutine.
     let current = unsafe { saved.current.as_ref() };

@@ -2,13 +2,15 @@
 //!
 //! # Invariants
 //!
-//! 1. Of the last region the first `made` places hold Gs, of the others all. A region is never unmapped.
+//! 1. Of the last region the first `made` places hold Gs, of the others all. A region is never
+//!    unmapped.
 //!
 //! # Why not
 //!
-//! *malloc*: it grows a thread's arena page by page, a system call each under the lock that page faults take, and a program
-//! that starts a million goroutines does that a hundred thousand times. *Huge pages*: finding and clearing 2 MiB at once costs
-//! more than the faults it saves (a million goroutines: 10 % slower).
+//! *malloc*: it grows a thread's arena page by page, a system call each under the lock that page
+//! faults take, and a program that starts a million goroutines does that a hundred thousand times.
+//! *Huge pages*: finding and clearing 2 MiB at once costs more than the faults it saves (a million
+//! goroutines: 10 % slower).
 
 use crate::g::G;
 use memmap2::MmapMut;

@@ -1,14 +1,16 @@
 //! sysmon: one thread without a P that looks after the others.
 //!
-//! It takes Ps back from Ms that block, breaks up hogs, finds Ms for Ps that signal handlers left, starts the threads of Ms
-//! for others that must not, sees to late timers, gives idle memory of stacks and of the heap back, and notices when nothing
-//! can ever run again. It looks every 20 us while there
-//! is something to do, and less and less often, down to every 10 ms, while there is not. While every P is idle it sleeps.
+//! It takes Ps back from Ms that block, breaks up hogs, finds Ms for Ps that signal handlers left,
+//! starts the threads of Ms for others that must not, sees to late timers, gives idle memory of
+//! stacks and of the heap back, and notices when nothing can ever run again. It looks every 20 us
+//! while there is something to do, and less and less often, down to every 10 ms, while there is
+//! not. While every P is idle it sleeps.
 //!
 //! # Invariants
 //!
 //! 1. It is the only thread that looks at `Seen`.
-//! 2. `ASLEEP` is set before it looks at the idle count for the last time; whoever takes an idle P wakes it after.
+//! 2. `ASLEEP` is set before it looks at the idle count for the last time; whoever takes an idle P
+//!    wakes it after.
 //!
 //! # References
 //!
@@ -25,11 +27,13 @@ const SHORTEST: Duration = Duration::from_micros(20);
 const LONGEST: Duration = Duration::from_millis(10);
 /// Looks in a row that found nothing, after which it looks less often.
 const PATIENCE: u32 = 50;
-/// How long a goroutine may run in one turn, and a P be held for a blocking call while nobody needs it.
+/// How long a goroutine may run in one turn, and a P be held for a blocking call while nobody needs
+/// it.
 const SLICE_NS: u64 = 10_000_000;
 /// A timer that is so late has nobody looking after it.
 const LATE_NS: u64 = 1_000_000;
-/// Stacks idle for so long are trimmed, but for so many of each size, and so many at a time: some 2 us each.
+/// Stacks idle for so long are trimmed, but for so many of each size, and so many at a time: some 2
+/// us each.
 const TRIM_NS: u64 = 2_000_000_000;
 const TRIM_KEEP: usize = 1024;
 const TRIM_MAX: usize = 4096;

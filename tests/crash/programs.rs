@@ -212,7 +212,7 @@ fn destructors_wait_while_unwinding() {
     );
 }
 
-/// A value whose destructor unwinds, where the runtime drops it: by the goroutine, or by who has the handle.
+/// A value whose destructor unwinds, where the runtime drops it: on the goroutine, or with its handle.
 #[raddle::main]
 fn drops_a_bomb() {
     struct Bomb;

@@ -1,8 +1,9 @@
 //! A borrow keeps its object, whatever the optimiser makes of the loop around it.
 //!
-//! Each shape is a loop over a borrowed value whose machine code needs no address inside the object for some of its turns: it
-//! has `address - shift`, the end, or an index. In such a turn the object is collected and its memory reused. All values
-//! are 7, for ever. The functions are named `borrow_*`: `.ci/run borrows` looks for their handles in the machine code.
+//! Each shape is a loop over a borrowed value whose machine code needs no address inside the object
+//! for some of its turns: it has `address - shift`, the end, or an index. In such a turn the object
+//! is collected and its memory reused. All values are 7, for ever. The functions are named
+//! `borrow_*`: `.ci/run borrows` looks for their handles in the machine code.
 
 use crate::garbage::{N, clear_stack, collect_and_reuse, deep, reuse};
 use raddle::gc::{self, Gc, Slice};
@@ -22,7 +23,8 @@ fn turns() -> Vec<bool> {
         .collect()
 }
 
-/// A function that makes a handle, borrows through it, and counts in a loop of `shape` how many values are not 7.
+/// A function that makes a handle, borrows through it, and counts in a loop of `shape` how many
+/// values are not 7.
 macro_rules! borrow {
     ($name:ident, $handle:ty: $make:expr, |$held:ident| $borrow:expr, $shape:ident) => {
         #[inline(never)]

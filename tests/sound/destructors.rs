@@ -37,7 +37,8 @@ impl Drop for Token {
 }
 
 mod graph {
-    //! Random graphs whose destructors save what they meet, beside an account of which reaches which.
+    //! Random graphs whose destructors save what they meet, beside an account of which reaches
+    //! which.
 
     use super::*;
 
@@ -341,8 +342,8 @@ mod graph {
         for account in &accounts {
             account.savers.store(usize::MAX, Release);
         }
-        // A stray word keeps a graph: an old handle in a part of a block that nobody wrote since. In
-        // the heap's own tests no word is stray, and they say exactly what goes.
+        // A stray word keeps a graph: an old handle in a part of a block that nobody wrote since.
+        // In the heap's own tests no word is stray, and they say exactly what goes.
         let are_left = || {
             // Destructors of other tests' collections may have saved some until just now.
             let let_go = |account: &&Account| *lock(&account.saved) = vec![];
@@ -499,8 +500,8 @@ fn a_handle_from_a_destructor_leads_to_the_value_or_tells() {
     assert!(there.len() + drops.load(SeqCst) <= MANY);
 }
 
-/// It panics, with handles and with what panics for ever when it is dropped; it exits, waits, starts
-/// goroutines and collects.
+/// It panics, with handles and with what panics for ever when it is dropped; it exits, waits,
+/// starts goroutines and collects.
 #[test]
 fn a_destructor_may_do_anything() {
     struct Any {

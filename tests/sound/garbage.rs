@@ -1,4 +1,5 @@
-//! Making objects that nothing but the handle in hand leads to, and taking the memory of those that are gone.
+//! Making objects that nothing but the handle in hand leads to, and taking the memory of those that
+//! are gone.
 
 use raddle::gc::{self, Gc, Slice};
 use std::hint::black_box;
@@ -6,7 +7,8 @@ use std::hint::black_box;
 /// Bytes of the objects that the tests look at.
 pub(crate) const N: usize = 3000;
 
-/// Calls `make` deep down the stack: no copy of what it makes is left in the frames that the caller will use.
+/// Calls `make` deep down the stack: no copy of what it makes is left in the frames that the caller
+/// will use.
 #[inline(never)]
 pub(crate) fn deep<H>(make: &dyn Fn() -> H) -> H {
     fn at<H>(depth: u32, make: &dyn Fn() -> H) -> H {

@@ -1,10 +1,10 @@
-//! What an adversary tries in safe code: nothing here may read memory that was freed, or a value that
-//! was dropped.
+//! What an adversary tries in safe code: nothing here may read memory that was freed, or a value
+//! that was dropped.
 //!
-//! `borrows`: the optimiser hides the addresses of what is borrowed. `places`: handles are put where a
-//! collector may not look. `destructors`: what a destructor may do.
-//! `locals`: thread-locals of all sizes and alignments. The crate forbids `unsafe`, so a value that
-//! changes under a shared borrow, a broken canary or a crash is a fault of Raddle's.
+//! `borrows`: the optimiser hides the addresses of what is borrowed. `places`: handles are put
+//! where a collector may not look. `destructors`: what a destructor may do. `locals`: thread-locals
+//! of all sizes and alignments. The crate forbids `unsafe`, so a value that changes under a shared
+//! borrow, a broken canary or a crash is a fault of Raddle's.
 //!
 //! In debug builds, and with `RADDLE_DEBUG=gcstress=10`, freed memory is filled.
 //!

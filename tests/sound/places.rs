@@ -1,5 +1,5 @@
-//! Handles in places where a collector may not look: other stacks, other heaps, odd addresses. Each is the only one that leads to
-//! its object, and the object is there all the same.
+//! Handles in places where a collector may not look: other stacks, other heaps, odd addresses. Each
+//! is the only one that leads to its object, and the object is there all the same.
 
 use crate::garbage::{clear_stack, collect_and_reuse, deep};
 use allocator_api2::alloc::System;

@@ -1,5 +1,6 @@
-//! What the program says of memory that the scheduler does not know as roots, or takes for roots for want of knowing better: ranges to look
-//! into, such as memory that it shares with other processes, and ranges to leave out, such as a large mapping of numbers.
+//! What the program says of memory that the scheduler does not know as roots, or takes for roots
+//! for want of knowing better: ranges to look into, such as memory that it shares with other
+//! processes, and ranges to leave out, such as a large mapping of numbers.
 //!
 //! # Blocking
 //!
@@ -112,8 +113,8 @@ pub unsafe fn add_root(range: Range<usize>) {
     ROOTS.add(range);
 }
 
-/// Undoes one [`add_root`] of the same range. The collector does not look at it any more once this has returned. A range that is not registered
-/// is let pass.
+/// Undoes one [`add_root`] of the same range. The collector does not look at it any more once this
+/// has returned. A range that is not registered is let pass.
 ///
 /// # Safety
 ///

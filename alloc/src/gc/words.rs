@@ -1,19 +1,23 @@
 //! Finding the words in a piece of memory that may be pointers to objects, at any address.
 //!
-//! A handle lies at a multiple of eight nearly always, but not always: a generic `repr(packed)` type takes a handle to any
-//! address, and no type or trait can forbid it. So every byte of memory begins a *window* of eight bytes that may be a handle.
+//! A handle lies at a multiple of eight nearly always, but not always: a generic `repr(packed)`
+//! type takes a handle to any address, and no type or trait can forbid it. So every byte of memory
+//! begins a *window* of eight bytes that may be a handle.
 //!
 //! # Algorithm
 //!
-//! An address of the arena has an upper half of `0x1d3` or a little more, below `0x300` (`arena.rs`). So of a window that holds one,
-//! bytes 7 and 6 are 0, byte 5 is 1 or 2, and byte 4 is one of few values, each of which stands for 4 GiB. Three
-//! or four comparisons of 16 bytes at once tell of 16 windows which can be pointers. For memory without pointers that takes fewer
-//! instructions than to look at each aligned word by itself; the few windows that are left are looked at one by one.
+//! An address of the arena has an upper half of `0x1d3` or a little more, below `0x300`
+//! (`arena.rs`). So of a window that holds one, bytes 7 and 6 are 0, byte 5 is 1 or 2, and byte 4
+//! is one of few values, each of which stands for 4 GiB. Three or four comparisons of 16 bytes at
+//! once tell of 16 windows which can be pointers. For memory without pointers that takes fewer
+//! instructions than to look at each aligned word by itself; the few windows that are left are
+//! looked at one by one.
 //!
 //! # Invariants
 //!
 //! 1. Nothing outside the piece is read: it may be the last before memory that is not mapped.
-//! 2. Every window that holds an address inside the used arena is found, once, in the order of addresses.
+//! 2. Every window that holds an address inside the used arena is found, once, in the order of
+//!    addresses.
 //!
 //! # Memory ordering
 //!

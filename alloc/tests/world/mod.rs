@@ -59,6 +59,20 @@ pub(crate) const POISONED: gc::Config = gc::Config {
 
 pub(crate) struct TestWorld;
 
+/// Runs the tests whose names contain the program's first argument, as a harness would: one after the other, and freed
+/// memory is poisoned.
+pub(crate) fn run_each(all: &[(&str, fn())]) {
+    // A filter, as the harness has it; its options do not apply.
+    let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
+    for (name, test) in all {
+        if filter.as_ref().is_none_or(|filter| name.contains(filter)) {
+            println!("test {name}");
+            let _guard = exclusive(POISONED);
+            test();
+        }
+    }
+}
+
 /// Takes the collector for one test at a time, with nothing left over from the one before.
 pub(crate) fn exclusive(config: gc::Config) -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());

@@ -1,21 +1,24 @@
 //! The two goroutines that work for the collector: one runs destructors, one sweeps.
 //!
-//! They start with the first use of the collector, are the runtime's own (they keep no program alive and count in no
-//! deadlock), and park when there is nothing to do. The collector's thread wakes them.
+//! They start with the first use of the collector, are the runtime's own (they keep no program
+//! alive and count in no deadlock), and park when there is nothing to do. The collector's thread
+//! wakes them.
 //!
 //! # States
 //!
-//! Of a [`Wakeup`]: `NONE`; `NOTIFIED`, which its waiter has not seen; or the `GRef` of the waiter, which is parked.
+//! Of a [`Wakeup`]: `NONE`; `NOTIFIED`, which its waiter has not seen; or the `GRef` of the waiter,
+//! which is parked.
 //!
 //! # Invariants
 //!
-//! 1. A waiter consumes a notification or parks, never both: `publish` puts the waiter in only where `NONE` was, and makes it
-//!    ready itself where `NOTIFIED` was. Who takes a waiter out makes it ready, once.
+//! 1. A waiter consumes a notification or parks, never both: `publish` puts the waiter in only
+//!    where `NONE` was, and makes it ready itself where `NOTIFIED` was. Who takes a waiter out
+//!    makes it ready, once.
 //!
 //! # Memory ordering
 //!
-//! `notify: swap AcqRel` ⇄ `wait: Acquire`: the waiter sees the work. `publish: Release` ⇄ `notify: swap AcqRel`: who
-//! makes the waiter ready sees it parked.
+//! `notify: swap AcqRel` ⇄ `wait: Acquire`: the waiter sees the work. `publish: Release` ⇄ `notify:
+//! swap AcqRel`: who makes the waiter ready sees it parked.
 //!
 //! # Blocking
 //!
@@ -38,13 +41,15 @@ use crate::join::ExitToken;
 /// Spans that the sweeper does in one go, before it lets others run: some tens of microseconds.
 const SPANS_AT_ONCE: usize = 8;
 
-/// In which process everything here was started, as one more than its number of forks: a child of `fork` starts others. A
-/// flag that a handler of `fork` takes back would stay set in a child that is born while another thread starts these.
+/// In which process everything here was started, as one more than its number of forks: a child of
+/// `fork` starts others. A flag that a handler of `fork` takes back would stay set in a child that
+/// is born while another thread starts these.
 static STARTED: AtomicU32 = AtomicU32::new(0);
 static FINALIZER: Wakeup = Wakeup::new();
 static SWEEPER: Wakeup = Wakeup::new();
 
-/// Boots the runtime, which stops the world for the collector, and starts the goroutines, at the first call.
+/// Boots the runtime, which stops the world for the collector, and starts the goroutines, at the
+/// first call.
 #[inline]
 pub(super) fn ensure() {
     if STARTED.load(Acquire) != raddle_sched::forks() + 1 {
@@ -52,7 +57,8 @@ pub(super) fn ensure() {
     }
 }
 
-/// Who comes second does not wait for the first: an allocation needs the runtime, and not these goroutines.
+/// Who comes second does not wait for the first: an allocation needs the runtime, and not these
+/// goroutines.
 #[cold]
 #[inline(never)]
 fn start() {
@@ -99,8 +105,8 @@ fn sweep() {
     }
 }
 
-/// The finalizer's goroutine. It ends in a child of `fork` in which it is the one that forked, in a destructor: that gets
-/// another, as any child.
+/// The finalizer's goroutine. It ends in a child of `fork` in which it is the one that forked, in a
+/// destructor: that gets another, as any child.
 fn run_destructors() {
     let forks = raddle_sched::forks();
     loop {
@@ -117,8 +123,9 @@ fn run_destructors() {
     }
 }
 
-/// Runs `f` some way down the stack. What it leaves there, addresses of objects among it, is then out of the frames in which this
-/// goroutine parks: those have room that nobody writes, and the collector would take what it finds there for handles.
+/// Runs `f` some way down the stack. What it leaves there, addresses of objects among it, is then
+/// out of the frames in which this goroutine parks: those have room that nobody writes, and the
+/// collector would take what it finds there for handles.
 #[inline(never)]
 fn far_down(f: fn()) {
     let room = [MaybeUninit::<usize>::uninit(); 2048];
@@ -128,11 +135,13 @@ fn far_down(f: fn()) {
 }
 
 fn run_destructor(header: NonNull<Header>) {
-    // SAFETY: the collector gives objects whose header is whole, and they stay as long as this goroutine has their address.
+    // SAFETY: the collector gives objects whose header is whole, and they stay as long as this
+    // goroutine has their address.
     let object = unsafe { header.as_ref() };
     order_after_everything();
     let drop_values = object.drop;
-    // SAFETY: it came from `next_to_drop`, so nobody else has the values; the function is the one for their type.
+    // SAFETY: it came from `next_to_drop`, so nobody else has the values; the function is the one
+    // for their type.
     let result = catch_unwind(AssertUnwindSafe(|| unsafe { drop_values(header.as_ptr()) }));
     if let Err(panic) = result {
         report(&*panic);
@@ -199,7 +208,8 @@ impl Wakeup {
             let rt = enter();
             let mut parked = (self, rt.g());
             let arg = (&raw mut parked).cast();
-            // SAFETY: `publish` makes the waiter known to `notify`, which makes it ready once; or does so itself.
+            // SAFETY: `publish` makes the waiter known to `notify`, which makes it ready once; or
+            // does so itself.
             unsafe {
                 rt.park(
                     WaitReason::Background,

@@ -7,8 +7,8 @@ pub use raddle_alloc::gc::{LimitBelowLive, Stats};
 
 use super::background;
 
-/// Collects now: when this returns, everything that was unreachable when it was called has been found. Its memory is taken back,
-/// and destructors run, soon after.
+/// Collects now: when this returns, everything that was unreachable when it was called has been
+/// found. Its memory is taken back, and destructors run, soon after.
 ///
 /// **Blocking**: blocks the thread; the world stands still for most of it.
 ///
@@ -26,8 +26,9 @@ pub fn collect() {
     gc::collect();
 }
 
-/// Says by how many percent of what is live the heap may grow before the next collection; `None`: no collections but those that
-/// [`collect`] and a memory limit ask for. Returns what was said before. At the start it is 100, or what `RADDLE_GC` says.
+/// Says by how many percent of what is live the heap may grow before the next collection; `None`:
+/// no collections but those that [`collect`] and a memory limit ask for. Returns what was said
+/// before. At the start it is 100, or what `RADDLE_GC` says.
 ///
 /// **Blocking**: no.
 pub fn set_percent(percent: Option<u32>) -> Option<u32> {
@@ -35,9 +36,11 @@ pub fn set_percent(percent: Option<u32>) -> Option<u32> {
     gc::set_percent(percent)
 }
 
-/// Says how many bytes the heap should have at most, `Box` and its kin included; `None`: any number. Returns what was said before.
+/// Says how many bytes the heap should have at most, `Box` and its kin included; `None`: any
+/// number. Returns what was said before.
 ///
-/// Near the limit collections come as often as it takes. It is a wish: what is live stays, and the heap grows beyond.
+/// Near the limit collections come as often as it takes. It is a wish: what is live stays, and the
+/// heap grows beyond.
 ///
 /// **Blocking**: blocks the thread if a collection is due at once.
 ///
@@ -68,8 +71,9 @@ pub fn stats() -> Stats {
 
 /// Keeps what `handle` leads to alive up to here.
 ///
-/// A handle that is not used, nor borrowed, any more may be forgotten before its scope ends. This matters only where something but
-/// the handle and its borrows says how long the value is needed: an address given to C, a destructor that must not run yet.
+/// A handle that is not used, nor borrowed, any more may be forgotten before its scope ends. This
+/// matters only where something but the handle and its borrows says how long the value is needed:
+/// an address given to C, a destructor that must not run yet.
 ///
 /// # Examples
 ///
@@ -88,8 +92,8 @@ pub fn keep_alive<T: ?Sized>(handle: &T) {
     std::hint::black_box(handle);
 }
 
-/// Makes the collector look for handles in memory where it does not look by itself: what the process shares with others
-/// (`MAP_SHARED`), and what it may not write to.
+/// Makes the collector look for handles in memory where it does not look by itself: what the
+/// process shares with others (`MAP_SHARED`), and what it may not write to.
 ///
 /// # Safety
 ///
@@ -114,16 +118,17 @@ pub unsafe fn remove_root(range: Range<usize>) {
     unsafe { gc::remove_root(range) }
 }
 
-/// Keeps the collector from looking for handles in a range of the program's own mappings: gigabytes of numbers that C code or a
-/// `mmap` of the program's has written, which would be looked at in each cycle. Whole pages count.
+/// Keeps the collector from looking for handles in a range of the program's own mappings: gigabytes
+/// of numbers that C code or a `mmap` of the program's has written, which would be looked at in
+/// each cycle. Whole pages count.
 ///
 /// It says nothing of memory from Rust's allocator: for numbers there are objects without pointers
 /// ([`Gc::new_no_pointers`](super::Gc::new_no_pointers), [`Slice::zeroed`](super::Slice::zeroed)).
 ///
 /// # Safety
 ///
-/// Until [`include()`] of the same range, or until the memory is unmapped *and* `include` was called before anything else is mapped
-/// there, no handle in it is needed to keep something alive.
+/// Until [`include()`] of the same range, or until the memory is unmapped *and* `include` was
+/// called before anything else is mapped there, no handle in it is needed to keep something alive.
 ///
 /// # Panics
 ///

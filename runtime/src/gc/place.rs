@@ -2,46 +2,54 @@
 //!
 //! # Invariants
 //!
-//! 1. Values that need no drop start at the object's first byte. Others lie behind a [`Header`], at [`Place::OFFSET`]: the
-//!    first multiple of their alignment that leaves room for it.
-//! 2. An object has at least one byte behind that offset, also for values without size: a pointer to a value always points
-//!    *into* its object, never to the end of it, which is the start of the next.
-//! 3. A value that may contain a handle lies in an object that is scanned. A handle is a whole word, so a type that is
-//!    smaller has none. Alignment tells nothing: a generic `repr(packed)` type may hold a handle at any address.
-//! 4. From the moment a handle is borrowed until the last use of anything that was borrowed through it, the handle is in
-//!    memory that the collector looks at: see [`pin`].
+//! 1. Values that need no drop start at the object's first byte. Others lie behind a [`Header`], at
+//!    [`Place::OFFSET`]: the first multiple of their alignment that leaves room for it.
+//! 2. An object has at least one byte behind that offset, also for values without size: a pointer
+//!    to a value always points *into* its object, never to the end of it, which is the start of the
+//!    next.
+//! 3. A value that may contain a handle lies in an object that is scanned. A handle is a whole
+//!    word, so a type that is smaller has none. Alignment tells nothing: a generic `repr(packed)`
+//!    type may hold a handle at any address.
+//! 4. From the moment a handle is borrowed until the last use of anything that was borrowed through
+//!    it, the handle is in memory that the collector looks at: see [`pin`].
 //!
 //! # Why a borrow keeps its object
 //!
-//! The optimiser owes the collector nothing. From a borrowed `&[u8]` it may keep `address - d` for the length of a loop, which
-//! points before the object, or the address of its end, or nothing but an index into another array. So what is borrowed is never
-//! what keeps the object: the *handle* is, in the place where it was borrowed. The argument has three steps.
+//! The optimiser owes the collector nothing. From a borrowed `&[u8]` it may keep `address - d` for
+//! the length of a loop, which points before the object, or the address of its end, or nothing but
+//! an index into another array. So what is borrowed is never what keeps the object: the *handle*
+//! is, in the place where it was borrowed. The argument has three steps.
 //!
-//! *The place holds the handle as long as the borrow lives.* That is Rust's own rule. `deref` takes `&'a self` and returns
-//! `&'a T`; a handle has no interior mutability, so for all of `'a` nobody moves, overwrites or frees the place.
+//! *The place holds the handle as long as the borrow lives.* That is Rust's own rule. `deref` takes
+//! `&'a self` and returns `&'a T`; a handle has no interior mutability, so for all of `'a` nobody
+//! moves, overwrites or frees the place.
 //!
-//! *The machine's memory agrees with Rust's.* [`pin`] passes the place's address to an `asm!` block that may read and write
-//! memory and may keep the address. From there on the place has escaped:
-//! - it is in memory: a handle that was in a register is stored before the block, which may read it, and the store is never dead;
-//! - it keeps its value: no later store to the place, and no end of the place's storage (`StorageDead`, `lifetime.end`, the return
-//!   of its function, `dealloc`), moves up over a load through the borrow. To LLVM such a load may read the place itself. What
-//!   could tell it otherwise is `noalias`, which is on references that are parameters; and the scope of such a parameter lies
-//!   within the borrow, in a callee;
+//! *The machine's memory agrees with Rust's.* [`pin`] passes the place's address to an `asm!` block
+//! that may read and write memory and may keep the address. From there on the place has escaped:
+//! - it is in memory: a handle that was in a register is stored before the block, which may read
+//!   it, and the store is never dead;
+//! - it keeps its value: no later store to the place, and no end of the place's storage
+//!   (`StorageDead`, `lifetime.end`, the return of its function, `dealloc`), moves up over a load
+//!   through the borrow. To LLVM such a load may read the place itself. What could tell it
+//!   otherwise is `noalias`, which is on references that are parameters; and the scope of such a
+//!   parameter lies within the borrow, in a callee;
 //! - a stack slot is not shared with another variable before its storage ends;
 //! - a heap allocation that the place lies in is not elided, since its address is known elsewhere.
 //!
-//! A loop without a call needs nothing more: the place is constant memory while the loop runs, whichever registers it uses, and
-//! another thread that stops the world finds the handle there.
+//! A loop without a call needs nothing more: the place is constant memory while the loop runs,
+//! whichever registers it uses, and another thread that stops the world finds the handle there.
 //!
-//! *The collector looks at the place.* It is on a stack, in a static or thread-local, in the memory of `Box` and its kin, in
-//! memory that a program mapped, or in a collected object; and that object is borrowed too, through a handle in another place.
+//! *The collector looks at the place.* It is on a stack, in a static or thread-local, in the memory
+//! of `Box` and its kin, in memory that a program mapped, or in a collected object; and that object
+//! is borrowed too, through a handle in another place.
 //!
-//! Before its first borrow a handle is a value of which the compiler needs the bits, since it will store them in a place, or
-//! pass them on. It keeps them in a register or a stack slot, both of which are roots. Where a constructor fills an object in a
-//! loop that the optimiser may rewrite, the handle to be is pinned first.
+//! Before its first borrow a handle is a value of which the compiler needs the bits, since it will
+//! store them in a place, or pass them on. It keeps them in a register or a stack slot, both of
+//! which are roots. Where a constructor fills an object in a loop that the optimiser may rewrite,
+//! the handle to be is pinned first.
 //!
-//! `tests/sound/` tries this on many loop shapes, at every level of optimisation and kind of link-time optimisation, and
-//! `.ci/run borrows` looks at the machine code.
+//! `tests/sound/` tries this on many loop shapes, at every level of optimisation and kind of
+//! link-time optimisation, and `.ci/run borrows` looks at the machine code.
 
 use std::alloc::{Layout, handle_alloc_error};
 use std::arch::asm;
@@ -62,8 +70,8 @@ impl<T> Place<T> {
     /// Whether the values need to be dropped, and so lie behind a header.
     pub(super) const FINALIZED: bool = needs_drop::<T>();
 
-    /// How far behind the object's start the values begin. Alignments are powers of two, so the larger of the header's size,
-    /// which is one too, and the alignment is a multiple of both.
+    /// How far behind the object's start the values begin. Alignments are powers of two, so the
+    /// larger of the header's size, which is one too, and the alignment is a multiple of both.
     pub(super) const OFFSET: usize = match (Self::FINALIZED, align_of::<T>()) {
         (false, _) => 0,
         (true, align) if align > size_of::<Header>() => align,
@@ -120,21 +128,23 @@ impl<T> Place<T> {
     /// `T` needs drop, and `value` is the address of the first value of a collected object.
     #[inline(always)]
     pub(super) unsafe fn header_of<'a>(value: NonNull<T>) -> &'a Header {
-        // SAFETY: by the contract and invariant 1, the header lies this far in front, in the same object.
+        // SAFETY: by the contract and invariant 1, the header lies this far in front, in the same
+        // object.
         let header = unsafe { value.byte_sub(Self::OFFSET) }.cast::<Header>();
         // SAFETY: it was written when the object was made; only its atomics ever change.
         unsafe { header.as_ref() }
     }
 }
 
-/// Keeps the handle in its place, in memory, for as long as it is borrowed: step two of "Why a borrow keeps its object".
+/// Keeps the handle in its place, in memory, for as long as it is borrowed: step two of "Why a
+/// borrow keeps its object".
 ///
-/// No instruction comes of it but the store of a handle that was in a register. To the optimiser it is a barrier: loads and
-/// stores that others could see do not move over it.
+/// No instruction comes of it but the store of a handle that was in a register. To the optimiser it
+/// is a barrier: loads and stores that others could see do not move over it.
 #[inline(always)]
 pub(super) fn pin<H>(handle: &H) {
-    // SAFETY: no instructions. Without `readonly`, `nomem` or `pure`: what is not believed to write may not keep an address,
-    // and then the place would be dead behind this line.
+    // SAFETY: no instructions. Without `readonly`, `nomem` or `pure`: what is not believed to write
+    // may not keep an address, and then the place would be dead behind this line.
     unsafe { asm!("/* {} */", in(reg) &raw const *handle, options(nostack, preserves_flags)) };
 }
 

@@ -167,8 +167,8 @@ impl Core {
 
 impl Drop for Core {
     fn drop(&mut self) {
-        // What the function captured goes with the last count, which the goroutine of a firing has or who has the timer: as it
-        // happens. So both outlive a panic.
+        // What the function captured goes with the last count. Either the goroutine of a firing has that
+        // or the owner of the timer, as it happens. So both outlive a panic.
         // SAFETY: not used after this.
         survive(|| unsafe { ManuallyDrop::drop(&mut self.action) });
         events::gone(events::addr(self), size_of::<Self>());

@@ -1,4 +1,5 @@
-//! A vector in memory of its own: for what is noted while the world is stopped, when the heap must not be touched.
+//! A vector in memory of its own: for what is noted while the world is stopped, when the heap must
+//! not be touched.
 //!
 //! # Invariants
 //!
@@ -63,7 +64,8 @@ impl<T: Copy> Buf<T> {
 
     #[cold]
     fn grow(&mut self) {
-        // Where the collector does not look. What it had before stays mapped: all of that is less than this.
+        // Where the collector does not look. What it had before stays mapped: all of that is less
+        // than this.
         let bytes = (2 * self.room * size_of::<T>()).max(FIRST_BYTES);
         let at = raddle_race::sys::map_bookkeeping(bytes);
         if at == libc::MAP_FAILED {

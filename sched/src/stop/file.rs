@@ -1,5 +1,5 @@
-//! A file, read without allocating, and not by the C library's functions, which race mode sees: a stopped thread may hold a lock of
-//! the detector.
+//! A file, read without allocating, and not by the C library's functions, which race mode sees: a
+//! stopped thread may hold a lock of the detector.
 
 use std::ffi::CStr;
 

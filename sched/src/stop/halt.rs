@@ -1,31 +1,38 @@
-//! Where threads stand while the world is stopped: the signal handler's side, and the list that it keeps.
+//! Where threads stand while the world is stopped: the signal handler's side, and the list that it
+//! keeps.
 //!
-//! A thread that is stopped waits in its signal handler, and everything that the collector must know of it lies in the handler's
-//! frame: a node with its stack pointer and the address of its saved registers. Nodes are pushed onto a list without a lock.
+//! A thread that is stopped waits in its signal handler, and everything that the collector must
+//! know of it lies in the handler's frame: a node with its stack pointer and the address of its
+//! saved registers. Nodes are pushed onto a list without a lock.
 //!
 //! # States
 //!
-//! `GENERATION` is even while the world runs, odd while it is stopped or being stopped. `HEAD` is the first node, and in its
-//! upper 16 bits the lower 16 of the generation that the list belongs to.
+//! `GENERATION` is even while the world runs, odd while it is stopped or being stopped. `HEAD` is
+//! the first node, and in its upper 16 bits the lower 16 of the generation that the list belongs
+//! to.
 //!
 //! # Invariants
 //!
-//! 1. A node is in the list only while its thread is in [`arrive`] with the generation unchanged: the tag of `HEAD` changes
-//!    before `GENERATION` does, so that a thread which was slow to arrive at a stop that was given up cannot enter a later list.
-//!    (It would have to sleep in between for exactly 32,768 stops.)
+//! 1. A node is in the list only while its thread is in [`arrive`] with the generation unchanged:
+//!    the tag of `HEAD` changes before `GENERATION` does, so that a thread which was slow to arrive
+//!    at a stop that was given up cannot enter a later list. (It would have to sleep in between for
+//!    exactly 32,768 stops.)
 //! 2. A thread in the list is outside the allocator's busy sections.
 //! 3. `ARRIVED` and `TARGET` are hints that save the stopper wake-ups: the list is the truth.
 //!
 //! # Memory ordering
 //!
-//! - `arrive: compare-exchange Release` of `HEAD` ⇄ `each_stopped: load Acquire`: the stopper sees all that the thread did.
-//! - `end: store Release` of `GENERATION` ⇄ `arrive: load Acquire`: the thread sees all that the collector did.
-//! - `arrive: ARRIVED add, TARGET load` ⇄ `wait_for: TARGET store, ARRIVED load`, all SeqCst: the last to come wakes the
-//!   stopper, or the stopper sees that it came.
+//! - `arrive: compare-exchange Release` of `HEAD` ⇄ `each_stopped: load Acquire`: the stopper sees
+//!   all that the thread did.
+//! - `end: store Release` of `GENERATION` ⇄ `arrive: load Acquire`: the thread sees all that the
+//!   collector did.
+//! - `arrive: ARRIVED add, TARGET load` ⇄ `wait_for: TARGET store, ARRIVED load`, all SeqCst: the
+//!   last to come wakes the stopper, or the stopper sees that it came.
 //!
 //! # Blocking
 //!
-//! `arrive` blocks the thread in its handler, async-signal-safe: no lock, no allocation, no thread-local but the heap's word.
+//! `arrive` blocks the thread in its handler, async-signal-safe: no lock, no allocation, no
+//! thread-local but the heap's word.
 
 use crate::arch;
 use raddle_alloc::{try_this_thread, wait, wake};
@@ -78,8 +85,8 @@ pub(crate) fn generation() -> u32 {
     GENERATION.load(Acquire)
 }
 
-/// In the signal handler: stops here if the world is to be stopped, until it starts. A thread that is inside the allocator
-/// will call `World::stop_self` at the end of that.
+/// In the signal handler: stops here if the world is to be stopped, until it starts. A thread that
+/// is inside the allocator will call `World::stop_self` at the end of that.
 pub(crate) fn arrive(context: *const libc::ucontext_t) {
     let generation = GENERATION.load(Acquire);
     if !is_odd(generation) {
@@ -164,7 +171,8 @@ pub(super) fn wait_for(n: usize, timeout: Duration) {
     TARGET.store(n as u32, SeqCst);
     let arrived = ARRIVED.load(SeqCst);
     if (arrived as usize) < n {
-        // The word changes with each that comes, but only the last wakes; if it changed since, so much the sooner we look.
+        // The word changes with each that comes, but only the last wakes; if it changed since, so
+        // much the sooner we look.
         wait(&ARRIVED, arrived, Some(timeout));
     }
     TARGET.store(u32::MAX, SeqCst);

@@ -1,4 +1,5 @@
-//! Where the code of the C library lies: to tell a thread that waits in one of its system calls from one that is in the program's code.
+//! Where the code of the C library lies: to tell a thread that waits in one of its system calls
+//! from one that is in the program's code.
 
 use std::ffi::{c_int, c_void};
 use std::ops::Range;

@@ -1,18 +1,22 @@
-//! The memory of the process, as the kernel lists it: every private writable mapping is a root of the collector, but for what is set
-//! aside.
+//! The memory of the process, as the kernel lists it: every private writable mapping is a root of
+//! the collector, but for what is set aside.
 //!
-//! Statics of the program and of all libraries lie there, the heap of C code, storage of thread-locals that glibc allocates, the
-//! stacks of coroutines that the program switches to by itself, and whatever a safe crate maps and hands out as typed memory. No
-//! list that the runtime could keep of its own is complete: the kernel's is.
+//! Statics of the program and of all libraries lie there, the heap of C code, storage of
+//! thread-locals that glibc allocates, the stacks of coroutines that the program switches to by
+//! itself, and whatever a safe crate maps and hands out as typed memory. No list that the runtime
+//! could keep of its own is complete: the kernel's is.
 //!
-//! Of a mapping only pages with contents of the process's own are shown: those that are present or swapped out and not a page of
-//! a file. A page that was never written costs nothing, so a program may reserve a terabyte.
+//! Of a mapping only pages with contents of the process's own are shown: those that are present or
+//! swapped out and not a page of a file. A page that was never written costs nothing, so a program
+//! may reserve a terabyte.
 //!
 //! # What is set aside
 //!
-//! - Memory of the runtime's own, by its address: the arena (the collector finds live objects by itself), bookkeeping of the heap and
-//!   the detector, shadow, goroutine stacks, Gs. What of it holds handles is shown piece by piece (`roots`).
-//! - Stacks of threads that are shown from their stack pointer up, and those of the collector's threads.
+//! - Memory of the runtime's own, by its address: the arena (the collector finds live objects by
+//!   itself), bookkeeping of the heap and the detector, shadow, goroutine stacks, Gs. What of it
+//!   holds handles is shown piece by piece (`roots`).
+//! - Stacks of threads that are shown from their stack pointer up, and those of the collector's
+//!   threads.
 //!
 //! # How the kernel is asked
 //!
@@ -21,8 +25,9 @@
 //! | which mappings | `PROCMAP_QUERY`, one by one, over what is set aside at a step | the text of `/proc/self/maps` |
 //! | which pages | `PAGEMAP_SCAN` | the words of `/proc/self/pagemap`; where that is closed, each page is tried |
 //!
-//! A guard page (`MADV_GUARD_INSTALL`) of somebody else's lies inside a mapping and must not be touched. `PAGEMAP_SCAN` tells of them
-//! from Linux 6.15 on; before, they look as if they were swapped out, and such pages are tried first.
+//! A guard page (`MADV_GUARD_INSTALL`) of somebody else's lies inside a mapping and must not be
+//! touched. `PAGEMAP_SCAN` tells of them from Linux 6.15 on; before, they look as if they were
+//! swapped out, and such pages are tried first.
 //!
 //! # Blocking
 //!
@@ -30,9 +35,10 @@
 //!
 //! # Why not
 //!
-//! - *Our own record of `mmap` calls*: code that makes system calls by itself, and all that is mapped before the runtime begins, would not
-//!   be in it.
-//! - *Modules as the dynamic linker lists them, for statics*: that takes the linker's lock, and says nothing of the rest.
+//! - *Our own record of `mmap` calls*: code that makes system calls by itself, and all that is
+//!   mapped before the runtime begins, would not be in it.
+//! - *Modules as the dynamic linker lists them, for statics*: that takes the linker's lock, and
+//!   says nothing of the rest.
 //!
 //! # References
 //!
@@ -121,7 +127,8 @@ pub(super) struct Mapping {
     pub(super) is_closed: bool,
 }
 
-/// `/proc/self`, with the files that tell of memory: opened before the first signal, so that a want of descriptors shows in time.
+/// `/proc/self`, with the files that tell of memory: opened before the first signal, so that a want
+/// of descriptors shows in time.
 #[derive(Debug)]
 pub(super) struct Mappings {
     maps: File,
@@ -147,8 +154,9 @@ impl Mappings {
         found
     }
 
-    /// Shows the pages with contents of all private writable mappings, but for what lies in `aside`, which is sorted, and for what `idle`
-    /// says of the beginning of a mapping behind a guard.
+    /// Shows the pages with contents of all private writable mappings, but for what lies in
+    /// `aside`, which is sorted, and for what `idle` says of the beginning of a mapping behind a
+    /// guard.
     pub(super) fn each_page_run(
         &self,
         aside: &[(usize, usize)],
@@ -201,7 +209,8 @@ impl Mappings {
         runs.end();
     }
 
-    /// Calls `f` with each mapping, in order, from the one that contains `addr` on, or the next. `f` says from which address to go on.
+    /// Calls `f` with each mapping, in order, from the one that contains `addr` on, or the next.
+    /// `f` says from which address to go on.
     fn each_from(&self, addr: usize, f: &mut dyn FnMut(Mapping) -> usize) {
         if !self.each_by_query(addr, f) {
             self.each_by_text(addr, f);
@@ -495,7 +504,8 @@ mod tests {
 
     #[test]
     fn the_text_and_the_query_say_the_same_of_what_stays() {
-        // Other tests map and unmap meanwhile: what one way says twice, with the other in between, the other says too.
+        // Other tests map and unmap meanwhile: what one way says twice, with the other in between,
+        // the other says too.
         let mappings = Mappings::open().expect("proc is mounted");
         let (before, text, after) = (
             all(&mappings, false),

@@ -1,35 +1,38 @@
-//! Stopping every thread of the process for the collector, and showing it where pointers may be: [`World`] for the scheduler.
+//! Stopping every thread of the process for the collector, and showing it where pointers may be:
+//! [`World`] for the scheduler.
 //!
-//! In reading order: `halt` (how a thread stands still), `stopper` (how all are brought to), `tasks` (which there are), `mappings`
-//! (the memory of the process), `libc_code`, `roots`; `buf` is what they note things in, `file` how they read.
+//! In reading order: `halt` (how a thread stands still), `stopper` (how all are brought to),
+//! `tasks` (which there are), `mappings` (the memory of the process), `libc_code`, `roots`; `buf`
+//! is what they note things in, `file` how they read.
 //!
 //! # Order of a stop
 //!
-//! 1. Take what a stopped thread must not hold and we use: `ONE`, which keeps a second stopper and `fork` away, and the list of Gs.
-//!    Open the files. Nothing is allocated from here to the start.
+//! 1. Take what a stopped thread must not hold and we use: `ONE`, which keeps a second stopper and
+//!    `fork` away, and the list of Gs. Open the files. Nothing is allocated from here to the start.
 //! 2. Signal all threads until every one stands still in its handler.
 //! 3. Note what is not to be shown with the mappings.
 //!
 //! # Invariants
 //!
 //! 1. `NOTES` is used by whoever holds `ONE`, which goes from `stop` to `start` with the caller.
-//! 2. Between `stop` and `start` the caller takes no signal: it would stop itself. Nor do the collector's other threads, ever.
+//! 2. Between `stop` and `start` the caller takes no signal: it would stop itself. Nor do the
+//!    collector's other threads, ever.
 //!
 //! # Locks
 //!
-//! In rank order: `ONE`, the list of Gs. Whoever waits for a collection must hold neither, and must let its P be taken away, so
-//! not be inside the runtime or busy.
+//! In rank order: `ONE`, the list of Gs. Whoever waits for a collection must hold neither, and must
+//! let its P be taken away, so not be inside the runtime or busy.
 //!
 //! # fork
 //!
-//! No stop is on while a thread forks (`fork` sees to it), so the child is born with the world running, and the list of Gs
-//! free. A stop in the child works and finds its one thread; the goroutines of the parent are as they stood. What they keep
-//! alive is kept.
+//! No stop is on while a thread forks (`fork` sees to it), so the child is born with the world
+//! running, and the list of Gs free. A stop in the child works and finds its one thread; the
+//! goroutines of the parent are as they stood. What they keep alive is kept.
 //!
 //! # Why not
 //!
-//! - *Locking out `set_procs`*: nothing here looks at the Ps, and whoever holds that lock waits for Ps of goroutines that may wait
-//!   for this collection.
+//! - *Locking out `set_procs`*: nothing here looks at the Ps, and whoever holds that lock waits for
+//!   Ps of goroutines that may wait for this collection.
 //! - *A flag that threads poll*: foreign code does not.
 //! - *`membarrier`, `ptrace`*: the first does not stop, the second needs another process.
 //!
@@ -79,7 +82,8 @@ static FIXED: OnceLock<(Fixed, usize)> = OnceLock::new();
 /// The collector's threads.
 static STOPPED_NS: AtomicU64 = AtomicU64::new(0);
 static COLLECTORS: AtomicU32 = AtomicU32::new(0);
-/// The thread whose stack is the one that the kernel made; 0: it is not here, as in most children of `fork`.
+/// The thread whose stack is the one that the kernel made; 0: it is not here, as in most children
+/// of `fork`.
 static MAIN_THREAD: AtomicI32 = AtomicI32::new(0);
 
 /// All threads of the process, with their goroutines.
@@ -97,7 +101,8 @@ struct Notes {
     sps: Buf<usize>,
     /// What is not shown with the mappings, sorted.
     aside: Buf<(usize, usize)>,
-    /// The number and the stack of each thread of the collector's, those of the process that this one was forked from included.
+    /// The number and the stack of each thread of the collector's, those of the process that this
+    /// one was forked from included.
     collectors: Buf<(i32, (usize, usize))>,
     now: Option<Now>,
     /// When the stop was begun.
@@ -119,8 +124,8 @@ struct Now {
 ///
 /// # Safety
 ///
-/// The caller uses it as the collector does: on a thread that has called `thread_started`, starts what it has stopped, and does nothing
-/// meanwhile that needs another thread.
+/// The caller uses it as the collector does: on a thread that has called `thread_started`, starts
+/// what it has stopped, and does nothing meanwhile that needs another thread.
 #[must_use]
 pub unsafe fn world() -> &'static dyn World {
     crate::boot::ensure();
@@ -179,7 +184,8 @@ pub(crate) fn is_main_thread() -> bool {
     MAIN_THREAD.load(Relaxed) == unsafe { libc::gettid() }
 }
 
-/// A child of `fork` begins; `main_thread` is the number of its thread, if that stands on the main thread's stack.
+/// A child of `fork` begins; `main_thread` is the number of its thread, if that stands on the main
+/// thread's stack.
 pub(crate) fn begin_child(main_thread: Option<i32>) {
     MAIN_THREAD.store(main_thread.unwrap_or(0), Relaxed);
     COLLECTORS.store(0, Relaxed);

@@ -1,29 +1,35 @@
 //! Where pointers may be, with the world stopped.
 //!
-//! - A stopped thread: its registers, vectors included (but in a system call of the C library), as the signal's frame has them; its stack from 128 bytes below the stack
-//!   pointer (the red zone) up; its thread-locals. glibc puts a thread's own block at the top of its stack, so one range is all;
-//!   for a thread on a goroutine's stack, the goroutine's slot is, whose block is at the top too.
-//! - An M that runs a goroutine: besides, its own block. What else lies on its own stack then are frames of the scheduler,
-//!   which hold Gs, Ms and Ps only. In `blocking` it stands on its own stack, with the goroutine's block active: its stack
-//!   and block are shown as the thread's, the slot as the goroutine's.
-//! - A goroutine that nobody stands on: its stack as `parked` says, with its block. And its G: what it is to run, until it has
-//!   begun, lies there.
-//! - All other memory of the process that is private and writable (`mappings`): statics, the heap of C code and what glibc allocates for
-//!   thread-locals, stacks that the program makes by itself, what it maps.
+//! - A stopped thread: its registers, vectors included (but in a system call of the C library), as
+//!   the signal's frame has them; its stack from 128 bytes below the stack pointer (the red zone)
+//!   up; its thread-locals. glibc puts a thread's own block at the top of its stack, so one range
+//!   is all; for a thread on a goroutine's stack, the goroutine's slot is, whose block is at the
+//!   top too.
+//! - An M that runs a goroutine: besides, its own block. What else lies on its own stack then are
+//!   frames of the scheduler, which hold Gs, Ms and Ps only. In `blocking` it stands on its own
+//!   stack, with the goroutine's block active: its stack and block are shown as the thread's, the
+//!   slot as the goroutine's.
+//! - A goroutine that nobody stands on: its stack as `parked` says, with its block. And its G: what
+//!   it is to run, until it has begun, lies there.
+//! - All other memory of the process that is private and writable (`mappings`): statics, the heap
+//!   of C code and what glibc allocates for thread-locals, stacks that the program makes by itself,
+//!   what it maps.
 //!
-//! Not shown: the stack of the caller and of the collector's other threads; idle stacks; what the collector finds by itself
-//! (Ms, Ps, timers, queues, thread Gs are in the heap).
+//! Not shown: the stack of the caller and of the collector's other threads; idle stacks; what the
+//! collector finds by itself (Ms, Ps, timers, queues, thread Gs are in the heap).
 //!
 //! # Stacks that are neither
 //!
-//! Whoever goes to a stack of their own (`stacker` does when the one it is on gets short, a coroutine always) leaves the stack that they were on,
-//! and will come back. That stack is shown whole: nothing tells how much of it is in use. For a goroutine it is its slot, whether it runs,
-//! waits, or is in `blocking`, since every goroutine names its slot; for a thread its mapping. The stack that they went to is a
-//! mapping of the process like others. A signal handler of the program's may stand on an alternate stack: then that stack is
-//! shown from the stack pointer up, and the interrupted one whole.
+//! Whoever goes to a stack of their own (`stacker` does when the one it is on gets short, a
+//! coroutine always) leaves the stack that they were on, and will come back. That stack is shown
+//! whole: nothing tells how much of it is in use. For a goroutine it is its slot, whether it runs,
+//! waits, or is in `blocking`, since every goroutine names its slot; for a thread its mapping. The
+//! stack that they went to is a mapping of the process like others. A signal handler of the
+//! program's may stand on an alternate stack: then that stack is shown from the stack pointer up,
+//! and the interrupted one whole.
 //!
-//! With thread-bound thread-locals glibc does not tell where a thread's stack is; there, a mapping that goes from the stack pointer up
-//! to the thread's block is its own stack.
+//! With thread-bound thread-locals glibc does not tell where a thread's stack is; there, a mapping
+//! that goes from the stack pointer up to the thread's block is its own stack.
 
 use super::buf::Buf;
 use super::halt::Stopped;
@@ -38,7 +44,8 @@ use std::ops::Range;
 
 /// What the ABI lets a function use below its stack pointer, in bytes.
 const RED_ZONE: usize = 128;
-/// The kernel keeps this much free below a main thread's stack, so nothing else can be so near to its top.
+/// The kernel keeps this much free below a main thread's stack, so nothing else can be so near to
+/// its top.
 const MAIN_STACK_MAX: usize = 128 << 20;
 
 /// Facts that do not change while the process lives.
@@ -52,8 +59,9 @@ pub(super) struct Fixed {
 }
 
 impl Fixed {
-    /// Whether the thread waits in a system call that a function of the C library made. The ABI lets no caller keep anything in a vector
-    /// register over that; what is in them is what the thread copied last, and would keep garbage alive as long as it sleeps.
+    /// Whether the thread waits in a system call that a function of the C library made. The ABI
+    /// lets no caller keep anything in a vector register over that; what is in them is what the
+    /// thread copied last, and would keep garbage alive as long as it sleeps.
     fn is_in_libc_call(&self, context: &libc::ucontext_t) -> bool {
         const SYSCALL: [u8; 2] = [0x0f, 0x05];
         let pc = context.uc_mcontext.gregs[libc::REG_RIP as usize] as usize;
@@ -79,7 +87,8 @@ pub(super) struct Roots<'a> {
 }
 
 impl Roots<'_> {
-    /// Shows all of them. `sps`: the stack pointers of the stopped threads, sorted; `aside`: what [`Self::set_aside`] notes, sorted.
+    /// Shows all of them. `sps`: the stack pointers of the stopped threads, sorted; `aside`: what
+    /// [`Self::set_aside`] notes, sorted.
     pub(super) fn each(
         &self,
         gs: impl Iterator<Item = &'static G>,
@@ -97,7 +106,8 @@ impl Roots<'_> {
         }
     }
 
-    /// Notes the memory that is not to be shown as part of a mapping: either nothing of it holds a handle, or what does is shown by itself.
+    /// Notes the memory that is not to be shown as part of a mapping: either nothing of it holds a
+    /// handle, or what does is shown by itself.
     pub(super) fn set_aside(&self, regions: &Regions, aside: &mut Buf<(usize, usize)>) {
         let mut note = |range| push_pages(range, aside);
         raddle_alloc::gc::each_excluded(&mut note);
@@ -168,7 +178,8 @@ impl Roots<'_> {
     }
 
     fn goroutine(&self, g: &'static G, sps: &[usize], show: &mut dyn FnMut(Range<usize>)) {
-        // One that is being spawned is Idle, but has an entry: its data may be on its way from the spawner's stack.
+        // One that is being spawned is Idle, but has an entry: its data may be on its way from the
+        // spawner's stack.
         if g.state() == State::Idle && g.entry.get().is_none() {
             return;
         }
@@ -195,7 +206,8 @@ impl Roots<'_> {
             },
         };
         if !is_stood_on(&slot, sps) {
-            // With thread-bound thread-locals nothing tells which goroutine's stack a thread has left for another one.
+            // With thread-bound thread-locals nothing tells which goroutine's stack a thread has
+            // left for another one.
             let may_have_left = g.state() == State::Running && tls::mode() == TlsMode::Thread;
             let from = match has_left || may_have_left {
                 true => slot.base(),
@@ -206,7 +218,8 @@ impl Roots<'_> {
     }
 }
 
-/// Notes the whole pages of a range: the kernel tells of pages only, and what is shown too much does no harm.
+/// Notes the whole pages of a range: the kernel tells of pages only, and what is shown too much
+/// does no harm.
 pub(super) fn push_pages(range: Range<usize>, aside: &mut Buf<(usize, usize)>) {
     let start = range.start.checked_next_multiple_of(stack::PAGE_BYTES);
     let end = range.end & !(stack::PAGE_BYTES - 1);
@@ -235,13 +248,15 @@ pub(super) fn sort_sps(stopped: &[Stopped], sps: &mut Buf<usize>) {
     sps.sort_unstable();
 }
 
-/// The registers as the signal's frame has them: the general ones in the context itself, the vectors where it points.
+/// The registers as the signal's frame has them: the general ones in the context itself, the
+/// vectors where it points.
 fn each_register(
     context: &libc::ucontext_t,
     with_vectors: bool,
     show: &mut dyn FnMut(Range<usize>),
 ) {
-    /// Marks a frame whose vectors are more than the 512 bytes of the oldest format (`<asm/sigcontext.h>`).
+    /// Marks a frame whose vectors are more than the 512 bytes of the oldest format
+    /// (`<asm/sigcontext.h>`).
     const XSTATE_MAGIC: u32 = 0x4650_5853;
     /// Where the oldest format has that mark, and behind it the size of all.
     const SW_RESERVED: usize = 464;

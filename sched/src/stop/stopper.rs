@@ -1,16 +1,18 @@
 //! The stopper's side: signals every thread until all stand still.
 //!
-//! Threads come and go meanwhile. So the kernel is asked for all threads again and again; the world stands still when a whole
-//! list, *begun* after the last look at who stands still, has none that does not. Nobody is then left who could start another.
+//! Threads come and go meanwhile. So the kernel is asked for all threads again and again; the world
+//! stands still when a whole list, *begun* after the last look at who stands still, has none that
+//! does not. Nobody is then left who could start another.
 //!
 //! # Who does not come
 //!
 //! - A thread inside the allocator comes a little later, by itself.
 //! - A thread that ends, or begins, has all signals blocked for a moment.
-//! - A thread that sleeps in the kernel where signals do not reach it (a slow disk, `vfork`) touches no memory meanwhile, but may
-//!   come back any time: it is waited for.
+//! - A thread that sleeps in the kernel where signals do not reach it (a slow disk, `vfork`)
+//!   touches no memory meanwhile, but may come back any time: it is waited for.
 //! - A thread that the kernel made for io_uring never runs code of the program: it is left out.
-//! - The main thread, if it ended before the process, stays in the list as a zombie: it is left out.
+//! - The main thread, if it ended before the process, stays in the list as a zombie: it is left
+//!   out.
 //! - A thread that blocks the signal for long never comes: the stop is given up.
 
 use super::buf::Buf;
@@ -26,23 +28,25 @@ const FIRST_PAUSE: Duration = Duration::from_micros(100);
 const LONGEST_PAUSE: Duration = Duration::from_millis(5);
 /// From when on it looks what those do that have not come.
 const LOOK_NS: u64 = 1_000_000;
-/// A thread that sleeps for so long with the signal blocked does not come; one that runs may yet unblock it.
+/// A thread that sleeps for so long with the signal blocked does not come; one that runs may yet
+/// unblock it.
 const PATIENCE_NS: u64 = 100_000_000;
 const PATIENCE_RUNNING_NS: u64 = 1_000_000_000;
 
-/// So many lists in a row that show nobody who runs are enough, even where the kernel (an imitation of Linux, say) does not
-/// tell how long they should be.
+/// So many lists in a row that show nobody who runs are enough, even where the kernel (an imitation
+/// of Linux, say) does not tell how long they should be.
 const MAX_DOUBTFUL: u32 = 64;
 
 /// The process whose main thread has ended, and is a zombie.
 static ENDED_MAIN: AtomicI32 = AtomicI32::new(0);
 
-/// Stops all threads but `caller` and `collectors`, and notes in `stopped`, sorted by number, where they stand.
+/// Stops all threads but `caller` and `collectors`, and notes in `stopped`, sorted by number, where
+/// they stand.
 ///
 /// # Errors
 ///
-/// The number of a thread that does not come; 0: the list is of other numbers than ours, since `/proc` is that of another
-/// namespace, and shows nobody. Then all run on.
+/// The number of a thread that does not come; 0: the list is of other numbers than ours, since
+/// `/proc` is that of another namespace, and shows nobody. Then all run on.
 pub(super) fn stop_all(
     tasks: &Tasks,
     caller: i32,
@@ -112,7 +116,8 @@ struct Suspect {
     patience: u64,
 }
 
-/// Looks what those do that have not come. Returns the first that blocks the signal, and how long it may.
+/// Looks what those do that have not come. Returns the first that blocks the signal, and how long
+/// it may.
 fn look_at(tasks: &Tasks, missing: &[i32], kernels: &mut Buf<i32>) -> Option<(i32, u64)> {
     for &tid in missing {
         let Some(status) = tasks.status(tid) else {

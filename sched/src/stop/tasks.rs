@@ -1,4 +1,5 @@
-//! The threads of the process, as the kernel tells of them in `/proc/self`, read without allocating.
+//! The threads of the process, as the kernel tells of them in `/proc/self`, read without
+//! allocating.
 //!
 //! # Blocking
 //!
@@ -30,8 +31,8 @@ impl Tasks {
 
     /// Lists all threads. False: the list may lack some, since a thread ended meanwhile.
     ///
-    /// The kernel finds its place again by counting when the thread it had come to is gone; so the list is whole only if it is as
-    /// long as the number of threads.
+    /// The kernel finds its place again by counting when the thread it had come to is gone; so the
+    /// list is whole only if it is as long as the number of threads.
     pub(super) fn list(&self, to: &mut Buf<i32>) -> bool {
         to.clear();
         self.0.rewind();
@@ -75,7 +76,8 @@ impl Tasks {
         parse_status(self.read_of(tid, b"/status\0", &mut buffer)?)
     }
 
-    /// Whether `tid` is a thread that the kernel runs in this process, for io_uring: it never returns to the program.
+    /// Whether `tid` is a thread that the kernel runs in this process, for io_uring: it never
+    /// returns to the program.
     pub(super) fn is_kernels(&self, tid: i32) -> bool {
         /// `PF_IO_WORKER`, and `PF_USER_WORKER` of Linux 6.4 (`<linux/sched.h>`).
         const WORKER: u64 = 0x10 | 0x4000;
@@ -96,7 +98,8 @@ impl Tasks {
 #[repr(align(8))]
 struct Aligned([u8; READ_BYTES]);
 
-/// Calls `f` with the name in each record of a directory: inode and offset of 8 bytes each, length of 2, type of 1, name.
+/// Calls `f` with the name in each record of a directory: inode and offset of 8 bytes each, length
+/// of 2, type of 1, name.
 fn each_entry(mut records: &[u8], mut f: impl FnMut(&[u8])) {
     while let Some(&[low, high]) = records.get(16..18) {
         let length = usize::from(u16::from_le_bytes([low, high]));

@@ -1,5 +1,5 @@
-//! Thread control blocks as the collector sees them: where they lie. What hangs on them is memory of the C library's heap, and shown
-//! as such.
+//! Thread control blocks as the collector sees them: where they lie. What hangs on them is memory
+//! of the C library's heap, and shown as such.
 //!
 //! # Invariants
 //!
@@ -68,11 +68,13 @@ fn of_glibc(glibc: &Glibc) -> Layout {
 
 /// The thread pointer of the OS thread's own block, if `tp` is active on it.
 ///
-/// Also right in the few instructions of `create` in which a thread tries a new block on: `enter` names the owner first.
+/// Also right in the few instructions of `create` in which a thread tries a new block on: `enter`
+/// names the owner first.
 pub(crate) fn own(tp: usize) -> usize {
     match setup() {
         Some(setup) if mode() != TlsMode::Thread && stack::contains(tp) => {
-            // SAFETY: blocks in slots are those that `create` made, and an active one names its owner.
+            // SAFETY: blocks in slots are those that `create` made, and an active one names its
+            // owner.
             let own: Block = unsafe { Block::at_address(tp).read(setup.glibc.owner() as isize) };
             own.address()
         }
@@ -91,7 +93,8 @@ impl Layout {
         self.is_exact
     }
 
-    /// The stack of the thread whose own block is at `tp`, with the block; none for the main thread.
+    /// The stack of the thread whose own block is at `tp`, with the block; none for the main
+    /// thread.
     pub(crate) fn stack_of(&self, tp: usize) -> Option<Range<usize>> {
         let at = self.stack? as isize;
         let block = Block::at_address(tp);
@@ -104,11 +107,11 @@ impl Layout {
         (base != 0 && range.contains(&tp)).then_some(range)
     }
 
-    /// The part of a mapping that is the stack of a thread that has ended, which glibc keeps for the next: all below `struct pthread`,
-    /// where the thread's result is until somebody joins it.
+    /// The part of a mapping that is the stack of a thread that has ended, which glibc keeps for
+    /// the next: all below `struct pthread`, where the thread's result is until somebody joins it.
     ///
-    /// `copy` copies what is at an address, if it can be read. What glibc keeps names itself in four places; nobody else has that at the
-    /// end of a mapping.
+    /// `copy` copies what is at an address, if it can be read. What glibc keeps names itself in
+    /// four places; nobody else has that at the end of a mapping.
     pub(crate) fn idle_stack(
         &self,
         mapping: &Range<usize>,
