@@ -80,3 +80,31 @@ pub(crate) fn fresh_memory(size: usize) -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0x7300_0000_0000);
     NEXT.fetch_add(size.next_multiple_of(64), Relaxed)
 }
+
+/// Forks: the child's id, or None in the child, which ends at the latest after some seconds and
+/// whose last call is [`end_child`].
+pub(crate) fn fork() -> Option<libc::pid_t> {
+    // SAFETY: the child does no more than the tests say, and ends by `_exit`.
+    let child = unsafe { libc::fork() };
+    assert!(child >= 0, "fork failed");
+    if child == 0 {
+        // SAFETY: no preconditions.
+        unsafe { libc::alarm(20) };
+        return None;
+    }
+    Some(child)
+}
+
+/// Ends a child of [`fork`], which went as it should or not.
+pub(crate) fn end_child(went_well: bool) -> ! {
+    // SAFETY: no preconditions.
+    unsafe { libc::_exit(i32::from(!went_well)) }
+}
+
+/// Waits for a child of [`fork`], and says whether it went well.
+pub(crate) fn went_well(child: libc::pid_t) -> bool {
+    let mut status = -1;
+    // SAFETY: a child of ours, and a place for its status.
+    let waited = unsafe { libc::waitpid(child, &mut status, 0) };
+    waited == child && status == 0
+}

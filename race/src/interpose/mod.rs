@@ -78,12 +78,18 @@ pub fn unwatched<R>(f: impl FnOnce() -> R) -> R {
     struct Back(GoCtx);
     impl Drop for Back {
         fn drop(&mut self) {
-            set_current(self.0);
+            watch_again(Some(self.0));
         }
     }
     let _back = Back(me);
     set_current(None);
     f()
+}
+
+/// Makes `me` the context of the calling thread, which was set aside while the program's code ran:
+/// unless that has forked, and this is the child.
+fn watch_again(me: Option<GoCtx>) {
+    set_current(me.filter(|_| enabled()));
 }
 
 /// Runs `f`, which may block the thread for long, without a slot of the detector: there are 256, and others want them.
@@ -92,4 +98,44 @@ fn blocking<R>(me: GoCtx, f: impl FnOnce() -> R) -> R {
     let result = f();
     real::keep_errno(|| crate::switch_in(me));
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::c_int;
+    use std::sync::atomic::{AtomicI32, Ordering::Relaxed};
+
+    use super::*;
+    use crate::testing::{detector, end_child, fork, on, went_well};
+    use crate::{Pc, go_end, goroutine::go_start};
+
+    #[test]
+    fn who_forks_while_unwatched_is_not_watched_in_the_child() {
+        static CHILD: AtomicI32 = AtomicI32::new(0);
+        extern "C" fn forks(_signal: c_int) {
+            CHILD.store(fork().unwrap_or(0), Relaxed);
+        }
+        fn forks_in_a_handler() -> Option<libc::pid_t> {
+            let handler = forks as extern "C" fn(c_int) as libc::sighandler_t;
+            // SAFETY: a handler of the right type; nobody else uses the signal.
+            let old = unsafe { libc::signal(libc::SIGUSR2, handler) };
+            // SAFETY: the signal has a handler, which is called at once.
+            unsafe { libc::raise(libc::SIGUSR2) };
+            // SAFETY: what was there before.
+            unsafe { libc::signal(libc::SIGUSR2, old) };
+            Some(CHILD.load(Relaxed)).filter(|&child| child != 0)
+        }
+        let _detector = detector();
+        let me = go_start(None, 1 << 40, Pc::NONE);
+        for way in [|| unwatched(fork), forks_in_a_handler as fn() -> _] {
+            on(me, || match way() {
+                Some(child) => {
+                    assert!(current().is_some());
+                    assert!(went_well(child));
+                }
+                None => end_child(current().is_none()),
+            });
+        }
+        go_end(me);
+    }
 }

@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use libc::{SIG_DFL, SIG_ERR, SIG_IGN, SIGSEGV, sigaction as Action, sighandler_t, siginfo_t};
 
 use super::real::real;
+use super::watch_again;
 use crate::current::current;
 use crate::{enabled, fault, set_current};
 
@@ -81,7 +82,7 @@ unsafe extern "C-unwind" fn on_signal(signal: c_int, info: *mut siginfo_t, conte
     set_current(None);
     // SAFETY: the kernel's arguments.
     unsafe { handler(signal, info, context) };
-    set_current(me);
+    watch_again(me);
 }
 
 /// Takes the signal of faults, for the rest of the process's life: instrumented code makes them on purpose (`fault`). The program's handler

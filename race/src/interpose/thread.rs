@@ -367,8 +367,12 @@ unsafe extern "C-unwind" fn begin(entry: *mut c_void) -> *mut c_void {
     }
 }
 
-/// The destructor of the key.
+/// The destructor of the key. In a child of `fork` there is nothing to end: what the thread had is
+/// the parent's, and its locks may be held for ever.
 unsafe extern "C" fn ends(entry: *mut c_void) {
+    if !enabled() {
+        return;
+    }
     // SAFETY: `begins` gave the key an entry, which stays mapped.
     let entry: &'static Entry = unsafe { &*entry.cast::<Entry>() };
     entry.rounds.set(entry.rounds.get() + 1);
@@ -526,4 +530,30 @@ unsafe extern "C" fn pthread_detach(thread: pthread_t) -> c_int {
     }
     // SAFETY: the caller's arguments.
     unsafe { DETACH.get()(thread) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{detector, end_child, fork, went_well};
+
+    #[test]
+    fn a_thread_of_a_child_ends_without_the_detector() {
+        let _detector = detector();
+        let thread = std::thread::spawn(|| {
+            thread_attach();
+            // In the child it stays held, as where another thread has it at that moment.
+            let held = Locked::take();
+            let Some(child) = fork() else {
+                // SAFETY: the key is there.
+                let entry = unsafe { libc::pthread_getspecific(KEY.load(Relaxed)) };
+                // SAFETY: the thread's own entry.
+                (0..ROUNDS).for_each(|_| unsafe { ends(entry) });
+                end_child(!entry.is_null());
+            };
+            drop(held);
+            assert!(went_well(child));
+        });
+        thread.join().expect("it does not panic");
+    }
 }
