@@ -13,7 +13,8 @@
 //!
 //! How to run it:
 //!
-//!     cargo test --test race                            four runs of each case, two minutes
+//!     cargo test --test race                            two runs of each case, one in a release build at 1, 2 or 8 Ps
+//!     RADDLE_RACE_REPEAT=1 cargo test --test race       four runs, at each number of Ps (`.ci/run race`)
 //!     RADDLE_RACE_REPEAT=100 cargo test --test race     so many times three and one, with other seeds and injected yields
 //!     RADDLE_RACE_CASES=mop:: cargo test --test race    those whose name has this in it
 //!
@@ -232,10 +233,11 @@ fn verdict(name: &str, marks: &Marks, program: &Path, setting: &Setting) -> Verd
     let case = name.rsplit("::").next().expect("at least one piece");
     // In a file: what the program itself writes to standard error may come between the pieces of a report.
     let log = scratch().join(format!(
-        "{}-{}-{}",
+        "{}-{}-{}-{}",
         name.replace([':', '/'], "-"),
         setting.procs,
-        setting.debug.replace([',', '='], "-")
+        setting.debug.replace([',', '='], "-"),
+        if setting.unoptimised { "debug" } else { "release" },
     ));
     let mut command = Command::new(program);
     if setting.procs > 0 {
@@ -270,15 +272,25 @@ fn verdict(name: &str, marks: &Marks, program: &Path, setting: &Setting) -> Verd
     }
 }
 
+/// How many rounds are asked for; 0: the short run.
 fn repeat() -> usize {
-    env::var("RADDLE_RACE_REPEAT").map_or(1, |n| n.parse().expect("RADDLE_RACE_REPEAT is a number"))
+    env::var("RADDLE_RACE_REPEAT").map_or(0, |n| n.parse().expect("RADDLE_RACE_REPEAT is a number"))
 }
 
-/// All settings for the case of this number, in so many rounds.
+const PROCS: [usize; 3] = [1, 2, 8];
+
+/// All settings for the case of this number, in so many rounds, or in the short run.
 fn settings(number: usize, rounds: usize) -> Vec<Setting> {
     let mut all = Vec::new();
+    if rounds == 0 {
+        all.push(Setting {
+            procs: PROCS[number % PROCS.len()],
+            debug: "seed=1".to_owned(),
+            unoptimised: false,
+        });
+    }
     for round in 0..rounds {
-        for procs in [1, 2, 8] {
+        for procs in PROCS {
             let mut debug = format!("seed={}", round + 1);
             if round % 2 == 1 {
                 let _ = write!(debug, ",yield={}", 1 + (round * 7 + number) % 50);
@@ -343,7 +355,7 @@ fn missed_too_often(runs: &[(Verdict, Setting)]) -> bool {
     missed.count() * 20 > runs.len()
 }
 
-/// Runs all cases. Four runs cannot tell a case that is missed once in a hundred runs, since the one order in which it has no
+/// Runs all cases. A few runs cannot tell a case that is missed once in a hundred runs, since the one order in which it has no
 /// race came about, from one that is missed every other time: one that seems to be missed too often is run on, and judged by
 /// all its runs.
 fn run_all<'a>(
@@ -411,7 +423,7 @@ fn crates_are_reported_or_silent() {
                 debug: format!("seed={seed}"),
                 unoptimised: false,
             };
-            (1..=3 * rounds).map(seeded).collect()
+            (1..=(3 * rounds).max(1)).map(seeded).collect()
         };
         let all = run_all(&names, seeds, |name, setting| {
             verdict(name, &marks, &program, setting)
@@ -433,7 +445,7 @@ const PROGRAMS: usize = 100;
 fn random_programs_are_judged_exactly() {
     let program = build(CASES, true);
     let (mut places, mut missed, mut invented) = (0, 0, Vec::new());
-    let rounds = 30 * repeat();
+    let rounds = (30 * repeat()).max(10);
     for round in 0..rounds {
         let seed = 1 + round * PROGRAMS;
         let log = scratch().join(format!("oracle-{seed}"));
@@ -444,7 +456,7 @@ fn random_programs_are_judged_exactly() {
                 "RADDLE_RACE",
                 format!("format=json log_path={}", log.display()),
             )
-            .env("RADDLE_PROCS", [1, 2, 8][round % 3].to_string())
+            .env("RADDLE_PROCS", PROCS[round % PROCS.len()].to_string())
             .env("RADDLE_DEBUG", format!("seed={seed}"));
         let outcome = support::run(&mut command, Duration::from_secs(120));
         let ended_well = matches!(outcome.status.code(), Some(0 | RACES));
