@@ -237,7 +237,11 @@ fn verdict(name: &str, marks: &Marks, program: &Path, setting: &Setting) -> Verd
         name.replace([':', '/'], "-"),
         setting.procs,
         setting.debug.replace([',', '='], "-"),
-        if setting.unoptimised { "debug" } else { "release" },
+        if setting.unoptimised {
+            "debug"
+        } else {
+            "release"
+        },
     ));
     let mut command = Command::new(program);
     if setting.procs > 0 {
