@@ -14,7 +14,7 @@ use std::{env, fs, process};
 
 use crate::support::Outcome;
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// The path of the example, built by the cargo that runs this test, in the profile that this test has.
 fn quickstart() -> &'static Path {

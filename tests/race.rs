@@ -37,7 +37,7 @@ use std::{env, fs, thread};
 use serde_json::Value;
 
 /// A case is through in milliseconds. One that still runs after this is hung.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 /// What a program ends with when races were reported.
 const RACES: i32 = 66;
 /// Two processes at a time.

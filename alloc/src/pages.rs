@@ -23,7 +23,7 @@
 use crate::arena;
 use crate::class::{self, LARGE, PAGE};
 use crate::futex::{Lock, Locked};
-use crate::gc::Kind;
+use crate::gc::{self, Kind};
 use crate::meta::Pool;
 use crate::span::{List, Place, Span};
 use std::sync::atomic::{AtomicUsize, Ordering::*};
@@ -294,6 +294,9 @@ impl Bins {
 pub(crate) fn take(pages: usize, align: usize, class: usize, kind: Kind) -> Option<&'static Span> {
     let span = HEAP.with(|bins| bins.take(pages, align))?;
     span.cut(class, kind);
+    if kind == Kind::Finalized && !span.is_zero.load(Relaxed) {
+        gc::format((0..span.objects()).map(|index| span.address_of(index)));
+    }
     arena::set(span.first_page(), span.pages(), span);
     IN_USE.fetch_add(span.pages() * PAGE, Relaxed);
     Some(span)

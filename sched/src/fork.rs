@@ -25,7 +25,10 @@
 //!    the child. Locks that a scheduler has in itself are not among them: the child gets another
 //!    scheduler. Nor are locks of channels.
 //! 2. `SAVED` belongs to whoever holds `stop`'s lock, in the parent and in the child.
-//! 3. A goroutine that was alive at a fork has, in the child, a lower `G::forks` than the
+//! 3. What the runtime makes once, at a first use, it makes at boot, or under a lock of
+//!    [`each_lock`], or where two threads may do it at once: never in a `Once` or a `OnceLock`, at
+//!    which a child would wait for a thread that it does not have.
+//! 4. A goroutine that was alive at a fork has, in the child, a lower `G::forks` than the
 //!    scheduler, unless it is the one that forked. The scheduler's loop runs none whose number
 //!    differs.
 //!
@@ -47,6 +50,11 @@
 //!
 //! In rank order: `stop`'s, `REVIVING`, the list of Gs, then those of [`each_lock`] in its order,
 //! then the heap's.
+//!
+//! glibc does not give the dynamic linker's lock anew to a child. The runtime takes it, by
+//! `dl_iterate_phdr`, under a lock of [`each_lock`] only. Who else is inside it at that moment, in
+//! `dlopen` or while a backtrace is being printed, leaves it locked in the child, where the next new
+//! stack waits for it.
 //!
 //! # Blocking
 //!
@@ -74,6 +82,7 @@ use crate::p::Status;
 use crate::sched::{self, Sched};
 use crate::sys::{Lock, Mutex};
 use crate::{on_big_stack, resize, rt, signal, stack, stop, sysmon, thread, tls};
+use crossbeam_deque::Worker;
 use std::cell::UnsafeCell;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
@@ -117,6 +126,9 @@ pub fn forks() -> u32 {
 
 /// Installs the handlers, at boot.
 pub(crate) fn install() {
+    // crossbeam-epoch makes what its threads share at the first steal, under a `Once`: a child would
+    // wait there for the thread that was at it.
+    let _ = Worker::<()>::new_fifo().stealer().steal();
     // The heap's come first.
     let _ = raddle_alloc::this_thread();
     // SAFETY: the functions have the type asked for.

@@ -84,7 +84,7 @@ fn schedule(m: &'static M) -> bool {
         s.wake_if_needed(crate::sched::Wake::ForQueue);
     }
     if g.forks.get() != s.forks {
-        // Lost at a fork (`fork`, invariant 3): somebody in the child found it in a queue of waiters.
+        // Lost at a fork (`fork`, invariant 4): somebody in the child found it in a queue of waiters.
         return true;
     }
     // SAFETY: null or an M; Ms are never freed.

@@ -417,6 +417,13 @@ tests! {
         }
     }
 
+    fn a_child_may_be_born_at_any_first_use() {
+        for n in 0..200 {
+            let procs = ["1", "2", "8", "64"][n % 4];
+            program("forks_at_once").arg(&n.to_string()).env("RADDLE_PROCS", procs).run().exits(0).prints("").says_nothing();
+        }
+    }
+
     fn children_come_and_go() {
         for procs in ["1", "2", "8"] {
             program("forks_often").env("RADDLE_PROCS", procs).run().exits(0).prints("").says_nothing();

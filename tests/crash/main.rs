@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use crate::support::Outcome;
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 const PROGRAM: &str = "RADDLE_TEST_PROGRAM";
 
 fn main() -> ExitCode {

@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{self, Command, ExitCode};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use raddle::gc::{self, Gc};
 use raddle::sync::Mutex;
@@ -283,6 +283,34 @@ pub(crate) fn becomes_a_daemon() {
     assert_eq!(unsafe { libc::daemon(1, 1) }, 0);
     use_everything();
     println!("a daemon");
+}
+
+/// A child is born while everything in the parent is used for the first time, by others: some microseconds after these
+/// were started.
+#[raddle::main]
+pub(crate) fn forks_at_once() {
+    let later = Duration::from_micros(argument(1).parse().unwrap());
+    let others: Vec<_> = (0..8)
+        .map(|n| raddle::go(move || Gc::new(vec![n; 10])[0]))
+        .collect();
+    let started = Instant::now();
+    while started.elapsed() < later {
+        black_box(());
+    }
+    // SAFETY: the child may do what the program may.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let again = (0..8).map(|n| raddle::go(move || Gc::new(n)));
+        let values: Vec<_> = again.collect();
+        let sum: i32 = values.into_iter().map(|g| *g.join().unwrap()).sum();
+        gc::collect();
+        process::exit(sum);
+    }
+    assert_eq!(status_of(child), 28);
+    assert_eq!(
+        others.into_iter().map(|g| g.join().unwrap()).sum::<i32>(),
+        28
+    );
 }
 
 /// Many children, from several goroutines at once.

@@ -65,6 +65,7 @@ programs! {
     ends_while_busy
     forks_while_busy
     becomes_a_daemon
+    forks_at_once
     forks_often
     runs_before_exec
     forks_below_run

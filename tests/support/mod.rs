@@ -1,9 +1,11 @@
 //! Runs a program with a time limit and keeps what it printed.
 //!
-//! A program that hangs is killed, by its id, and the test fails with its output: it never eats the whole run.
+//! A program that hangs is killed, with the processes that it started, and the test fails with its output: it never eats
+//! the whole run.
 
 use std::fmt;
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -38,6 +40,8 @@ pub(crate) fn run(command: &mut Command, limit: Duration) -> Outcome {
         }
     }
     command
+        // A group of its own: what it forked holds the pipes as well.
+        .process_group(0)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
@@ -53,7 +57,7 @@ pub(crate) fn run(command: &mut Command, limit: Duration) -> Outcome {
             break (status, true);
         }
         if Instant::now() > deadline {
-            child.kill().expect("the child is ours");
+            kill_group(child.id());
             break (child.wait().expect("the child is ours"), false);
         }
         thread::sleep(Duration::from_millis(2));
@@ -71,6 +75,18 @@ pub(crate) fn run(command: &mut Command, limit: Duration) -> Outcome {
         "{command:?} was killed: it did not end in {limit:?}\n{outcome}"
     );
     outcome
+}
+
+/// Kills the group that a child of ours leads which has not been waited for. By the shell: some of the programs that have
+/// this module forbid `unsafe`.
+fn kill_group(leader: u32) {
+    let killed = Command::new("sh")
+        .args(["-c", &format!("kill -KILL -{leader}")])
+        .status();
+    assert!(
+        killed.is_ok_and(|status| status.success()),
+        "cannot kill the group of {leader}"
+    );
 }
 
 /// Reads on a thread of its own, so that the program never waits for us with a full pipe.

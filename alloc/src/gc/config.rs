@@ -1,7 +1,7 @@
 //! What the runtime sets at boot: traces, stress, and limits for tests.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::*};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering::*};
 
 /// What freed memory is filled with, where it is.
 pub(crate) const POISON: u8 = 0xdb;
@@ -30,7 +30,8 @@ static TRACE: AtomicBool = AtomicBool::new(false);
 static STRESS_EVERY: AtomicU32 = AtomicU32::new(0);
 static POISONS: AtomicBool = AtomicBool::new(cfg!(debug_assertions));
 static MARK_STACK_LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
-static HOOKS: OnceLock<Hooks> = OnceLock::new();
+/// Null, or the hooks. Not a `OnceLock`: a child of `fork` would wait for a thread that was just setting it.
+static HOOKS: AtomicPtr<Hooks> = AtomicPtr::new(ptr::null_mut());
 
 /// Sets the switches, from the next allocation and the next cycle on.
 pub fn configure(config: Config) {
@@ -43,13 +44,14 @@ pub fn configure(config: Config) {
     }
 }
 
-/// Installs the hooks: once. A second call has no effect.
-pub fn install_hooks(hooks: Hooks) {
-    let _ = HOOKS.set(hooks);
+/// Installs the hooks, in the place of those before.
+pub fn install_hooks(hooks: &'static Hooks) {
+    HOOKS.store(ptr::from_ref(hooks).cast_mut(), Release); // pairs with `hooks`
 }
 
-pub(super) fn hooks() -> Option<Hooks> {
-    HOOKS.get().copied()
+pub(super) fn hooks() -> Option<&'static Hooks> {
+    // SAFETY: null, or what `install_hooks` was given, which lives for ever and is only read.
+    unsafe { HOOKS.load(Acquire).as_ref() }
 }
 
 pub(super) fn traces() -> bool {

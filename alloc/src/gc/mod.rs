@@ -36,6 +36,7 @@ pub use sweep::sweep_some;
 pub use weak::{WeakCell, weak_get, weak_new, weak_set};
 
 pub(crate) use config::{POISON, poisons};
+pub(crate) use object::format;
 pub(crate) use pacer::{before_allocation, note_allocated};
 
 /// Collects now: marks all that is live, clears weak pointers to the rest and queues its destructors. Its memory is swept later, as it is needed.

@@ -5,7 +5,7 @@
 //! Allocation may run a collection first, which blocks the OS thread until marking is done; it parks no goroutine.
 
 use super::{cycle, sweep};
-use crate::heap;
+use crate::{arena, heap};
 use raddle_race::Pc;
 use std::alloc::Layout;
 use std::ptr;
@@ -52,10 +52,10 @@ pub struct Header {
 /// [`next_to_drop`](super::next_to_drop), or back to `LIVE`, by that too or by [`save`](super::save):
 /// then a later cycle may find it dead again. A dead object in any state but `LIVE` is freed.
 pub mod state {
+    /// There is no value in it yet: no destructor will run. Zero, as fresh memory is.
+    pub const INITIALISING: u32 = 0;
     /// Its destructor will run once it is dead.
-    pub const LIVE: u32 = 0;
-    /// There is no value in it yet: no destructor will run.
-    pub const INITIALISING: u32 = 1;
+    pub const LIVE: u32 = 1;
     /// Found dead: the destructor is to run, unless something is saved that may lead here.
     pub const QUEUED: u32 = 2;
     /// The destructor has begun.
@@ -116,16 +116,31 @@ fn allocate_slow(layout: Layout, kind: Kind, pc: Pc, zeroed: bool) -> *mut u8 {
     object
 }
 
+/// Makes every place of a span that is new to the kind [`Kind::Finalized`] one without a value.
+///
+/// A place that a thread took, and for which it has not yet been to [`begin`], is not told from an object. While the
+/// thread is there it holds the place; but in a child of `fork` it may not be. So whatever lies in a place without an object has
+/// another state than `LIVE`: what was swept has, and the rest is seen to here.
+pub(crate) fn format(places: impl Iterator<Item = usize>) {
+    places.for_each(|place| begins(arena::pointer(place).cast()));
+}
+
 /// What was left in the place of a header must not be taken for one, should the caller give the object up before it has written its own.
 #[inline(always)]
 fn begin(object: *mut u8, kind: Kind) -> *mut u8 {
     if kind == Kind::Finalized && !object.is_null() {
-        // SAFETY: objects of the kind have room for a header (`check`), and this one is the caller's alone.
-        let state = unsafe { &raw mut (*object.cast::<Header>()).state };
-        // SAFETY: as above.
-        unsafe { ptr::write(state, State::new(state::INITIALISING)) };
+        begins(object.cast());
     }
     object
+}
+
+/// There is no value in this place of kind Finalized.
+#[inline(always)]
+fn begins(object: *mut Header) {
+    // SAFETY: places of the kind have room for a header (`check`), and this one is the caller's alone.
+    let state = unsafe { &raw mut (*object).state };
+    // SAFETY: as above.
+    unsafe { ptr::write(state, State::new(state::INITIALISING)) };
 }
 
 /// The header of a finalized object.

@@ -47,6 +47,10 @@ const SPANS_AT_ONCE: usize = 8;
 static STARTED: AtomicU32 = AtomicU32::new(0);
 static FINALIZER: Wakeup = Wakeup::new();
 static SWEEPER: Wakeup = Wakeup::new();
+static HOOKS: Hooks = Hooks {
+    wake_sweeper: || SWEEPER.notify(),
+    wake_finalizer: || FINALIZER.notify(),
+};
 
 /// Boots the runtime, which stops the world for the collector, and starts the goroutines, at the
 /// first call.
@@ -76,10 +80,7 @@ fn start() {
         }
         goroutine::spawn_system("finalizer", run_destructors);
         goroutine::spawn_system("sweeper", sweep);
-        gc::install_hooks(Hooks {
-            wake_sweeper: || SWEEPER.notify(),
-            wake_finalizer: || FINALIZER.notify(),
-        });
+        gc::install_hooks(&HOOKS);
         // For a cycle that was over before the hooks were there.
         SWEEPER.notify();
         FINALIZER.notify();

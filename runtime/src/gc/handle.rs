@@ -11,6 +11,7 @@ use std::mem::needs_drop;
 use std::ops::Deref;
 use std::panic::Location;
 use std::ptr::NonNull;
+use std::sync::atomic::Ordering::Release;
 
 use raddle_alloc::gc::{Header, Kind, state};
 
@@ -185,7 +186,7 @@ impl<T> Gc<T> {
     fn make(value: T, kind: Kind, at: &'static Location<'static>) -> Self {
         let object = place::allocate(Place::<T>::ONE, kind, at);
         if Place::<T>::FINALIZED {
-            let header = finalize::header::<T>(1, state::LIVE);
+            let header = finalize::header::<T>(1, state::INITIALISING);
             // SAFETY: the object is ours, large enough and aligned for a header and the value behind it.
             unsafe { object.cast::<Header>().write(header) };
         }
@@ -193,8 +194,15 @@ impl<T> Gc<T> {
         let place = unsafe { object.byte_add(Place::<T>::OFFSET) }.cast::<T>();
         let gc = Gc(place, PhantomData);
         place::pin(&gc);
-        // SAFETY: as above. A header that is LIVE before its value is harmless: the object is on this stack.
+        // SAFETY: as above.
         unsafe { place.write(value) };
+        if Place::<T>::FINALIZED {
+            // Release: a child of `fork`, in which this thread is not, never sees it before the value.
+            // SAFETY: written above.
+            unsafe { Place::<T>::header_of(place) }
+                .state
+                .store(state::LIVE, Release);
+        }
         gc
     }
 

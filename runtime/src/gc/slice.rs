@@ -11,7 +11,7 @@ use std::mem;
 use std::ops::Deref;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::Release;
 
 use bytemuck::Zeroable;
 use raddle_alloc::gc::{Header, Kind, state};
@@ -243,7 +243,7 @@ impl<T> Made<T> {
             // SAFETY: `object` has written it.
             unsafe { Place::<T>::header_of(first) }
                 .state
-                .store(state, Relaxed);
+                .store(state, Release); // as in `Gc::make`
         }
     }
 }

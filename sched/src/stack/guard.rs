@@ -16,7 +16,6 @@
 //! one that names its parent, and would then guard pages of the *parent*. `PIDFD_SELF` cannot.
 
 use super::{PAGE_BYTES, StackError};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
 
 /// The most pages of one call of [`install`] or [`populate`].
@@ -190,11 +189,17 @@ pub(super) fn errno() -> i32 {
 
 /// Returns `vm.max_map_count`, or the kernel's default where it cannot be read.
 fn max_map_count() -> usize {
-    static LIMIT: OnceLock<usize> = OnceLock::new();
-    *LIMIT.get_or_init(|| {
-        std::fs::read_to_string("/proc/sys/vm/max_map_count")
-            .ok()
-            .and_then(|text| text.trim().parse().ok())
-            .unwrap_or(65_530)
-    })
+    // Two threads may read it at once: a `OnceLock` is what a child of `fork` could wait at for ever.
+    static LIMIT: AtomicUsize = AtomicUsize::new(0);
+    let known = LIMIT.load(Relaxed);
+    if known != 0 {
+        return known;
+    }
+    let limit = std::fs::read_to_string("/proc/sys/vm/max_map_count")
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .filter(|&limit| limit != 0)
+        .unwrap_or(65_530);
+    LIMIT.store(limit, Relaxed);
+    limit
 }

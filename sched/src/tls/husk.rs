@@ -12,21 +12,29 @@
 //! A mutex for a moment. The making and destroying of blocks is a cold path.
 
 use crate::sys::{Lock, Mutex};
-use std::sync::OnceLock;
 
-static HUSKS: Mutex<Vec<Box<[u8]>>> = Mutex::new(Vec::new());
-/// The canonical form of storage on which nothing hangs.
-static VIRGIN: OnceLock<Box<[u8]>> = OnceLock::new();
+static HUSKS: Mutex<Husks> = Mutex::new(Husks {
+    virgin: None,
+    kept: Vec::new(),
+});
+
+struct Husks {
+    /// The canonical form of storage on which nothing hangs. Not in a `OnceLock`: a child of `fork`
+    /// would wait for a thread that was just setting it.
+    virgin: Option<Box<[u8]>>,
+    kept: Vec<Box<[u8]>>,
+}
 
 /// Notes the canonical form of a new block's storage; only the first call counts.
 pub(super) fn note_virgin(storage: impl FnOnce() -> Box<[u8]>) {
-    VIRGIN.get_or_init(storage);
+    HUSKS.lock().virgin.get_or_insert_with(storage);
 }
 
 /// Keeps the canonical storage of a destroyed block, unless nothing hangs on it.
 pub(super) fn keep(storage: Box<[u8]>) {
-    if VIRGIN.get().is_none_or(|virgin| *virgin != storage) {
-        HUSKS.lock().push(storage);
+    let mut husks = HUSKS.lock();
+    if husks.virgin.as_ref() != Some(&storage) {
+        husks.kept.push(storage);
     }
 }
 
@@ -37,5 +45,5 @@ pub(super) fn lock() -> &'static Lock {
 
 /// Takes a husk for a new block.
 pub(super) fn take() -> Option<Box<[u8]>> {
-    HUSKS.lock().pop()
+    HUSKS.lock().kept.pop()
 }

@@ -60,7 +60,11 @@ pub(super) fn current(glibc: &Glibc) -> Result<&'static Image, String> {
 
 /// Returns that image if there is one already. Starts no thread, allocates nothing.
 pub(super) fn known() -> Option<&'static Image> {
-    let stamp = stamp();
+    let stamp = {
+        // A fork waits: in the child nobody would give the dynamic linker's lock back.
+        let _scanning = SCANNING.lock();
+        stamp()
+    };
     let known = CURRENT.load(Acquire); // pairs with the store below
     // SAFETY: invariant 1.
     let image = unsafe { known.as_ref() };

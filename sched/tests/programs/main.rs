@@ -27,7 +27,7 @@ static HEAP: raddle_alloc::Heap = raddle_alloc::Heap;
 
 const PROGRAM: &str = "RADDLE_TEST_PROGRAM";
 /// After so long a program hangs.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// Its name, what it does, and whether it ended as it must.
 type Program = (&'static str, fn(), fn(&Output) -> bool);
