@@ -408,6 +408,36 @@ mod tests {
         assert!(bin_of(1 << 28) < BINS);
     }
 
+    /// A child of `fork` may find any of them taken by a thread that is not there.
+    #[test]
+    fn places_for_objects_with_destructors_have_no_values() {
+        use crate::gc::{Header, state};
+        const _: () = assert!(state::INITIALISING == 0, "as fresh memory reads");
+        const PAGES: usize = 3;
+        let class = class::of_size(64);
+        let used = take(PAGES, 1, LARGE, Kind::Manual).unwrap();
+        let words = arena::pointer(used.start()).cast::<u32>();
+        for i in 0..PAGES * PAGE / size_of::<u32>() {
+            // SAFETY: in the span, which nobody else has.
+            unsafe { words.add(i).write(state::LIVE) };
+        }
+        let start = used.start();
+        give(used, 1);
+        // Those that are recycled, that span's among them, and fresh ones.
+        let spans: Vec<_> = (0..2000)
+            .map(|_| take(1, 1, class, Kind::Finalized).unwrap())
+            .collect();
+        assert!(spans.iter().any(|span| span.start() == start));
+        for span in spans {
+            for place in (0..span.objects()).map(|i| span.address_of(i)) {
+                // SAFETY: a place of the kind.
+                let state = unsafe { &(*arena::pointer(place).cast::<Header>()).state };
+                assert_eq!(state.load(Relaxed), state::INITIALISING);
+            }
+            give(span, 1);
+        }
+    }
+
     #[test]
     fn runs_are_split_and_merged_again() {
         let spans: Vec<_> = (1..50)
