@@ -242,10 +242,7 @@ fn next_address(
         }
         let window = windows.trailing_zeros();
         *at = first + window as usize + 1;
-        let addr = words::window(words, window);
-        if filter.accepts(addr) {
-            return Some(addr);
-        }
+        return Some(words::window(words, window));
     }
     None
 }

@@ -11,7 +11,8 @@
 //! is one of few values, each of which stands for 4 GiB. Three or four comparisons of 16 bytes at
 //! once tell of 16 windows which can be pointers. For memory without pointers that takes fewer
 //! instructions than to look at each aligned word by itself; the few windows that are left are
-//! looked at one by one.
+//! looked at one by one. Most objects are too small for that: of those each word is looked at, and
+//! whether a byte 4 of a pointer is in a wrong place, which is rare.
 //!
 //! # Invariants
 //!
@@ -85,29 +86,60 @@ impl Filter {
         _mm_movemask_epi8(fits) as u32
     }
 
-    /// As [`block`](Self::block), for the 9 windows of two words in a row.
-    #[inline]
-    pub(super) fn pair(&self, words: [usize; 2]) -> u32 {
-        // SAFETY: SSE2 is part of x86-64.
-        unsafe { self.pair_by_sse2(words) }
+    /// Whether no window of the piece can be a pointer but the words themselves, as far as is easily
+    /// told: no byte is what byte 4 of a pointer is, but for bytes 4 of words. In handles, and in
+    /// most else that objects hold, none is. Most objects are small, and looked at in this way.
+    ///
+    /// # Safety
+    ///
+    /// So many words from `at`, a multiple of eight, can be read, and nobody writes to them.
+    #[inline(always)]
+    pub(super) unsafe fn is_plain(&self, at: *const usize, words: usize) -> bool {
+        self.fourth.is_some_and(|fourth| {
+            // SAFETY: the caller's promise; SSE2 is part of x86-64.
+            unsafe { is_plain(fourth, at, words) }
+        })
     }
 
+    /// Which of the 9 windows of two words in a row are pointers, as bits.
     #[inline]
-    #[target_feature(enable = "sse2")]
-    fn pair_by_sse2(&self, [low, high]: [usize; 2]) -> u32 {
-        let bytes = _mm_set_epi64x(high as i64, low as i64);
-        let is = |value: i8| _mm_movemask_epi8(_mm_cmpeq_epi8(bytes, _mm_set1_epi8(value))) as u32;
-        let zeros = is(0);
-        let mut fives = is(1);
-        if self.has_two {
-            fives |= is(2);
+    pub(super) fn pair(&self, words: [usize; 2]) -> u32 {
+        let bit = |at: u32| u32::from(self.accepts(window(words, at))) << at;
+        let aligned = bit(0) | u32::from(self.accepts(words[1])) << WORD;
+        // SAFETY: two words of our own.
+        match unsafe { self.is_plain(words.as_ptr(), words.len()) } {
+            true => aligned,
+            false => (1..WORD as u32).fold(aligned, |bits, at| bits | bit(at)),
         }
-        let fours = self.fourth.map_or(u32::MAX, |fourth| is(fourth as i8));
-        (fours >> 4) & (fives >> 5) & (zeros >> 6) & (zeros >> 7)
     }
 }
 
+/// [`Filter::is_plain`].
+///
+/// # Safety
+///
+/// As there.
+#[inline]
+#[target_feature(enable = "sse2")]
+unsafe fn is_plain(fourth: u8, at: *const usize, words: usize) -> bool {
+    const OTHERS: i32 = 0xffff & !(1 << 4 | 1 << 12);
+    let fourths = _mm_set1_epi8(fourth as i8);
+    let mut found = _mm_setzero_si128();
+    for i in (1..words).step_by(2) {
+        // SAFETY: words `i - 1` and `i` of the piece.
+        let two = unsafe { _mm_loadu_si128(at.wrapping_add(i - 1).cast()) };
+        found = _mm_or_si128(found, _mm_cmpeq_epi8(two, fourths));
+    }
+    if words % 2 == 1 {
+        // SAFETY: the last word of the piece. Its upper half is zeros, which no byte 4 is.
+        let one = unsafe { _mm_loadl_epi64(at.wrapping_add(words - 1).cast()) };
+        found = _mm_or_si128(found, _mm_cmpeq_epi8(one, fourths));
+    }
+    _mm_movemask_epi8(found) & OTHERS == 0
+}
+
 /// The window that begins at byte `at`, from 0 to 7, of two words in a row.
+#[inline(always)]
 pub(super) fn window([low, high]: [usize; 2], at: u32) -> usize {
     let both = (high as u128) << usize::BITS | low as u128;
     (both >> (8 * at)) as usize
@@ -203,6 +235,12 @@ mod tests {
                 expected(memory, &filter),
                 "{memory:x?} {used:x}"
             );
+            // SAFETY: a slice that is borrowed.
+            if unsafe { filter.is_plain(memory.as_ptr().cast(), memory.len()) } {
+                let words = memory.iter().map(|&word| word as usize);
+                let aligned: Vec<_> = words.filter(|&word| filter.accepts(word)).collect();
+                assert_eq!(aligned, expected(memory, &filter), "{memory:x?} {used:x}");
+            }
         }
     }
 
@@ -222,6 +260,21 @@ mod tests {
                         check(&memory);
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn handles_in_their_places_are_plain() {
+        let filter = Filter::new(4 << 20);
+        for words in 0..9 {
+            let mut memory = vec![START + 0x12_3458; words];
+            // SAFETY: a vector that is borrowed.
+            let is_plain = |memory: &[usize]| unsafe { filter.is_plain(memory.as_ptr(), words) };
+            assert!(is_plain(&memory));
+            if let Some(last) = memory.last_mut() {
+                *last = 0xd3 << 40;
+                assert!(!is_plain(&memory));
             }
         }
     }
