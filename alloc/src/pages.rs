@@ -419,7 +419,7 @@ mod tests {
         let words = arena::pointer(used.start()).cast::<u32>();
         for i in 0..PAGES * PAGE / size_of::<u32>() {
             // SAFETY: in the span, which nobody else has.
-            unsafe { words.add(i).write(state::LIVE) };
+            unsafe { words.wrapping_add(i).write(state::LIVE) };
         }
         let start = used.start();
         give(used, 1);
