@@ -5,7 +5,8 @@
 //! case, gives it a time limit, and shows its output if it fails. In race mode a case must be free of races as well.
 //!
 //! `cargo test --test api` runs all; `cargo test --test api p2_race::channels` runs what it says.
-//! `RADDLE_DEBUG` from outside counts for every case: `RADDLE_DEBUG=notls,yield=3` runs the whole suite that way.
+//! `RADDLE_DEBUG` from outside counts for every case: `RADDLE_DEBUG=notls,yield=3` runs the whole
+//! suite that way.
 //! `.ci/run` does so with thread-bound thread-locals, and with collections all the time.
 
 mod channels;

@@ -285,8 +285,8 @@ pub(crate) fn becomes_a_daemon() {
     println!("a daemon");
 }
 
-/// A child is born while everything in the parent is used for the first time, by others: some microseconds after these
-/// were started.
+/// A child is born while everything in the parent is used for the first time, by others: some
+/// microseconds after these were started.
 #[raddle::main]
 pub(crate) fn forks_at_once() {
     let later = Duration::from_micros(argument(1).parse().unwrap());

@@ -1,7 +1,7 @@
 //! Runs a program with a time limit and keeps what it printed.
 //!
-//! A program that hangs is killed, with the processes that it started, and the test fails with its output: it never eats
-//! the whole run.
+//! A program that hangs is killed, with the processes that it started, and the test fails with its
+//! output: it never eats the whole run.
 
 use std::fmt;
 use std::io::Read;
@@ -77,8 +77,8 @@ pub(crate) fn run(command: &mut Command, limit: Duration) -> Outcome {
     outcome
 }
 
-/// Kills the group that a child of ours leads which has not been waited for. By the shell: some of the programs that have
-/// this module forbid `unsafe`.
+/// Kills the group that a child of ours leads which has not been waited for. By the shell: some of
+/// the programs that have this module forbid `unsafe`.
 fn kill_group(leader: u32) {
     let killed = Command::new("sh")
         .args(["-c", &format!("kill -KILL -{leader}")])

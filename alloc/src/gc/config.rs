@@ -30,7 +30,8 @@ static TRACE: AtomicBool = AtomicBool::new(false);
 static STRESS_EVERY: AtomicU32 = AtomicU32::new(0);
 static POISONS: AtomicBool = AtomicBool::new(cfg!(debug_assertions));
 static MARK_STACK_LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
-/// Null, or the hooks. Not a `OnceLock`: a child of `fork` would wait for a thread that was just setting it.
+/// Null, or the hooks. Not a `OnceLock`: a child of `fork` would wait for a thread that was just
+/// setting it.
 static HOOKS: AtomicPtr<Hooks> = AtomicPtr::new(ptr::null_mut());
 
 /// Sets the switches, from the next allocation and the next cycle on.

@@ -118,9 +118,10 @@ fn allocate_slow(layout: Layout, kind: Kind, pc: Pc, zeroed: bool) -> *mut u8 {
 
 /// Makes every place of a span that is new to the kind [`Kind::Finalized`] one without a value.
 ///
-/// A place that a thread took, and for which it has not yet been to [`begin`], is not told from an object. While the
-/// thread is there it holds the place; but in a child of `fork` it may not be. So whatever lies in a place without an object has
-/// another state than `LIVE`: what was swept has, and the rest is seen to here.
+/// A place that a thread took, and for which it has not yet been to [`begin`], is not told from an
+/// object. While the thread is there it holds the place; but in a child of `fork` it may not be. So
+/// whatever lies in a place without an object has another state than `LIVE`: what was swept has, and
+/// the rest is seen to here.
 pub(crate) fn format(places: impl Iterator<Item = usize>) {
     places.for_each(|place| begins(arena::pointer(place).cast()));
 }
@@ -137,7 +138,8 @@ fn begin(object: *mut u8, kind: Kind) -> *mut u8 {
 /// There is no value in this place of kind Finalized.
 #[inline(always)]
 fn begins(object: *mut Header) {
-    // SAFETY: places of the kind have room for a header (`check`), and this one is the caller's alone.
+    // SAFETY: places of the kind have room for a header (`check`), and this one is the caller's
+    // alone.
     let state = unsafe { &raw mut (*object).state };
     // SAFETY: as above.
     unsafe { ptr::write(state, State::new(state::INITIALISING)) };

@@ -12,7 +12,8 @@
 //! `current`: store Release of `CURRENT` ⇄ load Acquire: the image behind it is complete.
 //!
 //! # Blocking
-//! `current` takes the dynamic linker's lock for a moment; after a `dlopen` also a mutex here.
+//! `current` takes a mutex here for a moment, and under it the dynamic linker's lock; after a
+//! `dlopen` it keeps the mutex while a thread looks at the modules.
 
 use super::glibc::Glibc;
 use super::probe;
