@@ -25,7 +25,7 @@
 use std::mem::needs_drop;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicPtr;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use raddle_alloc::gc::{Header, State, save, state};
 
@@ -38,6 +38,21 @@ pub(super) fn header<T>(len: usize, state: u32) -> Header {
         state: State::new(state),
         len,
         next: AtomicPtr::new(ptr::null_mut()),
+    }
+}
+
+/// Puts an object whose values need drop into a state. The values are whole before it is `LIVE`:
+/// a child of `fork` may be born between any two stores, without the thread that makes them.
+///
+/// # Safety
+///
+/// `first` is the address of the first value of a collected object, whose header is written.
+#[inline(always)]
+pub(super) unsafe fn becomes<T>(first: NonNull<T>, state: u32) {
+    if needs_drop::<T>() {
+        // SAFETY: by the contract.
+        let header = unsafe { Place::<T>::header_of(first) };
+        header.state.store(state, Release);
     }
 }
 

@@ -11,7 +11,6 @@ use std::mem::needs_drop;
 use std::ops::Deref;
 use std::panic::Location;
 use std::ptr::NonNull;
-use std::sync::atomic::Ordering::Release;
 
 use raddle_alloc::gc::{Header, Kind, state};
 
@@ -196,13 +195,8 @@ impl<T> Gc<T> {
         place::pin(&gc);
         // SAFETY: as above.
         unsafe { place.write(value) };
-        if Place::<T>::FINALIZED {
-            // Release: a child of `fork`, in which this thread is not, never sees it before the value.
-            // SAFETY: written above.
-            unsafe { Place::<T>::header_of(place) }
-                .state
-                .store(state::LIVE, Release);
-        }
+        // SAFETY: the header is written above.
+        unsafe { finalize::becomes(place, state::LIVE) };
         gc
     }
 

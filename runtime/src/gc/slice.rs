@@ -11,7 +11,6 @@ use std::mem;
 use std::ops::Deref;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::Ordering::Release;
 
 use bytemuck::Zeroable;
 use raddle_alloc::gc::{Header, Kind, state};
@@ -230,27 +229,20 @@ impl<T> Made<T> {
     /// All are made.
     fn done(self) -> Slice<T> {
         let Made { first, len } = *mem::ManuallyDrop::new(self);
-        Self::header_becomes(first, state::LIVE);
+        // SAFETY: `object` has written the header.
+        unsafe { finalize::becomes(first, state::LIVE) };
         Slice {
             first,
             len,
             _values: PhantomData,
         }
     }
-
-    fn header_becomes(first: NonNull<T>, state: u32) {
-        if Place::<T>::FINALIZED {
-            // SAFETY: `object` has written it.
-            unsafe { Place::<T>::header_of(first) }
-                .state
-                .store(state, Release); // as in `Gc::make`
-        }
-    }
 }
 
 impl<T> Drop for Made<T> {
     fn drop(&mut self) {
-        Self::header_becomes(self.first, state::DROPPED);
+        // SAFETY: `object` has written the header.
+        unsafe { finalize::becomes(self.first, state::DROPPED) };
         let made = NonNull::slice_from_raw_parts(self.first, self.len);
         // SAFETY: so many are made, and no handle to them exists.
         unsafe { made.drop_in_place() };
