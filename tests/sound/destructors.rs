@@ -12,7 +12,7 @@ use raddle::gc::{self, Atomic, Gc, Slice, Weak};
 use raddle::{chan, shared, time};
 
 use crate::support::{
-    Canary, Random, churn, collect_until, elsewhere, forget, lock, under_collections,
+    Canary, Random, churn, collect_until, elsewhere, forget, lock, under_collections, wipe,
 };
 
 /// Of so many lost objects ...
@@ -44,6 +44,8 @@ mod graph {
 
     const OBJECTS: usize = 60;
     const KINDS: usize = 5;
+    /// A destructor saves so many at most.
+    const SAVES: usize = 3;
 
     /// What is known of a graph.
     struct Account {
@@ -132,7 +134,7 @@ mod graph {
             account.check_order(id);
             let mut random = Random(id as u64 * 0x9e37_79b9 + 1);
             if random.below(account.savers.load(Acquire)) == 0 {
-                for _ in 0..3 {
+                for _ in 0..SAVES {
                     self.save(&mut random);
                 }
             }
@@ -146,15 +148,16 @@ mod graph {
                     .as_ref()
                     .map_or(Some(self), Handle::links)
                     .unwrap_or(self);
-                let next: Vec<Handle> = links.all().into_iter().flatten().collect();
-                if next.is_empty() {
+                let all = links.all();
+                let next = || all.iter().flatten();
+                if next().next().is_none() {
                     break;
                 }
-                let next = next[random.below(next.len())];
-                if next.links().is_none() {
+                let next = next().nth(random.below(next().count())).copied();
+                if next.as_ref().and_then(Handle::links).is_none() {
                     break;
                 }
-                at = Some(next);
+                at = next;
             }
             if let Some(at) = at
                 && let Some(links) = at.links()
@@ -232,7 +235,7 @@ mod graph {
                 edges,
                 drops: kinds.iter().map(|&kind| kind >= 3).collect(),
                 dropped: (0..OBJECTS).map(|_| AtomicBool::new(false)).collect(),
-                saved: Mutex::new(vec![]),
+                saved: Mutex::new(Vec::with_capacity(SAVES * OBJECTS)),
                 savers: AtomicUsize::new(1 + random.below(4)),
                 faults: Mutex::new(vec![]),
             }));
@@ -250,6 +253,7 @@ mod graph {
                     let from = made[from].as_ref().and_then(Handle::links).unwrap();
                     to.iter().for_each(|&to| from.set(made[to].unwrap()));
                 }
+                wipe(&mut made);
             });
             account
         }
@@ -295,6 +299,10 @@ mod graph {
             }
         }
 
+        fn let_go(&self) {
+            wipe(&mut lock(&self.saved));
+        }
+
         fn check_faults(&self) {
             let faults = lock(&self.faults);
             assert!(faults.is_empty(), "{faults:?}");
@@ -336,7 +344,7 @@ mod graph {
             for &account in &accounts {
                 elsewhere(move || account.check_saved());
                 account.check_faults();
-                *lock(&account.saved) = vec![];
+                account.let_go();
             }
         }
         for account in &accounts {
@@ -346,8 +354,7 @@ mod graph {
         // In the heap's own tests no word is stray, and they say exactly what goes.
         let are_left = || {
             // Destructors of other tests' collections may have saved some until just now.
-            let let_go = |account: &&Account| *lock(&account.saved) = vec![];
-            accounts.iter().for_each(let_go);
+            accounts.iter().for_each(|account| account.let_go());
             accounts.iter().filter(|account| account.left() > 0).count()
         };
         let cycles = collect_until(|| are_left() <= GRAPHS / 2);
@@ -413,7 +420,9 @@ fn what_a_saved_object_leads_to_by_way_of_a_plain_one_stays() {
 /// Each has a destructor, which does nothing with the others.
 #[test]
 fn a_long_list_is_dropped_in_a_few_cycles() {
-    const LENGTH: usize = 4000;
+    const LENGTH: usize = 1000;
+    /// A stray word may keep a list.
+    const LISTS: usize = 8;
     struct Node {
         #[expect(dead_code, reason = "it leads to the next")]
         next: Option<Gc<Node>>,
@@ -427,21 +436,26 @@ fn a_long_list_is_dropped_in_a_few_cycles() {
             self.in_order.fetch_and(last == self.number + 1, SeqCst);
         }
     }
-    let last = Arc::new(AtomicUsize::new(LENGTH));
     let in_order = Arc::new(AtomicBool::new(true));
-    let inner = (last.clone(), in_order.clone());
-    elsewhere(move || {
-        forget((0..LENGTH).fold(None, |next, number| {
-            let (last, in_order) = inner.clone();
-            Some(Gc::new(Node {
-                next,
-                number,
-                last,
-                in_order,
+    let list = |_| {
+        let last = Arc::new(AtomicUsize::new(LENGTH));
+        let inner = (last.clone(), in_order.clone());
+        elsewhere(move || {
+            forget((0..LENGTH).fold(None, |next, number| {
+                let (last, in_order) = inner.clone();
+                Some(Gc::new(Node {
+                    next,
+                    number,
+                    last,
+                    in_order,
+                }))
             }))
-        }))
-    });
-    let cycles = collect_until(|| last.load(SeqCst) <= FEW);
+        });
+        last
+    };
+    let lists: Vec<_> = (0..LISTS).map(list).collect();
+    let gone = || lists.iter().filter(|last| last.load(SeqCst) == 0).count();
+    let cycles = collect_until(|| gone() >= LISTS / 2);
     assert!(cycles < 100, "{cycles} cycles");
     assert!(in_order.load(SeqCst));
 }

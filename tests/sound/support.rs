@@ -1,6 +1,7 @@
 //! What the adversaries share.
 
 use std::hint::black_box;
+use std::mem::MaybeUninit;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -51,6 +52,15 @@ pub(crate) fn elsewhere<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'stati
 /// Has the handle and forgets it.
 pub(crate) fn forget<H: Copy>(handle: H) {
     black_box(handle);
+}
+
+/// Empties a list, and leaves no handle in the memory that it has. That memory comes to others, which
+/// need not write to all of it: the backtrace of a panic fills the program's heap with lists that are
+/// half empty, and the collector looks at those as at any memory.
+pub(crate) fn wipe<H: Copy>(list: &mut Vec<H>) {
+    list.clear();
+    list.spare_capacity_mut().fill(MaybeUninit::zeroed());
+    black_box(list);
 }
 
 /// Collects, lets the runtime's goroutines work, and takes freed memory for other values.
