@@ -652,10 +652,13 @@ fn values_of_any_shape_are_dropped_once_where_they_lie() {
             EMPTY.fetch_add(1, SeqCst);
         }
     }
+    // Nothing is left free behind the tokens: nobody would write there, and what earlier objects left
+    // would be handles.
     #[repr(align(8192))]
-    struct Wide(Token);
+    struct Wide(Token, #[expect(dead_code, reason = "room")] [u64; 1021]);
     #[repr(align(128))]
-    struct Line([Token; 2]);
+    struct Line([Token; 2], #[expect(dead_code, reason = "room")] [u64; 10]);
+    const _: () = assert!(size_of::<Wide>() == 8192 && size_of::<Line>() == 128);
 
     let drops = Arc::<AtomicUsize>::default();
     let inner = drops.clone();
@@ -664,8 +667,8 @@ fn values_of_any_shape_are_dropped_once_where_they_lie() {
             for n in 0..MANY {
                 let empties = Slice::from_fn(100, |_| Empty);
                 let empty = Gc::new(Empty);
-                let wide = Gc::new(Wide(Token::new(n, &inner)));
-                let line = |i| Line([2 * i, 2 * i + 1].map(|i| Token::new(i, &inner)));
+                let wide = Gc::new(Wide(Token::new(n, &inner), [0; 1021]));
+                let line = |i| Line([2 * i, 2 * i + 1].map(|i| Token::new(i, &inner)), [0; 10]);
                 let lines = Slice::from_fn(3, line);
                 assert_eq!(Gc::as_ptr(&wide).addr() % 8192, 0);
                 assert_eq!(Slice::as_ptr(&lines).addr() % 128, 0);

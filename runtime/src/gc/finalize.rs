@@ -31,14 +31,31 @@ use raddle_alloc::gc::{Header, State, save, state};
 
 use super::place::Place;
 
-/// The header of an object with `len` values of type `T`.
-pub(super) fn header<T>(len: usize, state: u32) -> Header {
-    Header {
-        drop: drop_values::<T>,
-        state: State::new(state),
-        len,
-        next: AtomicPtr::new(ptr::null_mut()),
+/// Writes all that lies in front of the `len` values of a new object; returns the place of the first
+/// value. What the alignment leaves free behind the header is zeroed: the collector would take what
+/// is left there of an older object for handles.
+///
+/// # Safety
+///
+/// `object` is an object of the caller's own, for so many values.
+#[inline(always)]
+pub(super) unsafe fn begin<T>(object: NonNull<u8>, len: usize) -> NonNull<T> {
+    if needs_drop::<T>() {
+        let header = Header {
+            drop: drop_values::<T>,
+            state: State::new(state::INITIALISING),
+            len,
+            next: AtomicPtr::new(ptr::null_mut()),
+        };
+        // SAFETY: by the contract it is aligned for a header, and has room for one.
+        unsafe { object.cast::<Header>().write(header) };
+        // SAFETY: the values lie behind the header.
+        let gap = unsafe { object.byte_add(size_of::<Header>()) };
+        // SAFETY: up to the first value.
+        unsafe { gap.write_bytes(0, Place::<T>::OFFSET - size_of::<Header>()) };
     }
+    // SAFETY: within the object, by the layout.
+    unsafe { object.byte_add(Place::<T>::OFFSET) }.cast()
 }
 
 /// Puts an object whose values need drop into a state. The values are whole before it is `LIVE`:
@@ -110,4 +127,29 @@ fn dropped() -> ! {
         "this collected value has been dropped: nothing but other garbage reached it. A destructor in a cycle asks \
          Gc::get first"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[repr(C, align(256))]
+    struct Object([u8; 512]);
+
+    #[repr(align(256))]
+    struct Aligned;
+    impl Drop for Aligned {
+        fn drop(&mut self) {}
+    }
+
+    #[test]
+    fn what_the_alignment_leaves_free_is_zero() {
+        let mut object = Object([0xaa; 512]);
+        let start = NonNull::from(&mut object).cast::<u8>();
+        // SAFETY: ours, aligned, and large enough for two values.
+        let first = unsafe { begin::<Aligned>(start, 2) };
+        assert_eq!(first.addr().get() - start.addr().get(), 256);
+        assert_eq!(object.0[size_of::<Header>()..256], [0; 224]);
+        assert_eq!(object.0[256..], [0xaa; 256]);
+    }
 }

@@ -12,7 +12,7 @@ use std::ops::Deref;
 use std::panic::Location;
 use std::ptr::NonNull;
 
-use raddle_alloc::gc::{Header, Kind, state};
+use raddle_alloc::gc::{Kind, state};
 
 use super::finalize;
 use super::no_pointers::NoPointers;
@@ -184,13 +184,8 @@ impl<T> Gc<T> {
     #[inline]
     fn make(value: T, kind: Kind, at: &'static Location<'static>) -> Self {
         let object = place::allocate(Place::<T>::ONE, kind, at);
-        if Place::<T>::FINALIZED {
-            let header = finalize::header::<T>(1, state::INITIALISING);
-            // SAFETY: the object is ours, large enough and aligned for a header and the value behind it.
-            unsafe { object.cast::<Header>().write(header) };
-        }
-        // SAFETY: within the object, by the layout.
-        let place = unsafe { object.byte_add(Place::<T>::OFFSET) }.cast::<T>();
+        // SAFETY: the object is ours, by the layout for one value.
+        let place = unsafe { finalize::begin::<T>(object, 1) };
         let gc = Gc(place, PhantomData);
         place::pin(&gc);
         // SAFETY: as above.

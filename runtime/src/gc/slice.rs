@@ -13,7 +13,7 @@ use std::panic::Location;
 use std::ptr::{self, NonNull};
 
 use bytemuck::Zeroable;
-use raddle_alloc::gc::{Header, Kind, state};
+use raddle_alloc::gc::{Kind, state};
 
 use super::finalize;
 use super::no_pointers::NoPointers;
@@ -163,13 +163,8 @@ impl<T> Slice<T> {
             place::allocate
         };
         let object = allocate(layout, kind, at);
-        if Place::<T>::FINALIZED {
-            let header = finalize::header::<T>(len, state::INITIALISING);
-            // SAFETY: the object is ours, large enough and aligned for a header and the values behind it.
-            unsafe { object.cast::<Header>().write(header) };
-        }
-        // SAFETY: within the object, by the layout.
-        unsafe { object.byte_add(Place::<T>::OFFSET) }.cast()
+        // SAFETY: the object is ours, by the layout for `len` values.
+        unsafe { finalize::begin(object, len) }
     }
 
     /// Whether both are the same slice: one address and one length.
