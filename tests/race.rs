@@ -350,6 +350,30 @@ fn cases_are_reported_or_silent() {
     }));
 }
 
+/// Race mode is off: what instrumented code looks at must be there all the same.
+#[test]
+fn compiled_programs_do_what_plain_ones_do() {
+    for release in [true, false] {
+        let program = build(CASES, release);
+        let listed = support::run(&mut Command::new(&program), LIMIT);
+        let cases = || {
+            listed
+                .stdout
+                .lines()
+                .filter(|n| n.starts_with("as_plain::"))
+        };
+        assert!(cases().count() > 5);
+        for (case, procs) in cases().flat_map(|case| PROCS.map(|procs| (case, procs))) {
+            let mut command = Command::new(&program);
+            let outcome = support::run(
+                command.arg(case).env("RADDLE_PROCS", procs.to_string()),
+                LIMIT,
+            );
+            assert!(outcome.status.success(), "{case}, {procs} Ps: {outcome}");
+        }
+    }
+}
+
 /// Of each case: how its runs ended.
 type Results<'a> = BTreeMap<&'a str, Vec<(Verdict, Setting)>>;
 

@@ -141,6 +141,7 @@ pub(crate) fn grow(bytes: usize) -> Option<(usize, usize)> {
         }
         match map_at(START + at, bytes) {
             Ok(()) => {
+                raddle_race::reserve_shadow(START + at, bytes);
                 USED.store(at + bytes, Release); // pairs with pages and span_of
                 return Some((START + at, bytes));
             }

@@ -30,6 +30,17 @@ pub fn map_shadow(addr: usize, size: usize) {
     shadow::map_chunks(addr, size);
 }
 
+/// Memory is about to be there, at addresses that the system did not choose: compiled code may look
+/// at its shadow, with race mode on or off. To be called before it is used.
+///
+/// # Blocking
+/// A few system calls per 64 GiB, under a spin lock.
+pub fn reserve_shadow(addr: usize, size: usize) {
+    if is_instrumented() {
+        shadow::reserve(addr, size);
+    }
+}
+
 /// The bytes of a block in one page, by what may be done with their granules.
 fn each_granule_or_run(
     part: Range<usize>,

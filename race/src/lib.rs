@@ -45,7 +45,7 @@
 //! `cell`, `shadow`, `access`, `heap` (what is remembered of memory); `clock`, `slot`, `ctx`,
 //! `contexts`, `current`, `goroutine` (who and when); `sync`, `edges`, `atomic` (order); `history`, `record`,
 //! `tally`, `report` (what is said), `frames`, `plumbing`, `place` (its names), `text`, `snippet`,
-//! `machine`, `log` (its form); `abi` (what instrumented code calls), `fault` (its first touches),
+//! `machine`, `log` (its form); `abi` (what instrumented code calls), `instrumented` (what is before it),
 //! `interpose` (the C library), `sys`; `carry` (moves that are no accesses); `mem`, `proc`,
 //! `depot`, `births` (the detector's own memory).
 //!
@@ -76,12 +76,12 @@ mod ctx;
 mod current;
 mod depot;
 mod edges;
-mod fault;
 mod frames;
 mod goroutine;
 mod heap;
 mod history;
 mod host;
+mod instrumented;
 mod interpose;
 #[cfg(test)]
 mod lifetimes;
@@ -130,15 +130,17 @@ pub use edges::{
     acquire, acquire_g, meet_g, pass_g, release, release_acquire, release_acquire_g, release_g,
     release_merge, release_merge_g,
 };
-pub use fault::is_instrumented;
 pub use goroutine::{
     finalizer_goroutine, func_enter, func_exit, go_end, ignore_begin, ignore_end,
     ignore_sync_begin, ignore_sync_end, runtime_exit, runtime_pause, runtime_resume, set_goid,
 };
-pub use heap::{clear_shadow, free, free_aligned, malloc, malloc_aligned, map_shadow, swept};
+pub use heap::{
+    clear_shadow, free, free_aligned, malloc, malloc_aligned, map_shadow, reserve_shadow, swept,
+};
 pub use host::{
     EachFrame, FIRST_THREAD_ID, Frame, Host, Object, Owner, Place, Variable, WithName, WithPlace,
 };
+pub use instrumented::is_instrumented;
 pub use interpose::{thread_name, thread_running, thread_with_handle, unwatched};
 pub use options::{Format, OptionError, Options, Snippet};
 pub use pc::Pc;

@@ -94,6 +94,16 @@ pub(crate) fn fatal(why: &str) -> ! {
     std::process::abort()
 }
 
+/// Says on standard error why the process cannot be watched, and ends it with status 2. No allocation; nothing of the program's runs.
+#[cold]
+pub(crate) fn refuse(why: &str) -> ! {
+    for part in ["raddle: race: ", why, "\n"] {
+        write_all(2, part.as_bytes());
+    }
+    // SAFETY: ends the process.
+    unsafe { libc::_exit(2) }
+}
+
 /// Writes all of `bytes` to a descriptor; gives up silently on an error, there is nobody to tell.
 pub(crate) fn write_all(fd: i32, mut bytes: &[u8]) {
     while !bytes.is_empty() {

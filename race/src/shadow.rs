@@ -1,7 +1,9 @@
-//! The shadow of memory: where an address's cells and sync objects are found, mapped as memory comes into use.
+//! The shadow of memory: where an address's cells and sync objects are found, mapped as memory comes
+//! into use.
 //!
-//! # States
-//! Addresses are folded to 44 bits; every structure is then at a constant place plus a multiple of the folded address:
+//! # Layout
+//! Addresses are folded to 44 bits; every structure is then at a constant place plus a multiple of
+//! the folded address:
 //!
 //! | from | to | what | per 8 application bytes |
 //! | --- | --- | --- | --- |
@@ -11,37 +13,55 @@
 //! | `0x4c00_0000_0000` | + 16 MiB | chunk table: the region plus one, 0 when not mapped | 1 byte per MiB |
 //! | `0x4c10_0000_0000` | + 32 GiB | page table (`pages.rs`) | 1 byte per 512 bytes |
 //!
-//! Linux places programs, heaps and mappings below 4 TiB or above 85 TiB (80 TiB is `0x5000_0000_0000`), with up to 32
-//! bits of randomisation, so this part of the address space is empty by itself and nothing has to be reserved: chunks
-//! of 1 MiB are mapped in place (`MAP_FIXED_NOREPLACE`) when `map_shadow` announces them or an event first touches them.
-//! Under `ulimit -s unlimited` Linux places mappings from 42 TiB upwards; `init` detects that and says so.
+//! Linux places programs, heaps and mappings below 4 TiB or above 85 TiB (80 TiB is
+//! `0x5000_0000_0000`), with up to 32 bits of randomisation, so this part of the address space is
+//! empty by itself. Under `ulimit -s unlimited` it places mappings from 42 TiB upwards; `init`
+//! detects that and says so.
 //!
-//! The chunk table says for every folded chunk whether it is mapped and for which of the eight 16 TiB regions that fold
-//! onto it. A second region at the same folded place is *not watched*: a lie is impossible, and the kernel's layout
-//! makes it improbable.
+//! # Plane A
+//! An inlined check looks at cell 0 of its bytes, at a constant offset, without asking whether there
+//! is one. So plane A is there before the first instrumented code runs, wherever memory may be: it is
+//! reserved in *blocks*, of 64 GiB of application memory, as addresses without memory. A look at it
+//! never faults but as any first touch of memory does, which the kernel deals with: whatever signals
+//! the thread blocks, on whatever stack it is, in any handler. (A handler of SIGSEGV that maps shadow
+//! can do none of this.) Reserved are the blocks of what a process begins with and of a terabyte
+//! beside it, into which its mappings grow. Others follow when something is mapped there (`mmap`, the
+//! heap's arena). The rest has no shadow, and is no memory: an access to a wild address faults.
 //!
-//! An inlined check, and a look at a range, needs no table: it looks for its own (slot, epoch, kind, bytes) in cell 0, at a constant offset, and
-//! calls out when it is not there (a fault maps the planes). In a region that is not watched it can at most find a cell
-//! of the other region and take it for its own: an access that was not watched anyway.
+//! States of a block: *none*; *zeros*, while race mode is off, to be read only: the kernel's page of
+//! zeros is what the context of zeros, which a thread has then, expects, so the binary needs no second
+//! form; *cells*, in race mode. A child of `fork` has zeros again.
+//!
+//! # The rest
+//! Plane B, meta and the page table are touched by calls only. They are mapped in chunks of 1 MiB,
+//! when the heap announces memory or an event first touches it. The chunk table says for every folded
+//! chunk whether it is mapped, and for which of the eight 16 TiB regions that fold onto it. A second
+//! region at the same folded place is *not watched*: a lie is impossible, and the kernel's layout
+//! makes it improbable. An inlined check may find a cell of the other region there, and take it for
+//! its own: an access that was not watched anyway.
 //!
 //! # Invariants
 //! 1. A chunk byte is set after its planes and meta are mapped, and never cleared.
-//! 2. In plane B a cell is set only while both of the granule's cells in plane A are; A's cells are replaced, never
-//!    emptied, but by `clear` and `fill`, which empty B first.
+//! 2. In plane B a cell is set only while both of the granule's cells in plane A are; A's cells are
+//!    replaced, never emptied, but by `clear` and `fill`, which empty B first.
 //! 3. A page of which `pages::DEEP` is not set has no cells in plane B.
+//! 4. A block's bit is set after it is reserved, and never cleared.
 //!
 //! # Memory ordering
-//! `map_chunks: chunk byte store Release, under the lock` ⇄ `is_watched: load Acquire`: the planes exist.
+//! `map_chunks: chunk byte store Release, under the lock` ⇄ `is_watched: load Acquire`: the planes
+//! exist. A block's bit is looked at by who is about to have memory there, and then the addresses are
+//! there, or are reserved under the lock.
 //!
 //! # Blocking
-//! First touches make three system calls under a spin lock. No allocation.
+//! First touches make system calls under a spin lock. No allocation.
 
 use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+use std::ffi::c_int;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::*};
 
 use crate::cell::Cell;
-use crate::mem::{KeptErrno, SpinLock, fatal};
+use crate::mem::{KeptErrno, SpinLock, refuse};
 use crate::pages;
 use crate::sys::SignalsBlocked;
 
@@ -57,85 +77,197 @@ pub(crate) const CHUNK_BITS: u32 = 20;
 /// Bytes of application memory that are mapped at a time.
 pub(crate) const CHUNK: usize = 1 << CHUNK_BITS;
 const CHUNKS: usize = (FOLD + 1) >> CHUNK_BITS;
+/// Bytes of application memory for which plane A is reserved at a time.
+const BLOCK_BITS: u32 = 36;
+const BLOCK: usize = 1 << BLOCK_BITS;
+const BLOCKS: usize = (FOLD + 1) >> BLOCK_BITS;
 
 /// Shows the addresses of the detector's own memory and of Raddle's bookkeeping, which hold nothing of the program's, in order.
 pub fn own_memory(show: &mut dyn FnMut(Range<usize>)) {
     show(crate::sys::BOOKKEEPING);
     // While race mode is off something else may lie here: all that is mapped of it then is to be read only.
-    if crate::enabled() {
+    if IS_WRITABLE.load(Relaxed) {
         show(PLANE_A..pages::END);
     }
 }
 
 static MAPPING: SpinLock = SpinLock::new();
+/// Plane A is to be written, in this process or its parent.
+static IS_WRITABLE: AtomicBool = AtomicBool::new(false);
+/// A bit for each block of folded addresses.
+static RESERVED: [AtomicU64; BLOCKS / 64] = [const { AtomicU64::new(0) }; BLOCKS / 64];
 
-fn map_at(addr: usize, size: usize) {
-    let flags =
-        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
+fn bit_of(folded: usize) -> (&'static AtomicU64, u64) {
+    let block = folded >> BLOCK_BITS;
+    (&RESERVED[block / 64], 1 << (block % 64))
+}
+
+fn is_reserved(folded: usize) -> bool {
+    let (word, bit) = bit_of(folded);
+    word.load(Relaxed) & bit != 0
+}
+
+/// Maps addresses without memory. `false`: the system refuses, and errno says why.
+///
+/// # Safety
+/// With `MAP_FIXED`, what is mapped there is ours, and may be zero from now on.
+unsafe fn map_at(addr: usize, size: usize, is_writable: bool, how: c_int) -> bool {
+    let protection = libc::PROT_READ | if is_writable { libc::PROT_WRITE } else { 0 };
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | how;
     let at = std::ptr::with_exposed_provenance_mut(addr);
-    // SAFETY: NOREPLACE refuses to touch what is mapped there.
-    let p = unsafe { crate::sys::map(at, size, libc::PROT_READ | libc::PROT_WRITE, flags) };
+    // SAFETY: by the contract, or NOREPLACE refuses to touch what is mapped there.
+    let p = unsafe { crate::sys::map(at, size, protection, flags) };
     if p.addr() != addr {
-        fatal(
-            "cannot map shadow memory: out of memory, or something else lies in the detector's address range",
-        );
+        return false;
     }
-    // The planes are sparse: a huge page would make 2 MiB of a few cells.
-    // SAFETY: our own fresh mapping.
-    unsafe { libc::madvise(p, size, libc::MADV_NOHUGEPAGE) };
+    // The planes are sparse: a huge page would make 2 MiB of a few cells. Of zeros it costs nothing.
+    let huge = if is_writable {
+        libc::MADV_NOHUGEPAGE
+    } else {
+        libc::MADV_HUGEPAGE
+    };
+    for advice in [huge, libc::MADV_DONTDUMP] {
+        // SAFETY: our own mapping; these change nothing that is in it.
+        unsafe { libc::madvise(p, size, advice) };
+    }
+    true
 }
 
-/// Race mode is off: maps plane A of the folded address's chunk, to be read only; all its cells are empty.
-pub(crate) fn map_zeros(folded: usize) {
+/// Says why there is no shadow, and what to do.
+#[cold]
+fn cannot_map() -> ! {
+    match std::io::Error::last_os_error().raw_os_error() {
+        Some(libc::EEXIST) => refuse(
+            "something else lies at the addresses of the detector; if the stack is unlimited, limit it (ulimit -s 8192)",
+        ),
+        _ => refuse(
+            "the system refuses the detector its memory, or some terabytes of addresses that cost none: lift the limit on \
+             address space (ulimit -v unlimited), and strict accounting (sysctl vm.overcommit_memory=0)",
+        ),
+    }
+}
+
+/// A limit on addresses that may be lifted is lifted: nearly all that counts for it is shadow.
+fn lift_limit() {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: room for the answer.
+    let error = unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) };
+    if error == 0 && limit.rlim_cur != limit.rlim_max {
+        limit.rlim_cur = limit.rlim_max;
+        // SAFETY: a limit that the process may set.
+        unsafe { libc::setrlimit(libc::RLIMIT_AS, &limit) };
+    }
+}
+
+/// Before instrumented code runs: it may look at the cells of all that there is, and of what is
+/// mapped beside that. They are empty.
+pub(crate) fn reserve_first() {
+    const FAR: usize = 16;
+    lift_limit();
+    static OF_PROGRAM: u8 = 0;
+    let program = (&raw const OF_PROGRAM).addr();
+    let on_stack = (&raw const program).addr();
+    let probe = crate::mem::map(4096);
+    let mapping = probe.as_ptr().addr();
+    // SAFETY: mapped above, not used.
+    unsafe { crate::mem::unmap(probe, 4096) };
+    // A program at a fixed address, libraries that know their place; what grows by `brk`; mappings,
+    // which grow downwards, or, without a limit on the stack, upwards; the stack.
+    let grows_down = mapping > TABLE;
+    for (at, below, above) in [
+        (0, 0, FAR),
+        (program, 0, 1),
+        (
+            mapping,
+            if grows_down { FAR } else { 1 },
+            if grows_down { 1 } else { FAR },
+        ),
+        (on_stack, 1, 0),
+    ] {
+        let from = at.saturating_sub(below * BLOCK);
+        reserve(from, at + above * BLOCK - from + 1);
+    }
+}
+
+/// Reserves plane A for `size` bytes at `addr`, where it is not yet.
+pub(crate) fn reserve(addr: usize, size: usize) {
+    let end = addr.saturating_add(size).min(1 << ADDRESS_BITS);
+    for block in (addr & !(BLOCK - 1)..end).step_by(BLOCK) {
+        if !is_reserved(block & FOLD) {
+            reserve_block(block & FOLD);
+        }
+    }
+}
+
+#[cold]
+fn reserve_block(folded: usize) {
     let _errno = KeptErrno::new();
-    let bytes = 2 * CHUNK;
-    let at = std::ptr::with_exposed_provenance_mut((PLANE_A + folded * 2) & !(bytes - 1));
-    let flags =
-        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
-    // Fails where another thread was faster.
-    // SAFETY: NOREPLACE refuses to touch what is mapped there.
-    let p = unsafe { crate::sys::map(at, bytes, libc::PROT_READ, flags) };
-    // Of zeros a huge page costs nothing.
-    // SAFETY: our own mapping, or none.
-    unsafe { libc::madvise(p, bytes, libc::MADV_HUGEPAGE) };
+    // A handler of this thread's may come here too.
+    let _blocked = SignalsBlocked::new();
+    let _held = MAPPING.lock();
+    let (word, bit) = bit_of(folded);
+    if word.load(Relaxed) & bit != 0 {
+        return;
+    }
+    let (at, is_writable) = (PLANE_A + folded * 2, IS_WRITABLE.load(Relaxed));
+    // SAFETY: nothing is replaced.
+    if !unsafe { map_at(at, 2 * BLOCK, is_writable, libc::MAP_FIXED_NOREPLACE) } {
+        cannot_map();
+    }
+    word.fetch_or(bit, Relaxed); // invariant 4
 }
 
-/// Forgets what [`map_zeros`] mapped: race mode begins.
-fn unmap_zeros() {
-    let at = std::ptr::with_exposed_provenance_mut(PLANE_A);
-    // SAFETY: nothing but those mappings lies in plane A yet, and whoever reads there meanwhile gets it again.
-    unsafe { crate::sys::unmap(at, PLANE_B - PLANE_A) };
+/// Makes the cells of all reserved blocks empty and writable, in a step in which whoever looks there
+/// meanwhile finds zeros. `false`: errno says why not.
+fn empty_plane_a() -> bool {
+    (0..BLOCKS)
+        .map(|block| block << BLOCK_BITS)
+        .filter(|&folded| is_reserved(folded))
+        // SAFETY: the block is ours, and its cells go.
+        .all(|folded| unsafe { map_at(PLANE_A + folded * 2, 2 * BLOCK, true, libc::MAP_FIXED) })
+}
+
+/// Race mode begins: maps the chunk table. Once, before anything else here.
+pub(crate) fn init() {
+    if !std::arch::is_x86_feature_detected!("cmpxchg16b") {
+        refuse("race mode needs a processor with the instruction cmpxchg16b");
+    }
+    HAS_AVX2.store(std::arch::is_x86_feature_detected!("avx2"), Relaxed);
+    if !crate::is_instrumented() {
+        reserve_first();
+    }
+    map_new(TABLE, CHUNKS);
+    IS_WRITABLE.store(true, Relaxed);
+    if !empty_plane_a() {
+        cannot_map();
+    }
+}
+
+/// This is a child of `fork`, in which race mode is off.
+pub(crate) fn in_child() {
+    // If the system refuses, compiled code calls out in vain for what the parent had accessed.
+    empty_plane_a();
+}
+
+/// Maps what is touched by calls only.
+fn map_new(addr: usize, size: usize) {
+    // SAFETY: nothing is replaced.
+    if !unsafe { map_at(addr, size, true, libc::MAP_FIXED_NOREPLACE) } {
+        cannot_map();
+    }
 }
 
 /// Maps a page that several chunks share, unless an earlier one did.
 fn map_shared(addr: usize) {
-    let flags =
-        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
-    let at = std::ptr::with_exposed_provenance_mut(addr);
-    // SAFETY: NOREPLACE refuses to touch what is mapped there.
-    let p = unsafe { crate::sys::map(at, 4096, libc::PROT_READ | libc::PROT_WRITE, flags) };
+    // SAFETY: nothing is replaced.
+    let is_new = unsafe { map_at(addr, 4096, true, libc::MAP_FIXED_NOREPLACE) };
     let exists = || std::io::Error::last_os_error().raw_os_error() == Some(libc::EEXIST);
-    if p.addr() != addr && !exists() {
-        fatal("cannot map shadow memory: out of memory");
+    if !is_new && !exists() {
+        cannot_map();
     }
-}
-
-/// Maps the chunk table. Once, before anything else here.
-pub(crate) fn init() {
-    if !std::arch::is_x86_feature_detected!("cmpxchg16b") {
-        fatal("race mode needs a processor with the instruction cmpxchg16b");
-    }
-    HAS_AVX2.store(std::arch::is_x86_feature_detected!("avx2"), Relaxed);
-    let probe = crate::mem::map(4096);
-    if probe.as_ptr().addr() < TABLE {
-        fatal(
-            "mappings grow upwards in this process, over the detector's addresses; run it with a limited stack (ulimit -s 8192)",
-        );
-    }
-    // SAFETY: mapped above, not used.
-    unsafe { crate::mem::unmap(probe, 4096) };
-    map_at(TABLE, CHUNKS);
-    unmap_zeros();
 }
 
 fn chunk_byte(addr: usize) -> &'static AtomicU8 {
@@ -176,9 +308,9 @@ pub(crate) fn map_chunks(addr: usize, size: usize) {
     if size == 0 || end > 1 << ADDRESS_BITS || is_own(addr) || is_own(end - 1) {
         return;
     }
+    reserve(addr, size);
     let _errno = KeptErrno::new();
-    // Compiled code of any thread may need the lock at its next access: so a handler that has interrupted the lock's holder, and the
-    // collector, which has stopped that.
+    // A handler of this thread's may come here too.
     let _blocked = SignalsBlocked::new();
     let _held = MAPPING.lock();
     let last = (end - 1) & !(CHUNK - 1);
@@ -190,9 +322,8 @@ pub(crate) fn map_chunks(addr: usize, size: usize) {
         }
         if at > first {
             let (folded, bytes) = (first & FOLD, at - first);
-            map_at(PLANE_A + folded * 2, bytes * 2);
-            map_at(PLANE_B + folded * 2, bytes * 2);
-            map_at(META + folded / 2, bytes / 2);
+            map_new(PLANE_B + folded * 2, bytes * 2);
+            map_new(META + folded / 2, bytes / 2);
             pages::table_pages(folded, bytes).for_each(map_shared);
             for chunk in (first..at).step_by(CHUNK) {
                 chunk_byte(chunk).store(region(chunk), Release); // pairs with `is_watched`
@@ -201,22 +332,6 @@ pub(crate) fn map_chunks(addr: usize, size: usize) {
             at += CHUNK;
         }
     }
-}
-
-/// The folded address whose cell 0 or 1 lies at `at`, if that is in plane A.
-pub(crate) fn of_plane(at: usize) -> Option<usize> {
-    (PLANE_A..PLANE_B).contains(&at).then(|| (at - PLANE_A) / 2)
-}
-
-/// The address of which `folded` is what remains: that of memory which `is_mapped`, else the lowest. Not one of the shadow itself, which has
-/// no shadow.
-pub(crate) fn unfolded(folded: usize, is_mapped: impl Fn(usize) -> bool) -> usize {
-    let regions = 0..1 << (ADDRESS_BITS - FOLD_BITS);
-    let mut all = regions
-        .map(|region| region << FOLD_BITS | folded)
-        .filter(|&at| !is_own(at));
-    let of_memory = all.clone().find(|&at| is_mapped(at));
-    of_memory.or(all.next()).unwrap_or(folded)
 }
 
 /// Whether the address is the shadow's.
@@ -449,7 +564,7 @@ fn skip_many_alike(from: usize, to: usize, word: u64, bits: u64) -> usize {
     let first = PLANE_A + (from & FOLD) * 2;
     let last = first + (to - from) * 2 - ALIKE * 16;
     let at: usize;
-    // SAFETY: reads cells 0 and 1 of the granules, which are mapped (invariant 1) or will be by the fault handler, as relaxed loads of
+    // SAFETY: reads cells 0 and 1 of the granules, which are there (the callers have a watched address, or one that is reserved), as relaxed loads of
     // each would: x86-64 tears no aligned word of a vector load. Writes nothing. The processor has the instructions.
     unsafe {
         std::arch::asm!(
@@ -584,7 +699,7 @@ mod tests {
     fn bytes_are_overwritten_at_once_or_not_at_all() {
         let _one = crate::testing::detector();
         let base = 0x5434_0000_0000usize;
-        map_chunks(base, 1);
+        assert!(is_watched(base));
         let g = Granule::of(base);
         let cell = |epoch, mask: u64| Cell(Cell::template(1, epoch) | mask);
         let load = || [0, 1, 2, 3].map(|i| Cell(g.cell(i).load(Relaxed)));
@@ -641,7 +756,7 @@ mod tests {
         let _one = crate::testing::detector();
         const GRANULES: usize = 64;
         let base = 0x5334_0000_0000usize + CHUNK - 8 * GRANULES;
-        map_chunks(base, 1);
+        assert!(is_watched(base));
         let (word, bits) = (0x1234_5678_9a01_00ff, !(1 << 16));
         let mut seed = 0x9e37_79b9_7f4a_7c15u64;
         let mut random = |below: u64| {
@@ -671,22 +786,6 @@ mod tests {
             }
         }
         (0..GRANULES).for_each(|i| Granule::of(base + 8 * i).set_only(Cell::EMPTY));
-    }
-
-    #[test]
-    fn what_is_unfolded_has_shadow() {
-        // The shadow of a program at 0x55e3_8000_0000 lies where the low bits of a thread-local's address may lead.
-        let plane_of_program = PLANE_A + 2 * (0x55e3_8000_0000 & FOLD);
-        let thread_local = 0x7000_0000_0000 | plane_of_program;
-        let memory = [plane_of_program, thread_local];
-        let found = unfolded(thread_local & FOLD, |at| memory.contains(&at));
-        assert_eq!(found, thread_local);
-
-        for folded in (0..=FOLD).step_by(0x123_4560) {
-            let at = unfolded(folded, |_| false);
-            assert!(at & FOLD == folded && !is_own(at), "{folded:x}");
-        }
-        assert_eq!(unfolded(0, |_| false), 0, "null pointers");
     }
 
     #[test]

@@ -98,9 +98,10 @@ pub(crate) fn init(options: Options, host: &'static Host) -> (GoCtx, ProcCtx) {
 /// given back.
 extern "C" fn in_child() {
     ENABLED.store(false, Relaxed);
-    // Inlined checks do not ask whether race mode is on: without a context they expect the shadow of a program with race mode
-    // off, which is what `fault` maps from here on.
+    // Inlined checks do not ask whether race mode is on: without a context they expect the shadow of a
+    // program with race mode off.
     crate::set_current(None);
+    shadow::in_child();
 }
 
 /// Ends the watch: waits for late races, says how many were found, and returns the exit status: 0

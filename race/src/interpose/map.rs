@@ -1,4 +1,4 @@
-//! Mappings: what lay at their addresses before is forgotten.
+//! Mappings: they get shadow to be looked at; what lay at their addresses before is forgotten.
 //!
 //! libc's functions are system calls and no more, so these are as well: there is no libc function to find, which may be too early.
 //! Raddle's own mappings go by `sys` and are not seen here.
@@ -9,8 +9,16 @@ use libc::off_t;
 
 use super::real::keep_errno;
 use super::watched;
-use crate::clear_shadow;
 use crate::sys::pointer;
+use crate::{clear_shadow, enabled, is_instrumented, reserve_shadow};
+
+/// Memory is there, at addresses that the program may have chosen.
+fn has_come(at: *mut c_void, size: usize) {
+    if at != libc::MAP_FAILED {
+        reserve_shadow(at.addr(), size);
+    }
+    renew(at, size);
+}
 
 /// The memory is new, or goes.
 fn renew(at: *mut c_void, size: usize) {
@@ -31,7 +39,7 @@ unsafe extern "C" fn mmap(
     // SAFETY: the caller's arguments.
     let new = unsafe { libc::syscall(libc::SYS_mmap, at, size, protection, flags, fd, offset) };
     let new = pointer(new);
-    renew(new, size);
+    has_come(new, size);
     new
 }
 
@@ -75,9 +83,20 @@ unsafe extern "C" fn mremap(
     let new = unsafe { libc::syscall(libc::SYS_mremap, old, old_size, new_size, flags, at) };
     let new = pointer(new);
     if new != old {
-        renew(new, new_size);
+        has_come(new, new_size);
     } else if new_size > old_size {
         renew(old.wrapping_byte_add(old_size), new_size - old_size);
     }
     new
+}
+
+/// To lock all memory would give memory to all of the shadow. So none is locked, and who asks for it
+/// is told that it was: a watched program has no deadlines to keep.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn mlockall(flags: c_int) -> c_int {
+    if is_instrumented() || enabled() {
+        return 0;
+    }
+    // SAFETY: the caller's arguments.
+    unsafe { libc::syscall(libc::SYS_mlockall, flags) as c_int }
 }

@@ -41,7 +41,6 @@ mod signal;
 mod sync;
 mod thread;
 
-pub(crate) use signal::take_faults;
 pub(crate) use thread::is_main_thread;
 pub(crate) use thread::thread_attach;
 pub use thread::{thread_name, thread_running, thread_with_handle};

@@ -18,14 +18,14 @@
 use std::ffi::{c_int, c_void};
 use std::mem::MaybeUninit;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use libc::{SIG_DFL, SIG_ERR, SIG_IGN, SIGSEGV, sigaction as Action, sighandler_t, siginfo_t};
+use libc::{SIG_DFL, SIG_ERR, SIG_IGN, sigaction as Action, sighandler_t, siginfo_t};
 
 use super::real::real;
 use super::watch_again;
 use crate::current::current;
-use crate::{enabled, fault, set_current};
+use crate::{enabled, set_current};
 
 const SIGNALS: usize = 65;
 
@@ -35,13 +35,6 @@ static HANDLERS: [AtomicUsize; SIGNALS] = [const { AtomicUsize::new(SIG_DFL) }; 
 real! {
     static SIGACTION: fn sigaction(c_int, *const Action, *mut Action) -> c_int;
     static SIGNAL: fn signal(c_int, sighandler_t) -> sighandler_t;
-}
-
-static FAULTS_TAKEN: AtomicBool = AtomicBool::new(false);
-
-/// Whether the kernel always calls [`on_signal`] for it, whatever the program asks for.
-fn takes(signal: c_int) -> bool {
-    signal == SIGSEGV && FAULTS_TAKEN.load(Relaxed)
 }
 
 fn ours() -> sighandler_t {
@@ -58,21 +51,9 @@ fn place(signal: c_int) -> Option<&'static AtomicUsize> {
 
 /// What the kernel calls.
 unsafe extern "C-unwind" fn on_signal(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
-    if signal == SIGSEGV {
-        // SAFETY: the kernel passes a valid siginfo for a fault.
-        let info = unsafe { &*info };
-        // SAFETY: a fault's siginfo has an address.
-        if fault::map(unsafe { info.si_addr() }.addr()) {
-            return;
-        }
-    }
     let handler = place(signal).map_or(SIG_DFL, |place| place.load(Relaxed));
     if !is_function(handler) {
-        // It is being taken away at this moment; or it is a fault of the program's, which comes again and ends the process.
-        if signal == SIGSEGV {
-            // SAFETY: the default action.
-            unsafe { SIGNAL.get()(signal, SIG_DFL) };
-        }
+        // It is being taken away at this moment.
         return;
     }
     type Handler = unsafe extern "C-unwind" fn(c_int, *mut siginfo_t, *mut c_void);
@@ -83,24 +64,6 @@ unsafe extern "C-unwind" fn on_signal(signal: c_int, info: *mut siginfo_t, conte
     // SAFETY: the kernel's arguments.
     unsafe { handler(signal, info, context) };
     watch_again(me);
-}
-
-/// Takes the signal of faults, for the rest of the process's life: instrumented code makes them on purpose (`fault`). The program's handler
-/// gets those that are its own.
-pub(crate) fn take_faults() {
-    let mut action = MaybeUninit::<Action>::zeroed();
-    // SAFETY: asks for the action only, and there is room for it.
-    unsafe { SIGACTION.get()(SIGSEGV, ptr::null(), action.as_mut_ptr()) };
-    // SAFETY: zeroed, and perhaps filled by the call.
-    let mut action = unsafe { action.assume_init() };
-    if action.sa_sigaction == SIG_DFL || action.sa_sigaction == SIG_IGN {
-        action.sa_sigaction = SIG_DFL;
-        // The stack on which it happens may be the one that is full.
-        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-    }
-    FAULTS_TAKEN.store(true, Relaxed);
-    // SAFETY: the action that was there, with our handler.
-    unsafe { install(SIGSEGV, action, ptr::null_mut()) };
 }
 
 /// Replaces the handlers that are there already.
@@ -131,12 +94,7 @@ unsafe fn install(signal: c_int, mut action: Action, old: *mut Action) -> c_int 
         return unsafe { SIGACTION.get()(signal, &action, old) };
     };
     let before = place.load(Relaxed);
-    if takes(signal) {
-        let handler = Some(action.sa_sigaction).filter(|&handler| is_function(handler));
-        place.store(handler.unwrap_or(SIG_DFL), Relaxed);
-        action.sa_sigaction = ours();
-        action.sa_flags |= libc::SA_SIGINFO | libc::SA_ONSTACK;
-    } else if is_function(action.sa_sigaction) {
+    if is_function(action.sa_sigaction) {
         place.store(action.sa_sigaction, Relaxed); // invariant 2
         action.sa_sigaction = ours();
     }
@@ -169,7 +127,7 @@ unsafe extern "C" fn sigaction(signal: c_int, new: *const Action, old: *mut Acti
     // SAFETY: null, or the caller's action.
     match unsafe { new.as_ref() } {
         // SAFETY: the caller's arguments.
-        Some(new) if enabled() || takes(signal) => unsafe { install(signal, *new, old) },
+        Some(new) if enabled() => unsafe { install(signal, *new, old) },
         _ => {
             let before = place(signal).map_or(SIG_DFL, |place| place.load(Relaxed));
             // SAFETY: the caller's arguments.
@@ -185,16 +143,12 @@ unsafe extern "C" fn sigaction(signal: c_int, new: *const Action, old: *mut Acti
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn signal(signal: c_int, handler: sighandler_t) -> sighandler_t {
-    let Some(place) = place(signal).filter(|_| enabled() || takes(signal)) else {
+    let Some(place) = place(signal).filter(|_| enabled()) else {
         // SAFETY: the caller's arguments.
         return unsafe { SIGNAL.get()(signal, handler) };
     };
     let before = place.load(Relaxed);
     let ours = ours();
-    if takes(signal) {
-        place.store(handler, Relaxed);
-        return before;
-    }
     let wanted = if is_function(handler) {
         place.store(handler, Relaxed); // invariant 2
         ours

@@ -9,6 +9,7 @@
 //! Races are undefined behaviour; what these do on a real machine is get a wrong number. Those that could do worse (a torn
 //! pointer, a freed block) keep their two accesses apart in time, in ways that the detector does not know of.
 
+mod as_plain;
 mod atomic;
 mod cgo;
 mod chan;

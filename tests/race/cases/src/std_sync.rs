@@ -758,7 +758,9 @@ pub fn no_race_child_of_fork() {
         if child == 0 {
             // Memory without shadow as yet.
             let new: Vec<u64> = (0..100_000).collect();
-            let all = thread::spawn(move || new.iter().sum::<u64>()).join().unwrap();
+            let all = thread::spawn(move || new.iter().sum::<u64>())
+                .join()
+                .unwrap();
             // SAFETY: no preconditions.
             unsafe { libc::_exit(i32::from(all != 4_999_950_000)) };
         }
