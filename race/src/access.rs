@@ -93,7 +93,10 @@ pub(crate) fn check(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc: Pc) {
                     }
                     place(c, granule, new)
                 }
-                None => compare(c, Granule::of(granule), new, CELLS),
+                None => {
+                    pages::write_out(granule);
+                    compare(c, Granule::of(granule), new, CELLS)
+                }
             };
             if let Some(old) = racing
                 && !reported
@@ -179,12 +182,13 @@ pub(crate) fn check_atomic(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc
     let g = Granule::of(granule);
     let template = c.template().unwrap_or(0);
     let new = Cell(template | flags | u64::from(bytes_in(granule, addr, addr + size)));
-    let cells = g.cells();
+    let mut cells = g.cells();
     if cells.iter().any(|old| old.makes_known(new)) {
         return;
     }
     if cells[0].is_empty() {
         pages::note(granule, pages::CELLS);
+        cells = g.cells();
     }
     let access = Access {
         addr,

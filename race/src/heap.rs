@@ -1,7 +1,7 @@
 //! What the heap tells: memory comes, blocks begin and end, and memory is used for something else.
 //!
 //! A block's bytes are marked in bulk, page by page (`shadow::fill`): blocks of thousands of bytes come and go by the
-//! million. Where a block was allocated is kept with the sync objects, under its first address; its stack is in the
+//! million. A large block's are marked as they are touched (`pages::own`). Where a block was allocated is kept with the sync objects, under its first address; its stack is in the
 //! `depot`, and is put together from the last allocation's and the calls and returns since (`history`'s landmark).
 //!
 //! Blocks are small and cold: what an event costs is mostly the wait for memory. So the event asks for the cells first, and
@@ -17,7 +17,7 @@ use crate::cell::{Cell, FREED};
 use crate::ctx::{Ctx, GoCtx};
 use crate::current::{current, set_current};
 use crate::history::Event;
-use crate::shadow::{self, Granule};
+use crate::shadow::{self, CHUNK, Granule};
 use crate::state::host;
 use crate::sync::{BlockRecord, Keep};
 use crate::{Pc, depot, is_instrumented, pages, report, sync};
@@ -65,8 +65,16 @@ fn each_granule_or_run(
 fn forget(addr: usize, size: usize) {
     let ends = (addr, addr.saturating_add(size));
     let cut = |granule, bytes| Granule::of(granule).clear_bytes(bytes);
-    // With the cells of whole pages go those of plane B.
-    pages::each_marked(addr, size, pages::CELLS | pages::DEEP, |part| {
+    release_chunks(addr, ends.1);
+    // With the cells of whole pages go those of plane B, and the owner.
+    let marks = pages::CELLS | pages::DEEP | pages::OWNED;
+    pages::each_marked(addr, size, marks, |part| {
+        if !pages::has(part.start, pages::CELLS) {
+            if pages::is_whole(part.start, addr, ends.1) {
+                return 0;
+            }
+            pages::write_out(part.start);
+        }
         each_granule_or_run(part, ends, cut, |from, to| {
             shadow::fill(from, to, Cell::EMPTY)
         });
@@ -74,8 +82,50 @@ fn forget(addr: usize, size: usize) {
     });
 }
 
+/// Of whole chunks the memory of the cells goes back to the system: what a program has freed costs no
+/// shadow.
+fn release_chunks(addr: usize, end: usize) {
+    let chunks = addr.next_multiple_of(CHUNK)..end & !(CHUNK - 1);
+    for chunk in chunks.step_by(CHUNK) {
+        let mut has_cells = false;
+        if shadow::is_mapped(chunk) {
+            pages::each_marked(chunk, CHUNK, pages::CELLS | pages::DEEP, |_| {
+                has_cells = true;
+                0
+            });
+        }
+        if has_cells {
+            shadow::release(chunk);
+        }
+    }
+}
+
+/// Blocks from here on begin and end page by page, in the table of owners.
+const LARGE: usize = 16 << 10;
+
+/// [`overwrite`], of a block.
+fn overwrite_block(addr: usize, size: usize, c: &mut Ctx, access: u64) {
+    if size < LARGE {
+        return overwrite(addr, size, c, access);
+    }
+    let end = addr.saturating_add(size);
+    let Range { start, end: whole } = pages::whole(addr, end);
+    overwrite(addr, start - addr, c, access);
+    forget(start, whole - start);
+    let cell = Cell(access | u64::from(WHOLE));
+    for chunk in (start & !(CHUNK - 1)..whole).step_by(CHUNK) {
+        if shadow::is_watched(chunk) {
+            pages::own(start.max(chunk), whole.min(chunk + CHUNK), cell);
+        }
+    }
+    overwrite(whole, end - whole, c, access);
+}
+
 /// Makes one access (a cell without bytes) all that is known of `[addr, addr + size)`, exact to the byte.
 fn overwrite(addr: usize, size: usize, c: &mut Ctx, access: u64) {
+    if size == 0 {
+        return;
+    }
     let ends = (addr, addr.saturating_add(size));
     pages::each_watched(addr, size, |part| {
         let cut = |granule, bytes| {
@@ -185,7 +235,7 @@ fn begins(addr: usize, size: usize, room: usize, pc: Pc) {
             if place.is_announced {
                 c.keep_stack(pc, place.whole);
             }
-            overwrite(addr, room, c, template);
+            overwrite_block(addr, room, c, template);
         }
         None => forget(addr, room),
     }
@@ -236,7 +286,7 @@ fn ends(addr: usize, size: usize, room: usize, pc: Pc) {
                 allocation: false,
                 pc: own,
             });
-            overwrite(addr, room, c, template | FREED);
+            overwrite_block(addr, room, c, template | FREED);
         }
         None => forget(addr, room),
     }

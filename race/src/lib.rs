@@ -53,7 +53,7 @@
 //! A goroutine: 2.8 KiB of context, 2 KiB of history once it touches watched memory, a hundred bytes of record. A sync
 //! object: 64 bytes, and 2.6 KiB once something is released there. A heap block: nothing while there are few kinds of them, else 64 bytes; and
 //! its stack, which equal ones share; 32 MiB of stacks at most. Shadow: four times the memory *touched*, mapped as
-//! it comes into use. Everything is recycled; nothing comes from the heap under watch.
+//! it comes into use, and given back with a freed block of megabytes; untouched, a 64th of a block. Everything is recycled; nothing comes from the heap under watch.
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 compile_error!("raddle-race supports x86-64 Linux only");

@@ -3,7 +3,7 @@
 use crate::ctx::GoCtx;
 use crate::goroutine::{go_end, go_start, go_start_orphan, set_goid, thread_start};
 use crate::testing::{self, fresh_memory, fresh_pc, on, take_races};
-use crate::{Pc, acquire, free, malloc, read, release, stats, swept, write};
+use crate::{Pc, acquire, free, malloc, read, release, shadow, stats, swept, write};
 
 fn two() -> (testing::Detector, GoCtx, GoCtx) {
     let detector = testing::detector();
@@ -376,6 +376,88 @@ fn a_block_is_marked_to_the_byte() {
         }
     }
     crate::clear_shadow(memory, 4 << 12);
+    go_end(a);
+    go_end(b);
+}
+
+/// Bytes of the cells of `size` bytes at `addr` that are in memory.
+fn resident(addr: usize, size: usize) -> usize {
+    const PAGE: usize = 4096;
+    let plane = shadow::PLANE_A + (addr & shadow::FOLD) * 2;
+    let (from, to) = (plane & !(PAGE - 1), plane + 2 * size);
+    let mut pages = vec![0; (to - from).div_ceil(PAGE)];
+    let at = std::ptr::with_exposed_provenance_mut(from);
+    // SAFETY: a byte of answer for each page; nothing of theirs is touched.
+    let error = unsafe { libc::mincore(at, to - from, pages.as_mut_ptr()) };
+    assert_eq!(error, 0);
+    PAGE * pages.iter().filter(|&&page| page & 1 != 0).count()
+}
+
+#[test]
+fn a_large_block_costs_no_cells_until_it_is_touched() {
+    const SIZE: usize = 64 << 20;
+    let (_d, a, b) = two();
+    let block = fresh_memory(SIZE + 4096) + 1000;
+    let at = |n: usize| block + n * (SIZE / 100);
+    on(a, || malloc(block, SIZE, fresh_pc()));
+    assert!(resident(block, SIZE) < 64 << 10);
+    // Unordered with the allocation, in the first page, between, and in the last.
+    let places = [block, at(1) + 3, at(50), block + SIZE - 1];
+    on(b, || places.map(|place| read(place, 1, fresh_pc())));
+    assert_eq!(take_races(), places);
+    assert!(resident(block, SIZE) < 128 << 10);
+
+    on(a, || {
+        (0..100).for_each(|n| write(at(n), 8, fresh_pc()));
+        crate::write_range(at(60), SIZE / 10, fresh_pc());
+    });
+    take_races();
+    assert!(resident(block, SIZE) > SIZE / 10);
+    on(a, || free(block, SIZE, fresh_pc()));
+    assert!(resident(block, SIZE) < 8 << 20);
+    // A granule's race is said once.
+    let places = [block + 16, at(1) + 40, at(65), block + SIZE - 20];
+    on(b, || places.map(|place| read(place, 1, fresh_pc())));
+    assert_eq!(take_races(), places);
+    go_end(a);
+    go_end(b);
+}
+
+#[test]
+fn a_large_block_is_marked_to_the_byte() {
+    const SIZE: usize = 40_000;
+    let (_d, a, b) = two();
+    let memory = fresh_memory(SIZE + 2048);
+    for (from, to) in [(1003, 1001), (1024, 1024), (1000, 1)] {
+        let (block, end) = (memory + from, memory + SIZE + to);
+        on(b, || {
+            write(block - 1, 1, fresh_pc());
+            write(end, 1, fresh_pc());
+        });
+        on(a, || {
+            malloc(block, end - block, fresh_pc());
+            // What is beside it is another's still.
+            write(block - 1, 1, fresh_pc());
+            write(end, 1, fresh_pc());
+        });
+        assert_eq!(take_races(), [block - 1, end]);
+        // Other memory in the middle: a stack, a mapping, a smaller block.
+        let hole = memory + 20_001;
+        on(a, || crate::clear_shadow(hole, 3000));
+        on(b, || malloc(hole + 3000, 100, fresh_pc()));
+        on(b, || {
+            for clean in [hole, hole + 1500, hole + 2999, hole + 3000, hole + 3099] {
+                write(clean, 1, fresh_pc());
+            }
+        });
+        assert!(take_races().is_empty());
+        on(b, || {
+            write(hole - 1, 1, fresh_pc());
+            write(hole + 3100, 1, fresh_pc());
+        });
+        assert_eq!(take_races(), [hole - 1, hole + 3100]);
+        on(a, || crate::clear_shadow(memory, SIZE + 2048));
+    }
     go_end(a);
     go_end(b);
 }

@@ -12,6 +12,7 @@
 //! | `0x4400_0000_0000` | `0x4c00_0000_0000` | meta: handle of the sync objects at these bytes | 4 bytes |
 //! | `0x4c00_0000_0000` | + 16 MiB | chunk table: the region plus one, 0 when not mapped | 1 byte per MiB |
 //! | `0x4c10_0000_0000` | + 32 GiB | page table (`pages.rs`) | 1 byte per 512 bytes |
+//! | `0x4c20_0000_0000` | + 256 GiB | owners of pages (`pages.rs`) | 8 bytes per 512 bytes |
 //!
 //! Linux places programs, heaps and mappings below 4 TiB or above 85 TiB (80 TiB is
 //! `0x5000_0000_0000`), with up to 32 bits of randomisation, so this part of the address space is
@@ -325,12 +326,27 @@ pub(crate) fn map_chunks(addr: usize, size: usize) {
             map_new(PLANE_B + folded * 2, bytes * 2);
             map_new(META + folded / 2, bytes / 2);
             pages::table_pages(folded, bytes).for_each(map_shared);
+            map_new(
+                pages::OWNERS + (folded >> pages::PAGE_BITS) * 8,
+                (bytes >> pages::PAGE_BITS) * 8,
+            );
             for chunk in (first..at).step_by(CHUNK) {
                 chunk_byte(chunk).store(region(chunk), Release); // pairs with `is_watched`
             }
         } else {
             at += CHUNK;
         }
+    }
+}
+
+/// Gives back the memory of all cells of a watched chunk: they are empty.
+pub(crate) fn release(chunk: usize) {
+    let _errno = KeptErrno::new();
+    for plane in [PLANE_A, PLANE_B] {
+        let at = std::ptr::with_exposed_provenance_mut(plane + (chunk & FOLD) * 2);
+        // SAFETY: the chunk's own part of the plane, which is mapped (invariant 1) and has no other
+        // content than cells.
+        unsafe { libc::madvise(at, 2 * CHUNK, libc::MADV_DONTNEED) };
     }
 }
 
