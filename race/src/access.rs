@@ -52,13 +52,21 @@ pub(crate) fn bytes_in(granule: usize, addr: usize, end: usize) -> u8 {
     (0xffu16 >> (8 - (to - from)) << from) as u8
 }
 
+/// Ranges of more bytes than this do not get shadow as a whole.
+const MOST: usize = 1 << 30;
+
 /// Checks an access by `c` and remembers it. One call makes at most one report, for the first bytes not yet reported.
 pub(crate) fn check(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc: Pc) {
-    let end = addr.saturating_add(size);
+    let end = addr.saturating_add(size).min(1 << shadow::ADDRESS_BITS);
     if size == 0 || !c.watches_accesses() || !shadow::is_watched(addr) {
         return;
     }
     c.follow_generation();
+    // Of a range of that size most is not there: it counts where others have been.
+    let has_shadow = match size > MOST {
+        true => shadow::is_mapped,
+        false => shadow::is_watched,
+    };
     let access = Access {
         addr,
         size,
@@ -70,46 +78,47 @@ pub(crate) fn check(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc: Pc) {
     let mut granule = addr & !7;
     let mut watched = true;
     while granule < end {
+        let chunk_end = (granule | (shadow::CHUNK - 1)) + 1;
         if granule & (shadow::CHUNK - 1) == 0 {
-            watched = shadow::is_watched(granule);
+            watched = has_shadow(granule);
         }
-        if watched {
-            if let Some(template) = c.template() {
-                let chunk_end = (granule | (shadow::CHUNK - 1)) + 1;
-                granule = after_known(granule, end.min(chunk_end), template, flags);
-                if granule >= end || granule == chunk_end {
-                    continue;
-                }
+        if !watched {
+            granule = chunk_end;
+            continue;
+        }
+        if let Some(template) = c.template() {
+            granule = after_known(granule, end.min(chunk_end), template, flags);
+            if granule >= end || granule == chunk_end {
+                continue;
             }
-            let new =
-                Cell(c.template().unwrap_or(0) | flags | u64::from(bytes_in(granule, addr, end)));
-            let racing = match c.template() {
-                Some(_) if known_by(Granule::of(granule), new).is_some() => None,
-                Some(_) => {
-                    pages::note(granule, pages::CELLS);
-                    if !remembered {
-                        remembered = true;
-                        c.remember(access.event());
-                    }
-                    place(c, granule, new)
+        }
+        let new = Cell(c.template().unwrap_or(0) | flags | u64::from(bytes_in(granule, addr, end)));
+        let racing = match c.template() {
+            Some(_) if known_by(Granule::of(granule), new).is_some() => None,
+            Some(_) => {
+                pages::note(granule, pages::CELLS);
+                if !remembered {
+                    remembered = true;
+                    c.remember(access.event());
                 }
-                None => {
-                    pages::write_out(granule);
-                    compare(c, Granule::of(granule), new, CELLS)
-                }
-            };
-            if let Some(old) = racing
-                && !reported
-            {
-                reported = report::race(c, access.at_granule(granule), granule, old, new);
+                place(c, granule, new)
             }
+            None => {
+                pages::write_out(granule);
+                compare(c, Granule::of(granule), new, CELLS)
+            }
+        };
+        if let Some(old) = racing
+            && !reported
+        {
+            reported = report::race(c, access.at_granule(granule), granule, old, new);
         }
         granule += 8;
     }
 }
 
-/// Whether all of a read or write is known by cell 0 of its bytes: what most copies are. Looks where inlined code would, without asking
-/// whether there is shadow (`fault.rs`).
+/// Whether all of a read or write of at most a chunk's bytes is known by cell 0: what most copies are. Looks where inlined code
+/// would, without asking whether there is shadow (`shadow`, "Plane A").
 #[inline(always)]
 pub(crate) fn is_known_range(c: &Ctx, addr: usize, size: usize, flags: u64) -> bool {
     is_known(c, addr, size, flags, shadow::skip_alike)
@@ -130,7 +139,8 @@ fn is_known(
     skip_alike: impl FnOnce(usize, usize, u64, u64) -> usize,
 ) -> bool {
     let last = addr.wrapping_add(size).wrapping_sub(1);
-    if size == 0 || (addr ^ last) & !shadow::FOLD != 0 {
+    // Of a chunk's worth it is known that there are cells, all the way.
+    if size == 0 || size > shadow::CHUNK || (addr ^ last) & !shadow::FOLD != 0 {
         return size == 0;
     }
     let all = c.head.fast | flags;
@@ -633,7 +643,26 @@ pub fn write_range_pc(addr: usize, size: usize, caller_pc: Pc, pc: Pc) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{detector, fresh_memory, fresh_pc, on};
+    use crate::goroutine::{go_end, go_start};
+    use crate::testing::{detector, fresh_memory, fresh_pc, on, take_races};
+
+    /// A size that is a mistake takes no time, and what lies in the range counts.
+    #[test]
+    fn a_range_of_any_size_ends() {
+        let _d = detector();
+        let me = go_start(None, 1 << 40, fresh_pc());
+        let other = on(me, || go_start(Some(me), 2, fresh_pc()));
+        let memory = fresh_memory(4096);
+        on(other, || write(memory + 800, 8, fresh_pc()));
+        for size in [1 << 40, usize::MAX, 1 << 31] {
+            on(me, || read_range(memory, size, fresh_pc()));
+            assert_eq!(take_races().len(), usize::from(size == 1 << 40));
+            on(me, || write_range(usize::MAX - 100, size, fresh_pc()));
+        }
+        assert!(take_races().is_empty());
+        go_end(other);
+        go_end(me);
+    }
 
     #[test]
     fn a_range_is_known_when_each_of_its_granules_is() {

@@ -245,7 +245,8 @@ fn begins(addr: usize, size: usize, room: usize, pc: Pc) {
 /// after this call is a race with the free. Without a current goroutine, or inside the runtime, the shadow is only cleared.
 ///
 /// Earlier accesses are not checked against the free: the last handle of an `Arc` is ordered by its count, which typed
-/// events do not show, and no report may be false. Who allocated the block is known until its memory is used again.
+/// events do not show, and no report may be false. In compiled programs the runtime's own crates, and C, count unseen: it was
+/// tried there, and a ticker's shared state, freed by the runtime, was reported. Who allocated the block is known until its memory is used again.
 pub fn free(addr: usize, size: usize, pc: Pc) {
     ends(addr, size, size, pc);
 }

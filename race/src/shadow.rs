@@ -73,7 +73,7 @@ pub(crate) const PLANE_A: usize = 0x0400_0000_0000;
 pub(crate) const PLANE_B: usize = 0x2400_0000_0000;
 const META: usize = 0x4400_0000_0000;
 pub(crate) const TABLE: usize = 0x4c00_0000_0000;
-const ADDRESS_BITS: u32 = 47;
+pub(crate) const ADDRESS_BITS: u32 = 47;
 pub(crate) const CHUNK_BITS: u32 = 20;
 /// Bytes of application memory that are mapped at a time.
 pub(crate) const CHUNK: usize = 1 << CHUNK_BITS;

@@ -29,6 +29,9 @@
 
 use raddle_race::{self as core, Pc};
 use std::marker::PhantomData;
+use std::panic::Location;
+
+use crate::sync::Semaphore;
 
 /// Whether the program runs in race mode.
 #[must_use]
@@ -62,23 +65,32 @@ pub fn release_merge<T: ?Sized>(object: *const T) {
     on(|| core::release_merge(object.addr()));
 }
 
+/// A [`release`] and an [`acquire`] in one step: everything the caller did so far comes before what
+/// follows the next `acquire` of the same address, and the caller's next step after what others
+/// released there.
+#[inline]
+pub fn release_acquire<T: ?Sized>(object: *const T) {
+    on(|| core::release_acquire(object.addr()));
+}
+
 /// Tells of a read of `*object` that the detector cannot see by itself.
 #[inline]
 #[track_caller]
 pub fn read<T>(object: *const T) {
-    let pc = Pc::here();
-    on(|| core::read_range(object.addr(), size_of::<T>(), pc));
+    read_range(object, size_of::<T>());
 }
 
 /// Tells of a write of `*object` that the detector cannot see by itself.
 #[inline]
 #[track_caller]
 pub fn write<T>(object: *const T) {
-    let pc = Pc::here();
-    on(|| core::write_range(object.addr(), size_of::<T>(), pc));
+    write_range(object, size_of::<T>());
 }
 
 /// Tells of a read of `bytes` bytes from `start`.
+///
+/// Only bytes that a process can have count: what would lie behind the end of the address space does
+/// not. It costs by the number of bytes.
 #[inline]
 #[track_caller]
 pub fn read_range<T>(start: *const T, bytes: usize) {
@@ -86,7 +98,7 @@ pub fn read_range<T>(start: *const T, bytes: usize) {
     on(|| core::read_range(start.addr(), bytes, pc));
 }
 
-/// Tells of a write of `bytes` bytes from `start`.
+/// Tells of a write of `bytes` bytes from `start`, as [`read_range`] does of a read.
 #[inline]
 #[track_caller]
 pub fn write_range<T>(start: *const T, bytes: usize) {
@@ -94,11 +106,79 @@ pub fn write_range<T>(start: *const T, bytes: usize) {
     on(|| core::write_range(start.addr(), bytes, pc));
 }
 
-/// From here to the drop of the guard the caller's accesses are not watched. Guards nest.
-#[must_use]
-pub fn disable() -> Disabled {
+/// As [`read_range`], of code at `at` that was called at `caller`: reports show both places.
+#[inline]
+pub fn read_range_pc<T>(start: *const T, bytes: usize, caller: Place, at: Place) {
+    on(|| core::read_range_pc(start.addr(), bytes, Pc::at(caller), Pc::at(at)));
+}
+
+/// As [`write_range`], of code at `at` that was called at `caller`: reports show both places.
+#[inline]
+pub fn write_range_pc<T>(start: *const T, bytes: usize, caller: Place, at: Place) {
+    on(|| core::write_range_pc(start.addr(), bytes, Pc::at(caller), Pc::at(at)));
+}
+
+/// As [`read`], of code at `at` that was called at `caller`: reports show both places.
+#[inline]
+pub fn read_pc<T>(object: *const T, caller: Place, at: Place) {
+    read_range_pc(object, size_of::<T>(), caller, at);
+}
+
+/// As [`write()`], of code at `at` that was called at `caller`: reports show both places.
+#[inline]
+pub fn write_pc<T>(object: *const T, caller: Place, at: Place) {
+    write_range_pc(object, size_of::<T>(), caller, at);
+}
+
+/// A place in the source.
+pub type Place = &'static Location<'static>;
+
+/// From here on what the caller does orders nothing for the detector, until as many calls of
+/// [`enable`]: for code whose locks are not to hide a race. Its accesses are watched.
+///
+/// A goroutine that ends takes its calls with it.
+pub fn disable() {
+    on(core::ignore_sync_begin);
+}
+
+/// Ends one [`disable`] of the caller's.
+///
+/// # Panics
+///
+/// In race mode: without one.
+#[track_caller]
+pub fn enable() {
+    on(core::ignore_sync_end);
+}
+
+/// From here to the drop of the guard the caller's accesses are not watched. What it does orders as
+/// ever. Guards nest.
+pub fn ignore_accesses() -> AccessesIgnored {
     on(core::ignore_begin);
-    Disabled(PhantomData)
+    AccessesIgnored(PhantomData)
+}
+
+/// Takes a permit of a semaphore that orders nothing for the detector: with [`sem_release`], a lock for
+/// checks and logs, which is not to hide the races of what it guards by accident.
+///
+/// **Blocking**: parks the goroutine until there is a permit.
+///
+/// **Happens-before**: in truth, as [`Semaphore::acquire`]; for the detector, none.
+pub fn sem_acquire(semaphore: &Semaphore) {
+    disable();
+    semaphore.acquire(1).forget();
+    enable();
+}
+
+/// Gives a permit back that [`sem_acquire`] took; or one more.
+///
+/// **Blocking**: neither parks the goroutine nor blocks the thread.
+///
+/// **Happens-before**: as [`sem_acquire`].
+pub fn sem_release(semaphore: &Semaphore) {
+    disable();
+    semaphore.release(1);
+    enable();
 }
 
 #[inline]
@@ -108,11 +188,12 @@ fn on(event: impl FnOnce()) {
     }
 }
 
-/// See [`disable`].
+/// See [`ignore_accesses`].
+#[must_use = "accesses are watched again when it is dropped"]
 #[derive(Debug)]
-pub struct Disabled(PhantomData<*mut ()>);
+pub struct AccessesIgnored(PhantomData<*mut ()>);
 
-impl Drop for Disabled {
+impl Drop for AccessesIgnored {
     fn drop(&mut self) {
         on(core::ignore_end);
     }

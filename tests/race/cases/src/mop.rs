@@ -1680,7 +1680,7 @@ pub fn no_race_issue60934() {
         .map(|_| {
             go(move || {
                 ready.recv();
-                std::mem::forget(raddle::race::disable());
+                raddle::race::disable();
             })
         })
         .collect();

@@ -156,3 +156,72 @@ pub fn no_race_nil_mutex_crash() {
     assert!(caught.is_err());
     *mutex.lock() += 1;
 }
+
+/// What is locked while it is disabled hides no race.
+pub fn race_under_locks_that_do_not_count() {
+    let (x, lock) = (var(0), leak(Mutex::new(())));
+    let locked = move |change: fn(i32) -> i32| {
+        raddle::race::disable();
+        let held = lock.lock();
+        *x.at() = change(*x.at()); //~ race
+        drop(held);
+        raddle::race::enable();
+    };
+    both(move || locked(|x| x + 1), move || locked(|x| x + 2));
+}
+
+/// Disabled twice, enabled twice: it counts again.
+pub fn no_race_once_locks_count_again() {
+    let (x, lock) = (var(0), leak(Mutex::new(())));
+    let locked = move || {
+        raddle::race::disable();
+        raddle::race::disable();
+        raddle::race::enable();
+        raddle::race::enable();
+        let held = lock.lock();
+        *x.at() += 1;
+        drop(held);
+    };
+    both(locked, locked);
+}
+
+pub fn race_under_a_semaphore_that_orders_nothing() {
+    use raddle::race::{sem_acquire, sem_release};
+    let (x, one) = (var(0), leak(raddle::sync::Semaphore::new(1)));
+    let guarded = move || {
+        sem_acquire(one);
+        *x.at() = 1; //~ race
+        sem_release(one);
+    };
+    both(guarded, guarded);
+}
+
+pub fn no_race_where_accesses_are_ignored() {
+    let x = var(0);
+    both(
+        move || {
+            let ignored = raddle::race::ignore_accesses();
+            *x.at() = 1;
+            drop(ignored);
+        },
+        move || *x.at() = 2,
+    );
+}
+
+/// A hand-made exchange, each side of which orders the other.
+pub fn no_race_release_acquire() {
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    let (x, turn) = (var(0), leak(AtomicUsize::new(0)));
+    let take_turns = move |mine: usize| {
+        for n in 0..10 {
+            while turn.load(SeqCst) != 2 * n + mine {
+                yield_now();
+            }
+            raddle::race::release_acquire(x.ptr());
+            *x.at() += 1;
+            raddle::race::release_acquire(x.ptr());
+            turn.fetch_add(1, SeqCst);
+        }
+    };
+    both(move || take_turns(0), move || take_turns(1));
+}
