@@ -65,6 +65,23 @@ fn every_flag_and_variable_is_explained() {
 }
 
 #[test]
+fn every_race_option_is_explained_as_in_the_program() {
+    for option in raddle_race::options::OPTIONS {
+        let (key, values, meaning) = (option.key, option.values, option.meaning);
+        let default = match option.default {
+            "" => " ".to_owned(),
+            default => format!(" {default} "),
+        };
+        let row = format!("\n| `{key}` | {values} |{default}| {meaning} |\n");
+        assert!(README.contains(&row), "no row {row}");
+    }
+    let example = "suppressions=\"/my files/known, old.txt\" exitcode=0";
+    assert!(README.contains(example) && raddle_race::options::help().contains(example));
+    let pairs = raddle_race::options::pairs(example).expect("good options");
+    assert_eq!(pairs[0].1, "/my files/known, old.txt");
+}
+
+#[test]
 fn every_file_that_is_named_exists() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     for link in README

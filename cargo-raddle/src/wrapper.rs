@@ -25,11 +25,12 @@ use crate::runtime::Runtime;
 use crate::toolchain::Toolchain;
 
 /// Crates that the detector and the runtime consist of.
-const RUNTIME: [&str; 6] = [
+const RUNTIME: [&str; 7] = [
     "raddle",
     "raddle_alloc",
     "raddle_chan",
     "raddle_race",
+    "raddle_race_options",
     "raddle_sched",
     "compiler_builtins",
 ];

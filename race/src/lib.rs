@@ -45,7 +45,8 @@
 //! `cell`, `shadow`, `access`, `heap` (what is remembered of memory); `clock`, `slot`, `ctx`,
 //! `contexts`, `current`, `goroutine` (who and when); `sync`, `edges`, `atomic` (order); `history`, `record`,
 //! `tally`, `report` (what is said), `frames`, `plumbing`, `place` (its names), `text`, `snippet`,
-//! `machine`, `log` (its form); `abi` (what instrumented code calls), `instrumented` (what is before it),
+//! `machine`, `log` (its form); `options` (a crate of its own, what was asked for); `abi` (what instrumented
+//! code calls), `instrumented` (what is before it),
 //! `interpose` (the C library), `sys`; `carry` (moves that are no accesses); `mem`, `proc`,
 //! `depot`, `births` (the detector's own memory).
 //!
@@ -90,7 +91,6 @@ mod litmus;
 mod log;
 mod machine;
 mod mem;
-mod options;
 #[cfg(test)]
 mod oracle;
 mod pages;
@@ -107,7 +107,6 @@ mod slot;
 mod snippet;
 mod state;
 mod stats;
-mod suppress;
 mod sync;
 pub mod sys;
 mod tally;
@@ -142,9 +141,10 @@ pub use host::{
 };
 pub use instrumented::is_instrumented;
 pub use interpose::{thread_name, thread_running, thread_with_handle, unwatched};
-pub use options::{Format, OptionError, Options, Snippet};
 pub use pc::Pc;
 pub use proc::{ProcCtx, proc_create};
+pub use raddle_race_options as options;
+pub use raddle_race_options::{Format, OptionError, Options, Snippet};
 pub use report::errors;
 pub use shadow::own_memory;
 pub use state::{enabled, fini};

@@ -7,11 +7,12 @@
 //! and its `goroutine`). A stack is a list of frames, innermost first: `function`, `file`, `line`, `column`, and where it is known `offset`: the bytes
 //! from the start of the function to the place that the call returns to.
 //!
-//! A SARIF result has the same object as its property `report`, and as its locations the program's own lines. The log begins with the first report.
+//! A SARIF result has the same object as its property `report`, and as its locations the program's own lines. A log without a result says that no race was found.
 
 use std::fmt::{self, Write};
 
 use crate::frames::{Line, Trace};
+use crate::log::Form;
 use crate::place::{Location, Who, number};
 use crate::report::{Goroutine, Report, Side};
 use crate::state::host;
@@ -169,15 +170,24 @@ fn json_stack(out: &mut String, trace: &Trace) -> fmt::Result {
     })
 }
 
-const SARIF_HEAD: &str = "{\"$schema\":\"https://json.schemastore.org/sarif-2.1.0.json\",\"version\":\"2.1.0\",\
-    \"runs\":[{\"tool\":{\"driver\":{\"name\":\"raddle-race\",\"rules\":[{\"id\":\"data-race\"}]}},\"results\":[";
+const SARIF_HEAD: &str = concat!(
+    "{\"$schema\":\"https://json.schemastore.org/sarif-2.1.0.json\",\"version\":\"2.1.0\",\
+     \"runs\":[{\"tool\":{\"driver\":{\"name\":\"raddle-race\",\"version\":\"",
+    env!("CARGO_PKG_VERSION"),
+    "\",\"rules\":[{\"id\":\"data-race\",\"shortDescription\":{\"text\":\
+     \"two accesses to one place, at least one a write, that nothing orders\"}}]}},\"results\":["
+);
 
-/// What completes a SARIF log.
-pub(crate) const SARIF_END: &str = "]}]}\n";
+/// A SARIF log.
+pub(crate) const SARIF: Form = Form {
+    head: SARIF_HEAD,
+    between: ",",
+    tail: "]}]}\n",
+};
 
-/// A report as a SARIF result, after the log's head when it is the first.
-pub(crate) fn sarif_result(report: &Report, is_first: bool) -> String {
-    let mut out = String::from(if is_first { SARIF_HEAD } else { "," });
+/// A report as a SARIF result.
+pub(crate) fn sarif_result(report: &Report) -> String {
+    let mut out = String::new();
     // Writing to a string cannot fail.
     let _ = sarif(&mut out, report);
     out

@@ -16,6 +16,7 @@
 
 use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use std::cell::Cell;
+use std::io;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering::*};
 
@@ -89,7 +90,8 @@ impl Drop for SpinGuard<'_> {
 #[cold]
 pub(crate) fn fatal(why: &str) -> ! {
     for part in ["raddle: race: ", why, "\n"] {
-        write_all(2, part.as_bytes());
+        // There is nobody to tell.
+        let _ = write_all(2, part.as_bytes());
     }
     std::process::abort()
 }
@@ -98,21 +100,27 @@ pub(crate) fn fatal(why: &str) -> ! {
 #[cold]
 pub(crate) fn refuse(why: &str) -> ! {
     for part in ["raddle: race: ", why, "\n"] {
-        write_all(2, part.as_bytes());
+        let _ = write_all(2, part.as_bytes());
     }
     // SAFETY: ends the process.
     unsafe { libc::_exit(2) }
 }
 
-/// Writes all of `bytes` to a descriptor; gives up silently on an error, there is nobody to tell.
-pub(crate) fn write_all(fd: i32, mut bytes: &[u8]) {
+/// Writes all of `bytes` to a descriptor. After an error some of them may have been written.
+pub(crate) fn write_all(fd: i32, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match usize::try_from(crate::sys::write(fd, bytes)) {
-            Ok(n) if n > 0 => bytes = &bytes[n..],
-            _ if std::io::Error::last_os_error().raw_os_error() == Some(libc::EINTR) => {}
-            _ => return,
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => bytes = &bytes[n..],
+            Err(_) => {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
         }
     }
+    Ok(())
 }
 
 /// Maps `size` zeroed bytes anywhere, for a while; aborts when the system has none.

@@ -2,7 +2,7 @@
 //! glue. By their names, and by their source files where debug information has any.
 
 /// Crates between the program and what it asks for.
-pub(crate) const CRATES: [&str; 11] = [
+pub(crate) const CRATES: [&str; 12] = [
     "alloc",
     "core",
     "std",
@@ -12,6 +12,7 @@ pub(crate) const CRATES: [&str; 11] = [
     "raddle_alloc",
     "raddle_chan",
     "raddle_race",
+    "raddle_race_options",
     "raddle_sched",
     "raddle",
 ];

@@ -234,9 +234,13 @@ pub(crate) fn untallied() -> usize {
     UNTALLIED.load(Relaxed)
 }
 
-/// Notes where reports go; a file is made with the first one.
+/// Notes where reports go.
 pub(crate) fn open(config: &Config) {
-    log::open(&config.options.log_path);
+    let form = match config.options.format {
+        Format::Text | Format::Json => log::LINES,
+        Format::Sarif => machine::SARIF,
+    };
+    log::open(&config.options, form);
 }
 
 /// What [`race`] was called with, and what it returns: for the way to the big stack and back.
@@ -339,16 +343,13 @@ fn gather(job: &Job<'_>) -> bool {
     HIGHEST.fetch_max(granule, Relaxed);
     ADDRESSES.insert(granule as u64);
     PAIRS.insert(pair);
-    let index = COUNT.fetch_add(1, Relaxed);
+    COUNT.fetch_add(1, Relaxed);
     tally(tallies);
-    match config().options.format {
-        Format::Text => log::put(&text::report(&report), ""),
-        Format::Json => log::put(&machine::json_line(&report), ""),
-        Format::Sarif => log::put(
-            &machine::sarif_result(&report, index == 0),
-            machine::SARIF_END,
-        ),
-    }
+    log::put(&match config().options.format {
+        Format::Text => text::report(&report),
+        Format::Json => machine::json_line(&report),
+        Format::Sarif => machine::sarif_result(&report),
+    });
     if config().options.halt_on_error {
         finish_locked();
         // SAFETY: ends the process without running anything of the program's, which races.
@@ -533,10 +534,8 @@ pub(crate) fn finish() {
 }
 
 fn finish_locked() {
-    let n = errors();
-    match config().options.format {
-        Format::Text if n > 0 => log::end(&text::count(n)),
-        Format::Sarif if n > 0 => log::end(machine::SARIF_END),
-        _ => {}
+    match (errors(), config().options.format) {
+        (n @ 1.., Format::Text) => log::end(&text::count(n)),
+        _ => log::end(""),
     }
 }

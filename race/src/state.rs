@@ -10,14 +10,15 @@ use std::time::Duration;
 
 use crate::ctx::GoCtx;
 use crate::goroutine::go_start;
+use crate::options::{Suppression, parse_file};
 use crate::proc::{ProcCtx, proc_create};
-use crate::{Host, Options, Pc, abi, interpose, report, shadow, suppress};
+use crate::{Host, Options, Pc, abi, interpose, report, shadow};
 
 /// What reports need of the options, resolved.
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) options: Options,
-    pub(crate) suppressions: Vec<suppress::Suppression>,
+    pub(crate) suppressions: Vec<Suppression>,
     pub(crate) history_size: u32,
     pub(crate) seed: u64,
     host: &'static Host,
@@ -71,7 +72,7 @@ pub(crate) fn init(options: Options, host: &'static Host) -> (GoCtx, ProcCtx) {
     *STARTED.get_or_init(|| {
         let suppressions = match options.suppressions.as_str() {
             "" => Vec::new(),
-            path => suppress::parse_file(path).unwrap_or_else(|e| panic!("{e}")),
+            path => parse_file(path).unwrap_or_else(|e| panic!("{e}")),
         };
         let config = Config {
             history_size: options.history_size,

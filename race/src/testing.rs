@@ -4,6 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::ctx::GoCtx;
 use crate::current::{set_current, switch_in, switch_out};
+use crate::options::quoted;
 use crate::{Host, Object, Options, Pc};
 
 static ONE: Mutex<()> = Mutex::new(());
@@ -42,10 +43,8 @@ fn log_path() -> String {
 /// Starts the detector if need be, and takes it.
 pub(crate) fn detector() -> Detector {
     let guard = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let options = Options {
-        log_path: log_path(),
-        ..Options::default()
-    };
+    let options = Options::parse(&format!("log_path={}", quoted(&log_path())));
+    let options = options.expect("a log can be written there");
     let (main, _) = crate::state::init(options, &HOST);
     if main.get().slot != crate::slot::NO_SLOT {
         switch_out(main);

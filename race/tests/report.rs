@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::FromRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -947,6 +947,147 @@ fn a_sarif_file_is_complete_whenever_the_process_ends() {
         assert_eq!(log["version"], "2.1.0");
         assert!(!stderr(&output).contains("results"));
     }
+}
+
+/// From here on standard output takes nothing.
+fn fill_stdout() {
+    let full = File::options()
+        .write(true)
+        .open("/dev/full")
+        .expect("it is there");
+    // SAFETY: nothing is kept of what descriptor 1 was.
+    let given = unsafe { libc::dup2(full.as_raw_fd(), 1) };
+    assert_eq!(given, 1);
+}
+
+#[test]
+fn a_stream_that_takes_nothing_loses_no_report() {
+    let name = "a_stream_that_takes_nothing_loses_no_report";
+    let (Some(text), Some(sarif)) = (
+        parent(name, "log_path=stdout"),
+        parent(name, "log_path=stdout format=sarif"),
+    ) else {
+        fill_stdout();
+        let (main, worker) = race_at(BLOCK + 128, STORE, LOAD);
+        on(worker, || race::write(BLOCK + 256, 8, Pc::here()));
+        on(main, || race::write(BLOCK + 256, 8, Pc::here()));
+        finish()
+    };
+    let note = "raddle: race: cannot write the log to standard output: No space left on device (os error 28); \
+                this report and those that follow go to standard error\n";
+    for output in [&text, &sarif] {
+        assert_eq!(
+            stderr(output).matches(note).count(),
+            1,
+            "{}",
+            stderr(output)
+        );
+        assert_eq!(output.status.code(), Some(66));
+    }
+    let text = stderr(&text);
+    assert!(
+        text.starts_with(note) && text.ends_with("Found 2 data race(s)\n"),
+        "{text}"
+    );
+    assert_eq!(text.matches("WARNING: DATA RACE\n").count(), 2, "{text}");
+    let sarif = stderr(&sarif);
+    let log = json(sarif.strip_prefix(note).expect("the note comes first"));
+    assert_eq!(log["runs"][0]["results"].as_array().map(Vec::len), Some(2));
+}
+
+/// From here on no file may become larger.
+fn limit_files(bytes: u64) {
+    // SAFETY: a write beyond the limit is to fail, not to kill.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+    let limit = libc::rlimit {
+        rlim_cur: bytes,
+        rlim_max: bytes,
+    };
+    // SAFETY: a valid limit.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &limit) }, 0);
+}
+
+#[test]
+fn a_file_that_is_full_keeps_what_it_has_and_loses_no_report() {
+    let name = "a_file_that_is_full_keeps_what_it_has_and_loses_no_report";
+    let log = Log::new("full");
+    for (format, room) in [
+        ("text", 1200),
+        ("json", 900),
+        ("sarif", 3000),
+        ("sarif", 600),
+        ("sarif", 100),
+    ] {
+        let options = format!("format={format} log_path={} seed={room}", log.0.display());
+        let Some(output) = parent(name, &options) else {
+            let options = std::env::var("RADDLE_RACE_CHILD").expect("set");
+            let room = options.rsplit_once("seed=").expect("at the end").1;
+            limit_files(room.parse().expect("a number"));
+            let (main, worker) = race_at(BLOCK + 128, STORE, LOAD);
+            for i in 1..4 {
+                let pc = |base| Pc::code(base + 0x10_0000 * i);
+                on(worker, || race::write(BLOCK + 128 + 8 * i, 8, pc(STORE)));
+                on(main, || race::write(BLOCK + 128 + 8 * i, 8, pc(LOAD)));
+            }
+            finish()
+        };
+        let (file, text) = (log.take(), stderr(&output));
+        let (note, rest) = text.split_once('\n').expect("a note");
+        assert!(
+            note.starts_with("raddle: race: cannot write the log to /")
+                && note.contains("File too large"),
+            "{format} {room}: {text}"
+        );
+        let addresses = (0..4).map(|i| format!("{:x}", BLOCK + 128 + 8 * i));
+        for address in addresses {
+            // Where it was written before, or there.
+            assert!(
+                file.contains(&address) != rest.contains(&address),
+                "{address} {format} {room}: {file}\n--\n{text}"
+            );
+        }
+        match format {
+            "text" => {
+                let reports = |text: &str| text.matches("WARNING: DATA RACE").count();
+                assert_eq!(reports(&file) + reports(rest), 4);
+                assert!(
+                    file.is_empty() || file.ends_with("==================\n"),
+                    "{file}"
+                );
+                assert!(text.ends_with("Found 4 data race(s)\n"), "{text}");
+            }
+            "json" => file
+                .lines()
+                .chain(rest.lines())
+                .for_each(|line| drop(json(line))),
+            _ => {
+                // At 100 bytes there was not even room for an empty log.
+                for log in [&*file, rest].into_iter().filter(|log| !log.is_empty()) {
+                    assert!(json(log)["runs"][0]["results"].is_array());
+                }
+            }
+        }
+        assert_eq!(output.status.code(), Some(66));
+    }
+}
+
+#[test]
+fn a_sarif_log_without_results_is_one() {
+    let name = "a_sarif_log_without_results_is_one";
+    let log = Log::new("clean");
+    let options = format!("format=sarif log_path={}", log.0.display());
+    let (Some(file), Some(stream)) = (parent(name, &options), parent(name, "format=sarif")) else {
+        start();
+        finish()
+    };
+    assert_eq!(stderr(&file), "");
+    for text in [log.take(), stderr(&stream)] {
+        let log = json(&text);
+        assert_eq!(log["runs"][0]["results"], Value::Array(Vec::new()));
+        let driver = &log["runs"][0]["tool"]["driver"];
+        assert_eq!(driver["version"], env!("CARGO_PKG_VERSION"));
+    }
+    assert!(file.status.success() && stream.status.success());
 }
 
 #[test]

@@ -11,10 +11,11 @@
 //! anywhere counts them too.
 
 use crate::capture::{self, Sink};
-use crate::flags::{Flags, GcFlag};
+use crate::flags::{Flags, GcFlag, misspelt_variables};
 use crate::join::{ExitToken, JoinError};
 use crate::{args, goroutine, panic, symbols};
 use raddle_alloc::gc;
+use raddle_race::options::{asks_for_help, help};
 use raddle_race::{GoCtx, Options, ProcCtx};
 use raddle_sched::{BootOptions, WaitReason, enter};
 use std::fmt::Display;
@@ -41,6 +42,9 @@ static BEFORE_MAIN: extern "C" fn() = before_main;
 
 extern "C" fn before_main() {
     raddle_sched::prepare_first_thread();
+    for warning in misspelt_variables(env::vars_os().map(|(name, _)| name)) {
+        capture::print_error(&warning);
+    }
     let Ok((flags, _)) = Flags::from_env_and_args(iter::empty(), |name| env::var_os(name)) else {
         return; // the boot will say so
     };
@@ -114,6 +118,10 @@ fn refuse(error: &dyn Display) -> ! {
 }
 
 fn start_race_mode(options: &str) -> ProcCtx {
+    if asks_for_help(options) {
+        print!("{}", help());
+        process::exit(0);
+    }
     let options = Options::parse(options).unwrap_or_else(|error| {
         crate::capture::print_error(&format!("raddle: race mode: {error}\n"));
         process::exit(BAD_FLAG)

@@ -14,6 +14,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use raddle_race::options::{asked, misspelt};
+
 /// The most Ps that `RADDLE_PROCS` may ask for.
 pub(crate) const MAX_PROCS: usize = 1024;
 /// The smallest stack that `RADDLE_STACK` may ask for: std's own panic code must fit in it.
@@ -26,8 +28,8 @@ pub(crate) const MAX_STACK: usize = 1 << 30;
 /// What the user asked the runtime for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Flags {
-    /// `--race`, `--race=options`, or a `RADDLE_RACE` that is not `0`: race mode, and its options as one string, those
-    /// of the environment first, so that the command line has the last word.
+    /// `--race`, `--race=options`, or a `RADDLE_RACE` that is not `0` or another word for it: race mode, and its options as
+    /// one string, those of the environment first, so that the command line has the last word.
     pub(crate) race: Option<String>,
     /// `RADDLE_PROCS`: how many Ps. None: as many as the CPUs that the process may use.
     pub(crate) procs: Option<NonZeroUsize>,
@@ -108,10 +110,9 @@ impl Flags {
         if let Some(value) = read("RADDLE_DEBUG")? {
             flags.debug = parse_debug(&value)?;
         }
-        match read("RADDLE_RACE")?.as_deref() {
-            None | Some("0") => {}
-            Some("1") => flags.ask_for_race(""),
-            Some(options) => flags.ask_for_race(options),
+        let race = read("RADDLE_RACE")?;
+        if let Some(options) = race.as_deref().and_then(asked) {
+            flags.ask_for_race(options);
         }
         let rest = flags.take_race(args)?;
         Ok((flags, rest))
@@ -137,7 +138,12 @@ impl Flags {
                         "--race=: write options after the equals sign, or --race alone".into(),
                     ));
                 }
-                self.ask_for_race(&options);
+                let options = asked(&options).ok_or_else(|| {
+                    FlagError(format!(
+                        "--race={options}: a flag cannot turn race mode off; leave it out, and RADDLE_RACE unset"
+                    ))
+                })?;
+                self.ask_for_race(options);
             } else {
                 rest.push(arg);
             }
@@ -152,6 +158,20 @@ impl Flags {
         }
         all.push_str(options);
     }
+}
+
+/// A line for each of the environment's variables whose name is nearly one of ours, and none of ours.
+///
+/// It is said and not refused: a name that begins with `RADDLE_` may be the program's own.
+pub(crate) fn misspelt_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
+    let warning = |name: OsString| {
+        let name = name.into_string().ok()?;
+        let meant = misspelt(&name)?;
+        Some(format!(
+            "raddle: warning: the environment variable {name} means nothing to Raddle; did you mean {meant}?\n"
+        ))
+    };
+    names.filter_map(warning).collect()
 }
 
 fn text(name: &str, value: OsString) -> Result<String, FlagError> {
@@ -331,8 +351,12 @@ mod tests {
             flags("RADDLE_RACE", "halt_on_error=1").race.as_deref(),
             Some("halt_on_error=1")
         );
-        assert_eq!(flags("RADDLE_RACE", "0").race, None);
-        assert_eq!(flags("RADDLE_RACE", "").race, None);
+        for on in ["on", "yes", "true"] {
+            assert_eq!(flags("RADDLE_RACE", on).race.as_deref(), Some(""), "{on}");
+        }
+        for off in ["0", "off", "no", "false", ""] {
+            assert_eq!(flags("RADDLE_RACE", off).race, None, "{off}");
+        }
         assert_eq!(
             read(&["--race"], &[("RADDLE_RACE", "0")])
                 .unwrap()
@@ -340,6 +364,28 @@ mod tests {
                 .race
                 .as_deref(),
             Some("")
+        );
+    }
+
+    #[test]
+    fn the_command_line_turns_race_mode_on_only() {
+        assert_eq!(
+            read(&["--race=on"], &[]).unwrap().0.race.as_deref(),
+            Some("")
+        );
+        let off = read(&["--race=off"], &[]).unwrap_err();
+        assert!(off.starts_with("--race=off: a flag cannot"), "{off}");
+    }
+
+    #[test]
+    fn slips_in_names_are_told() {
+        let names = ["RADDLE_PROC", "RADDLE_RACE", "RADDLE_OWN_THING", "HOME"];
+        let told = misspelt_variables(names.into_iter().map(Into::into));
+        assert_eq!(
+            told,
+            [
+                "raddle: warning: the environment variable RADDLE_PROC means nothing to Raddle; did you mean RADDLE_PROCS?\n"
+            ]
         );
     }
 

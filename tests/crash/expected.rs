@@ -281,6 +281,36 @@ tests! {
             .prints("[\"a\", \"--\", \"--race\"]\nprocs=3\n");
     }
 
+    fn race_options_are_explained_on_request() {
+        let outcomes = [
+            program("races").arg("--race=help").run(),
+            program("races").arg("--race=exitcode=5,help").run(),
+            program("races").env("RADDLE_RACE", "help").run(),
+        ];
+        for outcome in outcomes {
+            outcome.exits(0).says_nothing().prints(&raddle_race::options::help());
+        }
+    }
+
+    fn words_turn_race_mode_on_and_off() {
+        for on in ["1", "on", "yes", "true"] {
+            program("races").env("RADDLE_RACE", on).run().exits(66);
+        }
+        program("races").arg("--race=on").run().exits(66);
+        for off in ["0", "off", "no", "false"] {
+            program("races").env("RADDLE_RACE", off).run().exits(0).says_nothing();
+        }
+        program("races").arg("--race=off").run().exits(2).says("a flag cannot turn race mode off");
+    }
+
+    fn a_slip_in_a_variable_is_told() {
+        let warning = "raddle: warning: the environment variable RADDLE_PROC means nothing to Raddle; did you mean RADDLE_PROCS?\n";
+        let outcome = program("returns_a_code").env("RADDLE_PROC", "1").run();
+        outcome.exits(7);
+        assert_eq!(outcome.stderr, warning, "{outcome}");
+        program("returns").env("RADDLE_OF_ANOTHER_KIND", "1").run().exits(0).says_nothing();
+    }
+
     fn bad_values_are_refused() {
         refused("RADDLE_PROCS", "0", "RADDLE_PROCS=0: must be a whole number from 1 to 1024");
         refused("RADDLE_STACK", "1K", "RADDLE_STACK=1K: must be a size from 16K to 1024M");
@@ -292,6 +322,8 @@ tests! {
         refused("RADDLE_DEBUG", "gcstress=0", "write gcstress=N, at least 1");
         refused("RADDLE_RACE", "colour=red", "unknown race option `colour`");
         refused("RADDLE_RACE", "exitcode=many", "exitcode");
+        refused("RADDLE_RACE", "suppressions=\"/a b", "the quotation mark before `/a b` has no end");
+        refused("RADDLE_RACE", "log_path=/no/such/folder/log", "cannot write `/no/such/folder/log.");
     }
 
     fn bad_flags_are_refused() {

@@ -12,20 +12,24 @@ use crate::options::OptionError;
 
 /// One line of a suppressions file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Suppression {
+pub struct Suppression {
     top_only: bool,
     pattern: String,
 }
 
 impl Suppression {
     /// Whether a frame (innermost when `top`) with this function or file name is suppressed.
-    pub(crate) fn matches(&self, top: bool, name: &str) -> bool {
+    #[must_use]
+    pub fn matches(&self, top: bool, name: &str) -> bool {
         (top || !self.top_only) && glob(&self.pattern, name)
     }
 }
 
 /// Reads a suppressions file.
-pub(crate) fn parse_file(path: &str) -> Result<Vec<Suppression>, OptionError> {
+///
+/// # Errors
+/// It cannot be read, or a line is none.
+pub fn parse_file(path: &str) -> Result<Vec<Suppression>, OptionError> {
     let text = std::fs::read_to_string(path).map_err(|e| OptionError::Unreadable {
         path: path.to_owned(),
         reason: e.to_string(),

@@ -1,6 +1,11 @@
-//! The options of race mode, `key=value` pairs separated by spaces or commas, and their errors.
+//! The options that were asked for, and what can be wrong with them.
 
 use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+
+use crate::table::OPTIONS;
+use crate::words::pairs;
 
 /// The form of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,16 +72,14 @@ impl Default for Options {
     }
 }
 
-/// Every key, for the message about an unknown one.
-const KEYS: &str = "halt_on_error, exitcode, log_path, format, history_size, suppressions, snippet, \
-                    strip_path_prefix, atexit_sleep_ms, seed";
-
 /// What was wrong with an option, in words for the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OptionError {
     /// The word has no `=`.
     NotAPair(String),
+    /// The quotation mark at the start of this does not end.
+    OpenQuote(String),
     /// No such key.
     UnknownKey(String),
     /// The key exists, the value does not fit it.
@@ -87,6 +90,13 @@ pub enum OptionError {
         value: String,
         /// What would fit.
         wants: &'static str,
+    },
+    /// The log cannot be written.
+    Unwritable {
+        /// The file.
+        path: String,
+        /// The system's reason.
+        reason: String,
     },
     /// The suppressions file cannot be read.
     Unreadable {
@@ -111,10 +121,28 @@ impl fmt::Display for OptionError {
                 write!(f, "race option `{word}` is not of the form key=value")
             }
             OptionError::UnknownKey(key) => {
-                write!(f, "unknown race option `{key}`; the options are {KEYS}")
+                let keys = OPTIONS.map(|row| row.key).join(", ");
+                write!(
+                    f,
+                    "unknown race option `{key}`; the options are {keys}; `--race=help` explains them"
+                )
+            }
+            OptionError::OpenQuote(rest) => {
+                write!(
+                    f,
+                    "race options: the quotation mark before `{}` has no end",
+                    &rest[1..]
+                )
             }
             OptionError::BadValue { key, value, wants } => {
                 write!(f, "race option `{key}` cannot be `{value}`: give {wants}")
+            }
+            OptionError::Unwritable { path, reason } => {
+                write!(
+                    f,
+                    "race option `log_path`: cannot write `{path}`: {reason}; name a file in a folder that exists and can be \
+                     written, or leave it out: reports then go to standard error"
+                )
             }
             OptionError::Unreadable { path, reason } => {
                 write!(
@@ -135,25 +163,49 @@ impl fmt::Display for OptionError {
 impl std::error::Error for OptionError {}
 
 impl Options {
-    /// Reads `key=value` pairs separated by spaces, commas or both; a later pair wins.
-    ///
-    /// Keys: `halt_on_error` (0, 1, true, false), `exitcode` (0 to 255), `log_path`, `format` (text, json, sarif),
-    /// `history_size` (0 to 7), `suppressions`, `snippet` (auto, always, never), `strip_path_prefix`, `atexit_sleep_ms`, `seed`.
+    /// Reads `key=value` pairs, [quoted](crate::quoted) where need be, separated by spaces, commas or both; a later pair wins.
+    /// [`OPTIONS`] has the keys and their values.
     ///
     /// # Errors
-    /// The first unknown key, bad value, or unreadable suppressions file.
+    /// The first word that is no pair, unknown key, bad value, or unreadable suppressions file; a log that cannot be written.
     ///
     /// # Blocking
-    /// Reads the suppressions file, if one is named.
+    /// Reads the suppressions file, if one is named; makes the log, if one is named, and takes it away again.
     pub fn parse(text: &str) -> Result<Options, OptionError> {
         let mut options = Options::default();
-        for word in text.split([' ', ',', '\t', '\n']).filter(|w| !w.is_empty()) {
-            let Some((key, value)) = word.split_once('=') else {
-                return Err(OptionError::NotAPair(word.to_owned()));
-            };
-            options.set(key, value)?;
+        for (key, value) in pairs(text)? {
+            options.set(&key, &value)?;
         }
+        options.try_log()?;
         Ok(options)
+    }
+
+    /// The file to which this process's reports go; none: to a stream.
+    #[must_use]
+    pub fn log_file(&self) -> Option<String> {
+        match self.log_path.as_str() {
+            "stderr" | "stdout" => None,
+            path => Some(format!("{path}.{}", std::process::id())),
+        }
+    }
+
+    /// Only the system knows whether it lets us, so it is asked.
+    fn try_log(&self) -> Result<(), OptionError> {
+        let Some(path) = self.log_file() else {
+            return Ok(());
+        };
+        let tried = match File::create_new(&path) {
+            Ok(_) => fs::remove_file(&path),
+            // An older process of the same number has left it there, or a person has put it there: it stays as it is.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                File::options().write(true).open(&path).map(drop)
+            }
+            Err(error) => Err(error),
+        };
+        tried.map_err(|error: io::Error| OptionError::Unwritable {
+            path,
+            reason: error.to_string(),
+        })
     }
 
     fn set(&mut self, key: &str, value: &str) -> Result<(), OptionError> {
@@ -231,8 +283,63 @@ mod tests {
     }
 
     #[test]
+    fn values_may_have_spaces_and_commas() {
+        let o = Options::parse("strip_path_prefix=\"/my files, old/\",exitcode='3'").expect("good");
+        assert_eq!(
+            (o.strip_path_prefix.as_str(), o.exitcode),
+            ("/my files, old/", 3)
+        );
+    }
+
+    #[test]
+    fn the_table_has_every_option_with_its_default() {
+        let mut text = String::new();
+        for row in OPTIONS.iter().filter(|row| !row.default.is_empty()) {
+            text += &format!("{}={} ", row.key, row.default);
+        }
+        let (table, default) = (Options::parse(&text).expect("good"), Options::default());
+        assert_eq!(format!("{table:?}"), format!("{default:?}"));
+        // A field for each row.
+        let fields = format!("{default:?}").matches(": ").count();
+        assert_eq!(fields, OPTIONS.len());
+        let help = crate::help();
+        for row in OPTIONS {
+            assert!(help.contains(&format!("\n  {} ", row.key)), "{help}");
+        }
+        assert!(help.lines().all(|line| line.len() <= 150), "{help}");
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_written_is_refused() {
+        let error = |s: &str| Options::parse(s).expect_err("an error").to_string();
+        let gone = error("log_path=/no/such/folder/log");
+        assert!(
+            gone.starts_with("race option `log_path`: cannot write `/no/such/folder/log.")
+                && gone.contains("No such file or directory"),
+            "{gone}"
+        );
+        assert!(error("log_path=/proc/log").contains("cannot write"));
+        // The trial leaves nothing behind; what was there stays.
+        let path = std::env::temp_dir().join(format!("raddle-try-log-{}", std::process::id()));
+        let text = format!("log_path={}", path.display());
+        let file = Options::parse(&text)
+            .expect("good")
+            .log_file()
+            .expect("a file");
+        assert!(!fs::exists(&file).expect("told"));
+        fs::write(&file, "old").expect("written");
+        assert!(Options::parse(&text).is_ok());
+        assert_eq!(fs::read_to_string(&file).expect("there"), "old");
+        fs::remove_file(&file).expect("ours");
+    }
+
+    #[test]
     fn errors_say_what_to_do() {
         let text = |s: &str| Options::parse(s).expect_err("an error").to_string();
+        assert_eq!(
+            text("log_path=\"/a b"),
+            "race options: the quotation mark before `/a b` has no end"
+        );
         assert!(
             text("colour=red")
                 .starts_with("unknown race option `colour`; the options are halt_on_error")
