@@ -19,6 +19,7 @@ Examples:
   cargo raddle run --race
   cargo raddle test --race --release -- some_test
   cargo raddle test --race=halt_on_error=1 -p my-crate
+  cargo raddle run --race=help
 
 Exit status: cargo's own, which for `run` is the program's (66 after a data race); 2 if there is a mistake in the command.
 
@@ -47,7 +48,7 @@ enum Action {
 
 #[derive(Debug, Args)]
 struct Options {
-    /// Watch for data races; OPTIONS are those of the detector: key=value, separated by commas
+    /// Watch for data races; OPTIONS are those of the detector: key=value, separated by commas; `--race=help` explains them
     #[arg(long, value_name = "OPTIONS", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     race: Option<OsString>,
     /// Options and arguments of cargo itself; `cargo build --help` and so on list them
@@ -89,7 +90,9 @@ fn arrange(mut args: Vec<OsString>) -> Vec<OsString> {
         args.remove(0);
     }
     args.insert(0, "cargo raddle".into());
-    let Some(action) = args.get(1).filter(|arg| !starts_with(arg, "-")) else {
+    // `help` has no options of cargo's behind it.
+    let is_action = |arg: &&OsString| !starts_with(arg, "-") && *arg != "help";
+    let Some(action) = args.get(1).filter(is_action) else {
         return args;
     };
     let mut front = vec![args[0].clone(), action.clone()];
@@ -165,10 +168,20 @@ mod tests {
 
     #[test]
     fn help_is_given() {
-        for line in ["--help", "test --help", "raddle test -p x --help"] {
+        for (line, what) in [
+            ("--help", "cargo raddle <COMMAND>"),
+            ("help", "cargo raddle <COMMAND>"),
+            ("raddle help", "cargo raddle <COMMAND>"),
+            ("help test", "cargo raddle test [OPTIONS]"),
+            ("raddle help run", "cargo raddle run [OPTIONS]"),
+            ("test --help", "cargo raddle test [OPTIONS]"),
+            ("raddle test -p x --help", "--race=help"),
+        ] {
             let error = parse(line.split_whitespace().map(Into::into)).unwrap_err();
             assert_eq!(error.exit_code(), 0, "{line}");
-            assert!(error.to_string().contains("cargo raddle"), "{line}");
+            assert!(error.to_string().contains(what), "{line}: {error}");
         }
+        let error = parse(["help", "bulid"].map(Into::into)).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
     }
 }

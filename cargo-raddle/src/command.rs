@@ -2,12 +2,12 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 use cargo_metadata::{Metadata, MetadataCommand};
+use raddle_race_options::{Options, asked, asks_for_help, help, pairs, quoted};
 
 use crate::cache;
 use crate::cli::Request;
@@ -24,15 +24,20 @@ pub(crate) fn run(request: Request) -> Result<ExitCode> {
     // cargo tells its subcommands which cargo it is.
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.arg(request.action);
-    if let Some(options) = &request.race {
-        prepare(&mut cargo, &request, options)?;
+    if let Some(given) = &request.race {
+        // Before anything is built: a mistake is told at once.
+        let Some(options) = race_options(&request, given)? else {
+            print!("{}", help());
+            return Ok(ExitCode::SUCCESS);
+        };
+        prepare(&mut cargo, &request, &options)?;
     }
     cargo.args(&request.cargo_args);
     exec(cargo)
 }
 
 /// Makes `cargo` build for race mode.
-fn prepare(cargo: &mut Command, request: &Request, options: &OsStr) -> Result<()> {
+fn prepare(cargo: &mut Command, request: &Request, options: &str) -> Result<()> {
     let toolchain = Toolchain::find()?;
     let here = env::current_dir().context("cannot tell the current directory")?;
     let mut config = Config::load(&here)?;
@@ -85,62 +90,72 @@ fn prepare(cargo: &mut Command, request: &Request, options: &OsStr) -> Result<()
         // cargo would remember the compiler's version and not see that ours has changed.
         .env("CARGO_CACHE_RUSTC_INFO", "0");
     if request.action != "build" {
-        let options = match options.is_empty() {
-            true => env::var_os("RADDLE_RACE").unwrap_or_else(|| "1".into()),
-            false => options.to_owned(),
-        };
-        // `run` starts the program where we are. Tests and benchmarks are started in their
-        // package's folder.
-        let options = match request.action {
-            "run" => options,
-            _ => with_absolute_paths(&options, &here)?,
-        };
         cargo.env("RADDLE_RACE", options);
     }
     Ok(())
 }
 
+/// The options that the program is to have, as `RADDLE_RACE`: those on the command line, else those of the environment. None: they are to
+/// be explained.
+fn race_options(request: &Request, given: &OsStr) -> Result<Option<String>> {
+    let own = match request.action {
+        // It starts no program.
+        "build" => None,
+        _ => env::var_os("RADDLE_RACE").filter(|value| !value.is_empty()),
+    };
+    let options = match given.is_empty() {
+        true => own.unwrap_or_else(|| "1".into()),
+        false => given.to_owned(),
+    };
+    let Some(options) = options.to_str() else {
+        bail!("the race options must be UTF-8, and {options:?} are not");
+    };
+    if asks_for_help(options) {
+        return Ok(None);
+    }
+    Options::parse(asked(options).unwrap_or_default())?;
+    let options = match request.action {
+        // Tests and benchmarks are started in their package's folder.
+        "test" | "bench" => {
+            let here = env::current_dir().context("cannot tell the current directory")?;
+            with_absolute_paths(options, &here)?
+        }
+        _ => options.to_owned(),
+    };
+    Ok(Some(options))
+}
+
 /// The options of the detector with their relative paths taken from `here`: they mean the folder in
 /// which the user wrote them.
-fn with_absolute_paths(options: &OsStr, here: &Path) -> Result<OsString> {
+fn with_absolute_paths(options: &str, here: &Path) -> Result<String> {
     /// Options that are paths, and the values that are none.
     const PATHS: [(&str, &[&str]); 2] =
         [("suppressions", &[""]), ("log_path", &["stderr", "stdout"])];
-    let is_separator = |byte: &u8| *byte == b',' || byte.is_ascii_whitespace();
-    let mut absolute = Vec::new();
-    // With its separator: the rest stays as it was.
-    for word in options.as_encoded_bytes().split_inclusive(is_separator) {
-        let is_relative_path = PATHS.iter().any(|(key, names)| {
-            let Some(value) = word.strip_prefix(key.as_bytes()) else {
-                return false;
-            };
-            let Some(value) = value.strip_prefix(b"=") else {
-                return false;
-            };
-            let value = value.split(is_separator).next().unwrap_or_default();
-            let is_name = names.iter().any(|name| value == name.as_bytes());
-            !is_name && !value.starts_with(b"/")
-        });
-        if is_relative_path {
-            let here = here.as_os_str().as_bytes();
-            if here.iter().any(is_separator) {
-                bail!(
-                    "a relative path in the race options cannot be passed on to tests from {}, since options are separated by commas \
-                     and spaces; give the path from the root, or through a link, without any",
-                    here.escape_ascii()
-                );
-            }
-            let (key, path) = word.split_at(
-                word.iter()
-                    .position(|byte| *byte == b'=')
-                    .map_or(0, |at| at + 1),
-            );
-            absolute.extend([key, here, b"/", path].concat());
-        } else {
-            absolute.extend(word);
-        }
+    if asked(options).is_none_or(str::is_empty) {
+        return Ok(options.to_owned());
     }
-    Ok(OsString::from_vec(absolute))
+    let absolute = |(key, value): (String, String)| {
+        let names = PATHS.iter().find(|(path, _)| *path == key);
+        let value = match names {
+            Some((_, names)) if !names.contains(&value.as_str()) => {
+                let path = here.join(value);
+                let path = path.to_str().with_context(|| {
+                    format!(
+                        "race option `{key}`: the path of the current folder, {}, is not UTF-8; give a whole path that is",
+                        here.display()
+                    )
+                })?;
+                path.to_owned()
+            }
+            _ => value,
+        };
+        Ok(format!("{key}={}", quoted(&value)))
+    };
+    let words: Vec<_> = pairs(options)?
+        .into_iter()
+        .map(absolute)
+        .collect::<Result<_>>()?;
+    Ok(words.join(","))
 }
 
 /// cargo's own arguments: what follows a `--` belongs to the program.
@@ -203,28 +218,24 @@ mod tests {
 
     #[test]
     fn paths_mean_the_folder_where_they_were_written() {
-        let absolute = |options: &str, here: &str| {
-            with_absolute_paths(options.as_ref(), here.as_ref())
-                .map(|options| options.into_string().unwrap())
-        };
+        let absolute =
+            |options: &str, here: &str| with_absolute_paths(options, here.as_ref()).unwrap();
         for same in [
-            "",
             "1",
-            "halt_on_error=1 exitcode=3",
+            "off",
+            "halt_on_error=1,exitcode=3",
             "suppressions=/a/b,log_path=stderr",
-            "log_path=stdout,,suppressions=",
+            "log_path=stdout,suppressions=",
         ] {
-            assert_eq!(absolute(same, "/home/me").unwrap(), same);
+            assert_eq!(absolute(same, "/home/me"), same);
         }
         assert_eq!(
-            absolute("suppressions=a/b.txt,seed=1 log_path=../log", "/x").unwrap(),
-            "suppressions=/x/a/b.txt,seed=1 log_path=/x/../log"
+            absolute("suppressions=a/b.txt,seed=1 log_path=../log", "/x"),
+            "suppressions=/x/a/b.txt,seed=1,log_path=/x/../log"
         );
-        let error = absolute("suppressions=a", "/my files").unwrap_err();
-        assert!(error.to_string().contains("/my files"), "{error}");
         assert_eq!(
-            absolute("suppressions=/a", "/my files").unwrap(),
-            "suppressions=/a"
+            absolute("suppressions='a b'", "/my files"),
+            "suppressions=\"/my files/a b\""
         );
     }
 

@@ -9,10 +9,11 @@
 //!
 //! # Use
 //! `cargo raddle build|run|test|bench [--race[=OPTIONS]] [cargo's own options] [-- arguments]`. Without `--race`, cargo is run as if
-//! `raddle` were not there. In Raddle's repository, `cargo run -p cargo-raddle -- test --race` does the same.
+//! `raddle` were not there. `cargo raddle help` and `cargo raddle help run` (and so on) explain the command. In Raddle's repository, `cargo run -p cargo-raddle -- test --race` does the same.
 //!
 //! - **Output** goes to `raddle-race` in the target directory, so that plain builds stay as they are; `--target-dir` is obeyed.
-//! - **Options** of the detector are `key=value`, separated by commas. They reach the program as
+//! - **Options** of the detector are `key=value`, separated by commas; a value with a comma or a space stands in quotation marks.
+//!   `--race=help` explains them. A mistake is refused before anything is built. They reach the program as
 //!   `RADDLE_RACE`, which `run`, `test` and `bench` set unless it is set. Relative paths among them
 //!   (`suppressions`, `log_path`) mean the folder in which the command is given, though cargo runs
 //!   tests in their package's. A program that was built by `build` is watched when it is started

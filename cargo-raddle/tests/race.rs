@@ -161,14 +161,19 @@ fn a_race_is_reported_with_its_line() {
 #[test]
 fn paths_in_options_are_from_where_the_command_is_given() {
     let package = racy("paths", "");
-    let below = package.0.join("below");
+    let below = package.0.join("below, and between");
     fs::create_dir(&below).unwrap();
     fs::write(below.join("known.txt"), "race:racy::add\n").unwrap();
-    for line in [
-        "test --race=suppressions=known.txt --test it",
-        "run --race=suppressions=known.txt",
+    fs::write(below.join("well known.txt"), "race:racy::add\n").unwrap();
+    for (line, race) in [
+        ("test --race=suppressions=known.txt --test it", ""),
+        ("run --race=suppressions=known.txt", ""),
+        ("test --race --test it", "suppressions='well known.txt'"),
+        ("run --race", "suppressions='well known.txt'"),
     ] {
-        let run = package.command(line).current_dir(&below).output().unwrap();
+        let mut command = package.command(line);
+        let run = command.env("RADDLE_RACE", race).current_dir(&below);
+        let run = run.output().unwrap();
         Outcome(run).expect(0).does_not_say("DATA RACE");
     }
     // Cargo runs the test in the package's folder, which has no such file; the log goes where we
@@ -363,6 +368,46 @@ fn without_the_toolchains_linker_a_plain_std_does() {
         .says("going on with a plain std")
         .says("WARNING: DATA RACE")
         .says("src/lib.rs:10");
+}
+
+#[test]
+fn race_options_are_looked_at_before_anything_is_built() {
+    let package = racy("hasty", "");
+    for line in [
+        "run --race=help",
+        "test --race=help",
+        "build --race=exitcode=3,help",
+    ] {
+        let help = package.raddle(line).expect(0).says("  halt_on_error  ");
+        help.says("race_top:PATTERN").does_not_say("Compiling");
+    }
+    for (line, what) in [
+        ("run --race=colour=red", "unknown race option `colour`"),
+        ("build --race=exitcode=300", "give a number from 0 to 255"),
+        (
+            "test --race=suppressions=gone.txt",
+            "cannot read `gone.txt`",
+        ),
+        (
+            "bench --race=log_path=no/such/log",
+            "cannot write `no/such/log.",
+        ),
+    ] {
+        package
+            .raddle(line)
+            .expect(2)
+            .says(what)
+            .says("raddle: error: race");
+    }
+    let of_environment = package
+        .command("run --race")
+        .env("RADDLE_RACE", "halt")
+        .output()
+        .unwrap();
+    Outcome(of_environment)
+        .expect(2)
+        .says("`halt` is not of the form key=value");
+    assert!(!package.0.join("target").exists(), "nothing was built");
 }
 
 #[test]
