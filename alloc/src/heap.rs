@@ -31,8 +31,9 @@ use std::sync::atomic::{AtomicBool, Ordering::*};
 /// The heap as Rust's global allocator.
 ///
 /// ```
+/// # extern crate raddle_alloc as raddle;
 /// #[global_allocator]
-/// static HEAP: raddle_alloc::Heap = raddle_alloc::Heap;
+/// static HEAP: raddle::Heap = raddle::Heap;
 ///
 /// assert_eq!(vec![1; 1000].iter().sum::<i32>(), 1000);
 /// ```

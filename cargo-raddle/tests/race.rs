@@ -397,7 +397,7 @@ fn race_options_are_looked_at_before_anything_is_built() {
             .raddle(line)
             .expect(2)
             .says(what)
-            .says("raddle: error: race");
+            .says("raddle: error: ");
     }
     let of_environment = package
         .command("run --race")

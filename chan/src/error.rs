@@ -75,7 +75,7 @@ impl<T> SendError<T> {
     /// # Examples
     ///
     /// ```
-    /// let (s, r) = raddle_chan::bounded(1);
+    /// let (s, r) = raddle::chan::bounded(1);
     /// drop(r);
     /// assert_eq!(s.send("lost?").unwrap_err().into_inner(), "lost?");
     /// ```

@@ -23,7 +23,7 @@ pub struct TryIter<'a, T> {
 /// # Examples
 ///
 /// ```
-/// let (s, r) = raddle_chan::unbounded();
+/// let (s, r) = raddle::chan::unbounded();
 /// s.send(1).unwrap();
 /// s.send(2).unwrap();
 /// drop(s);

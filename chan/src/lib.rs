@@ -21,7 +21,7 @@
 //! # Examples
 //!
 //! ```
-//! use raddle_chan::{bounded, select, tick};
+//! use raddle::chan::{bounded, select, tick};
 //! use std::time::Duration;
 //!
 //! let (s, r) = bounded(16);

@@ -35,7 +35,7 @@ unsafe fn handles<T>(raw: RawHandle) -> (Sender<T>, Receiver<T>) {
 /// # Examples
 ///
 /// ```
-/// use raddle_chan::bounded;
+/// use raddle::chan::bounded;
 ///
 /// let (s, r) = bounded(0);
 /// let t = std::thread::spawn(move || s.send("hi").unwrap());
@@ -58,7 +58,7 @@ pub fn bounded<T>(cap: usize) -> (Sender<T>, Receiver<T>) {
 /// # Examples
 ///
 /// ```
-/// let (s, r) = raddle_chan::unbounded();
+/// let (s, r) = raddle::chan::unbounded();
 /// for n in 0..1000 {
 ///     s.send(n).unwrap();
 /// }
@@ -80,7 +80,7 @@ pub fn unbounded<T>() -> (Sender<T>, Receiver<T>) {
 /// # Examples
 ///
 /// ```
-/// use raddle_chan::{never, select, unbounded};
+/// use raddle::chan::{never, select, unbounded};
 ///
 /// let (s, r) = unbounded();
 /// s.send(1).unwrap();
@@ -120,7 +120,7 @@ fn clock(clock: Option<Clock>) -> Receiver<Instant> {
 /// # Examples
 ///
 /// ```
-/// use raddle_chan::{after, select, unbounded};
+/// use raddle::chan::{after, select, unbounded};
 /// use std::time::Duration;
 ///
 /// let (s, r) = unbounded();
@@ -151,7 +151,7 @@ pub fn after(duration: Duration) -> Receiver<Instant> {
 /// use std::time::Instant;
 ///
 /// let now = Instant::now();
-/// assert_eq!(raddle_chan::at(now).recv(), Ok(now));
+/// assert_eq!(raddle::chan::at(now).recv(), Ok(now));
 /// ```
 #[must_use]
 pub fn at(when: Instant) -> Receiver<Instant> {
@@ -177,7 +177,7 @@ pub fn at(when: Instant) -> Receiver<Instant> {
 /// ```
 /// use std::time::Duration;
 ///
-/// let ticker = raddle_chan::tick(Duration::from_nanos(1));
+/// let ticker = raddle::chan::tick(Duration::from_nanos(1));
 /// assert!(ticker.recv().unwrap() < ticker.recv().unwrap());
 /// ```
 #[must_use]

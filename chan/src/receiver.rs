@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 /// # Examples
 ///
 /// ```
-/// use raddle_chan::unbounded;
+/// use raddle::chan::unbounded;
 ///
 /// let (s, r) = unbounded();
 /// let t = std::thread::spawn(move || {
@@ -79,7 +79,7 @@ impl<T> Receiver<T> {
     /// # Examples
     ///
     /// ```
-    /// use raddle_chan::{RecvError, unbounded};
+    /// use raddle::chan::{RecvError, unbounded};
     ///
     /// let (s, r) = unbounded();
     /// s.send(5).unwrap();
@@ -120,7 +120,7 @@ impl<T> Receiver<T> {
     /// # Examples
     ///
     /// ```
-    /// use raddle_chan::{TryRecvError, unbounded};
+    /// use raddle::chan::{TryRecvError, unbounded};
     ///
     /// let (s, r) = unbounded();
     /// assert_eq!(r.try_recv(), Err(TryRecvError::Empty));
@@ -165,7 +165,7 @@ impl<T> Receiver<T> {
     /// # Examples
     ///
     /// ```
-    /// use raddle_chan::{RecvTimeoutError, unbounded};
+    /// use raddle::chan::{RecvTimeoutError, unbounded};
     /// use std::time::Duration;
     ///
     /// let (s, r) = unbounded();
@@ -197,7 +197,7 @@ impl<T> Receiver<T> {
     /// # Examples
     ///
     /// ```
-    /// use raddle_chan::{RecvTimeoutError, unbounded};
+    /// use raddle::chan::{RecvTimeoutError, unbounded};
     /// use std::time::Instant;
     ///
     /// let (s, r) = unbounded::<u8>();
@@ -242,7 +242,7 @@ impl<T> Receiver<T> {
     /// # Examples
     ///
     /// ```
-    /// use raddle_chan::{SendError, bounded};
+    /// use raddle::chan::{SendError, bounded};
     ///
     /// let (s, r) = bounded(2);
     /// s.send(1).unwrap();
@@ -264,7 +264,7 @@ impl<T> Receiver<T> {
     /// # Examples
     ///
     /// ```
-    /// let (s, r) = raddle_chan::unbounded();
+    /// let (s, r) = raddle::chan::unbounded();
     /// assert!(r.is_empty());
     /// s.send(0).unwrap();
     /// assert!(!r.is_empty());
@@ -282,7 +282,7 @@ impl<T> Receiver<T> {
     /// # Examples
     ///
     /// ```
-    /// let (s, r) = raddle_chan::bounded(1);
+    /// let (s, r) = raddle::chan::bounded(1);
     /// assert!(!r.is_full());
     /// s.send(0).unwrap();
     /// assert!(r.is_full());
@@ -300,7 +300,7 @@ impl<T> Receiver<T> {
     /// # Examples
     ///
     /// ```
-    /// let (s, r) = raddle_chan::unbounded();
+    /// let (s, r) = raddle::chan::unbounded();
     /// s.send(1).unwrap();
     /// assert_eq!(r.len(), 1);
     /// ```
@@ -317,7 +317,7 @@ impl<T> Receiver<T> {
     /// # Examples
     ///
     /// ```
-    /// use raddle_chan::{bounded, never};
+    /// use raddle::chan::{bounded, never};
     ///
     /// assert_eq!(bounded::<u8>(5).1.capacity(), Some(5));
     /// assert_eq!(never::<u8>().capacity(), Some(0));
@@ -335,7 +335,7 @@ impl<T> Receiver<T> {
     /// # Examples
     ///
     /// ```
-    /// let (s, r) = raddle_chan::unbounded();
+    /// let (s, r) = raddle::chan::unbounded();
     /// let t = std::thread::spawn(move || (1..=3).for_each(|n| s.send(n).unwrap()));
     /// assert_eq!(r.iter().collect::<Vec<_>>(), [1, 2, 3]);
     /// # t.join().unwrap();
@@ -353,7 +353,7 @@ impl<T> Receiver<T> {
     /// # Examples
     ///
     /// ```
-    /// let (s, r) = raddle_chan::unbounded();
+    /// let (s, r) = raddle::chan::unbounded();
     /// s.send(1).unwrap();
     /// s.send(2).unwrap();
     /// assert_eq!(r.try_iter().collect::<Vec<_>>(), [1, 2]);
@@ -367,8 +367,8 @@ impl<T> Receiver<T> {
     /// # Examples
     ///
     /// ```
-    /// let (_s, r) = raddle_chan::unbounded::<u8>();
-    /// let (_s, other) = raddle_chan::unbounded();
+    /// let (_s, r) = raddle::chan::unbounded::<u8>();
+    /// let (_s, other) = raddle::chan::unbounded();
     /// assert!(r.same_channel(&r.clone()));
     /// assert!(!r.same_channel(&other));
     /// ```

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 /// # Examples
 ///
 /// ```
-/// use raddle_chan::unbounded;
+/// use raddle::chan::unbounded;
 ///
 /// let (s1, r) = unbounded();
 /// let s2 = s1.clone();
@@ -33,10 +33,10 @@ use std::time::{Duration, Instant};
 /// received when what they refer to is gone.
 ///
 /// ```compile_fail,E0597
-/// let (s, r) = raddle_chan::unbounded::<&'static str>();
+/// let (s, r) = raddle::chan::unbounded::<&'static str>();
 /// {
 ///     let text = String::from("short-lived");
-///     let narrowed: raddle_chan::Sender<&str> = s.clone();
+///     let narrowed: raddle::chan::Sender<&str> = s.clone();
 ///     narrowed.send(&text).unwrap();
 /// }
 /// println!("{}", r.recv().unwrap());
@@ -91,7 +91,7 @@ impl<T> Sender<T> {
     /// # Examples
     ///
     /// ```
-    /// use raddle_chan::{SendError, bounded};
+    /// use raddle::chan::{SendError, bounded};
     ///
     /// let (s, r) = bounded(1);
     /// assert_eq!(s.send(1), Ok(()));
@@ -131,7 +131,7 @@ impl<T> Sender<T> {
     /// # Examples
     ///
     /// ```
-    /// use raddle_chan::{TrySendError, bounded};
+    /// use raddle::chan::{TrySendError, bounded};
     ///
     /// let (s, r) = bounded(1);
     /// assert_eq!(s.try_send(1), Ok(()));
@@ -178,7 +178,7 @@ impl<T> Sender<T> {
     /// # Examples
     ///
     /// ```
-    /// use raddle_chan::{SendTimeoutError, bounded};
+    /// use raddle::chan::{SendTimeoutError, bounded};
     /// use std::time::Duration;
     ///
     /// let (s, r) = bounded(1);
@@ -210,7 +210,7 @@ impl<T> Sender<T> {
     /// # Examples
     ///
     /// ```
-    /// use raddle_chan::{SendTimeoutError, bounded};
+    /// use raddle::chan::{SendTimeoutError, bounded};
     /// use std::time::Instant;
     ///
     /// let (s, r) = bounded(0);
@@ -265,7 +265,7 @@ impl<T> Sender<T> {
     /// # Examples
     ///
     /// ```
-    /// use raddle_chan::{RecvError, SendError, bounded};
+    /// use raddle::chan::{RecvError, SendError, bounded};
     ///
     /// let (s, r) = bounded(2);
     /// s.send(1).unwrap();
@@ -289,7 +289,7 @@ impl<T> Sender<T> {
     /// # Examples
     ///
     /// ```
-    /// let (s, r) = raddle_chan::unbounded();
+    /// let (s, r) = raddle::chan::unbounded();
     /// assert!(s.is_empty());
     /// s.send(0).unwrap();
     /// assert!(!s.is_empty());
@@ -307,7 +307,7 @@ impl<T> Sender<T> {
     /// # Examples
     ///
     /// ```
-    /// let (s, r) = raddle_chan::bounded(1);
+    /// let (s, r) = raddle::chan::bounded(1);
     /// assert!(!s.is_full());
     /// s.send(0).unwrap();
     /// assert!(s.is_full());
@@ -325,7 +325,7 @@ impl<T> Sender<T> {
     /// # Examples
     ///
     /// ```
-    /// let (s, r) = raddle_chan::unbounded();
+    /// let (s, r) = raddle::chan::unbounded();
     /// s.send(1).unwrap();
     /// s.send(2).unwrap();
     /// assert_eq!(s.len(), 2);
@@ -343,7 +343,7 @@ impl<T> Sender<T> {
     /// # Examples
     ///
     /// ```
-    /// use raddle_chan::{bounded, unbounded};
+    /// use raddle::chan::{bounded, unbounded};
     ///
     /// assert_eq!(bounded::<u8>(5).0.capacity(), Some(5));
     /// assert_eq!(unbounded::<u8>().0.capacity(), None);
@@ -357,8 +357,8 @@ impl<T> Sender<T> {
     /// # Examples
     ///
     /// ```
-    /// let (s, _r) = raddle_chan::unbounded::<u8>();
-    /// let (other, _r) = raddle_chan::unbounded();
+    /// let (s, _r) = raddle::chan::unbounded::<u8>();
+    /// let (other, _r) = raddle::chan::unbounded();
     /// assert!(s.same_channel(&s.clone()));
     /// assert!(!s.same_channel(&other));
     /// ```

@@ -34,7 +34,8 @@ use std::ptr;
 /// # Examples
 ///
 /// ```
-/// let text = raddle_sched::blocking(|| std::fs::read_to_string("/proc/self/comm"));
+/// # extern crate raddle_sched as raddle;
+/// let text = raddle::blocking(|| std::fs::read_to_string("/proc/self/comm"));
 /// assert!(text.is_ok());
 /// ```
 pub fn blocking<R>(f: impl FnOnce() -> R) -> R {

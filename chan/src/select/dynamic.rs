@@ -40,7 +40,7 @@ use std::time::{Duration, Instant};
 /// # Examples
 ///
 /// ```
-/// use raddle_chan::{Receiver, RecvError, Select, unbounded};
+/// use raddle::chan::{Receiver, RecvError, Select, unbounded};
 ///
 /// /// Receives from whichever channel has a message.
 /// fn recv_any<T>(rs: &[Receiver<T>]) -> Result<T, RecvError> {
@@ -90,7 +90,7 @@ impl<'a> Select<'a> {
     /// # Examples
     ///
     /// ```
-    /// let mut select = raddle_chan::Select::new();
+    /// let mut select = raddle::chan::Select::new();
     /// assert!(select.try_select().is_err());
     /// ```
     #[must_use]
@@ -103,7 +103,7 @@ impl<'a> Select<'a> {
     /// # Examples
     ///
     /// ```
-    /// use raddle_chan::{Select, unbounded};
+    /// use raddle::chan::{Select, unbounded};
     ///
     /// let (s1, r1) = unbounded();
     /// let (s2, r2) = unbounded();
@@ -127,8 +127,8 @@ impl<'a> Select<'a> {
     /// # Examples
     ///
     /// ```
-    /// let (s, _r) = raddle_chan::unbounded::<i32>();
-    /// assert_eq!(raddle_chan::Select::new().send(&s), 0);
+    /// let (s, _r) = raddle::chan::unbounded::<i32>();
+    /// assert_eq!(raddle::chan::Select::new().send(&s), 0);
     /// ```
     pub fn send<T>(&mut self, sender: &'a Sender<T>) -> usize {
         self.add(sender.raw().chan(), Op::Send, Dropper::ANYBODY)
@@ -139,8 +139,8 @@ impl<'a> Select<'a> {
     /// # Examples
     ///
     /// ```
-    /// let (_s, r) = raddle_chan::unbounded::<i32>();
-    /// assert_eq!(raddle_chan::Select::new().recv(&r), 0);
+    /// let (_s, r) = raddle::chan::unbounded::<i32>();
+    /// assert_eq!(raddle::chan::Select::new().recv(&r), 0);
     /// ```
     pub fn recv<T>(&mut self, receiver: &'a Receiver<T>) -> usize {
         let dropper = match needs_drop::<T>() {
@@ -171,7 +171,7 @@ impl<'a> Select<'a> {
     /// # Examples
     ///
     /// ```
-    /// use raddle_chan::{Select, unbounded};
+    /// use raddle::chan::{Select, unbounded};
     ///
     /// let (s, r) = unbounded::<i32>();
     /// drop(s);
@@ -254,7 +254,7 @@ impl<'a> Select<'a> {
     /// # Examples
     ///
     /// ```
-    /// use raddle_chan::{Select, unbounded};
+    /// use raddle::chan::{Select, unbounded};
     ///
     /// let (s, r) = unbounded();
     /// let mut select = Select::new();
@@ -286,7 +286,7 @@ impl<'a> Select<'a> {
     /// # Examples
     ///
     /// ```
-    /// use raddle_chan::{Select, bounded};
+    /// use raddle::chan::{Select, bounded};
     ///
     /// let (s, r) = bounded(0);
     /// let t = std::thread::spawn(move || s.send(10).unwrap());
@@ -318,7 +318,7 @@ impl<'a> Select<'a> {
     /// # Examples
     ///
     /// ```
-    /// use raddle_chan::{Select, bounded};
+    /// use raddle::chan::{Select, bounded};
     /// use std::time::Duration;
     ///
     /// let (_s, r) = bounded::<u8>(0);
@@ -351,7 +351,7 @@ impl<'a> Select<'a> {
     /// # Examples
     ///
     /// ```
-    /// use raddle_chan::{Select, bounded};
+    /// use raddle::chan::{Select, bounded};
     /// use std::time::Instant;
     ///
     /// let (_s, r) = bounded::<u8>(0);
@@ -388,7 +388,7 @@ impl<'a> Select<'a> {
     /// # Examples
     ///
     /// ```
-    /// use raddle_chan::{Select, unbounded};
+    /// use raddle::chan::{Select, unbounded};
     ///
     /// let (s, r) = unbounded();
     /// let mut select = Select::new();
@@ -423,7 +423,7 @@ impl<'a> Select<'a> {
     /// # Examples
     ///
     /// ```
-    /// use raddle_chan::{Select, bounded};
+    /// use raddle::chan::{Select, bounded};
     ///
     /// let (s, r) = bounded(0);
     /// let t = std::thread::spawn(move || s.send(10).unwrap());
@@ -454,7 +454,7 @@ impl<'a> Select<'a> {
     /// # Examples
     ///
     /// ```
-    /// use raddle_chan::{Select, bounded};
+    /// use raddle::chan::{Select, bounded};
     /// use std::time::Duration;
     ///
     /// let (_s, r) = bounded::<u8>(0);
@@ -482,7 +482,7 @@ impl<'a> Select<'a> {
     /// # Examples
     ///
     /// ```
-    /// use raddle_chan::{Select, bounded};
+    /// use raddle::chan::{Select, bounded};
     /// use std::time::Instant;
     ///
     /// let (_s, r) = bounded::<u8>(0);

@@ -35,7 +35,7 @@
 /// # Examples
 ///
 /// ```
-/// use raddle_chan::{select, unbounded};
+/// use raddle::chan::{select, unbounded};
 /// use std::time::Duration;
 ///
 /// let (s1, r1) = unbounded();
@@ -66,7 +66,7 @@ macro_rules! select {
 /// # Examples
 ///
 /// ```
-/// use raddle_chan::{select_biased, unbounded};
+/// use raddle::chan::{select_biased, unbounded};
 ///
 /// let (s1, r1) = unbounded();
 /// let (s2, r2) = unbounded();

@@ -116,7 +116,7 @@ impl<'a> SelectedOperation<'a> {
     /// # Examples
     ///
     /// ```
-    /// use raddle_chan::{Select, bounded};
+    /// use raddle::chan::{Select, bounded};
     ///
     /// let (_s1, r1) = bounded::<u8>(1);
     /// let (s2, r2) = bounded(1);
@@ -155,7 +155,7 @@ impl<'a> SelectedOperation<'a> {
     /// # Examples
     ///
     /// ```
-    /// use raddle_chan::{Select, SendError, bounded};
+    /// use raddle::chan::{Select, SendError, bounded};
     ///
     /// let (s, r) = bounded(1);
     /// drop(r);
@@ -222,7 +222,7 @@ impl<'a> SelectedOperation<'a> {
     /// # Examples
     ///
     /// ```
-    /// use raddle_chan::{RecvError, Select, bounded};
+    /// use raddle::chan::{RecvError, Select, bounded};
     ///
     /// let (s, r) = bounded::<u8>(1);
     /// drop(s);
