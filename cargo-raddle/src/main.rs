@@ -40,7 +40,8 @@
 //! 1. [`sysroot`] makes a copy of the toolchain's standard library with calls of the detector in it, by [`instrument`].
 //! 2. [`command`] runs cargo with a `--target` and with this program as its compiler wrapper.
 //! 3. [`wrapper`] is called in the place of rustc; it adds the flags that make the compiler insert the calls, and inline what they call ([`passes`]).
-//! 4. Programs that do not have the detector among their dependencies ([`programs`]) are linked with one ([`runtime`]).
+//! 4. Programs that do not have the detector among their dependencies ([`programs`]), and those that have it and do not name it, so that
+//!    rustc leaves it out, are linked with one ([`runtime`]).
 
 mod cache;
 mod cli;

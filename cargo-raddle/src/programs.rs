@@ -1,6 +1,7 @@
 //! Owns the question which programs of a workspace are plain: they do not have Raddle, and with it the detector, among their dependencies.
 //!
-//! A program is known by its main source file, which is what a call of rustc names as well.
+//! A program is known by its main source file, which is what a call of rustc names as well. What is not listed here may still be linked without
+//! Raddle, if it does not name it: that shows when it is linked (`wrapper`).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ const DETECTOR: &str = "raddle-race";
 pub(crate) struct PlainPrograms {
     /// Compiled as they are: binaries, examples, C libraries, tests without a harness.
     programs: Vec<PathBuf>,
-    /// Compiled as tests, which may have more dependencies; and libraries whose doctests are.
+    /// Compiled as tests, which may have more dependencies.
     tests: Vec<PathBuf>,
 }
 

@@ -349,17 +349,26 @@ pub(crate) fn rustdoc(plan: &Plan, args: &[OsString]) -> Result<ExitCode> {
         return exec(command);
     }
     let mut args = call.rewrite(plan, true, &given.args);
-    if call.is_plain(plan) {
-        let runtime = Runtime::ensure(&Toolchain::find()?, plan.sysroot.as_deref())?;
-        args.extend(runtime.flags.iter().map(Into::into));
-    }
+    // rustdoc links many programs, of which some may name Raddle and some not. To those that do, the libraries come last and
+    // add nothing: what they define is defined.
+    let runtime = Runtime::ensure(&Toolchain::find()?, plan.sysroot.as_deref())?;
+    args.extend(runtime.flags.iter().map(Into::into));
     given.run(command, &args)
 }
 
 /// Did linking fail because nobody defines what the inserted calls refer to?
 fn lacks_detector(output: &Output) -> bool {
-    let text = String::from_utf8_lossy(&output.stderr);
-    !output.status.success() && text.contains("undefined") && text.contains("__tsan_func_entry")
+    !output.status.success() && names_detector(&String::from_utf8_lossy(&output.stderr))
+}
+
+/// Does a linker say here that a function of the detector's is undefined? Of thousands it may name any few. rustc has it speak English.
+fn names_detector(text: &str) -> bool {
+    const UNDEFINED: [&str; 2] = ["undefined symbol: ", "undefined reference to `"];
+    const DETECTOR: [&str; 2] = ["raddle_race_", "__tsan_"];
+    UNDEFINED.iter().any(|what| {
+        let mut names = text.split(what).skip(1);
+        names.any(|name| DETECTOR.iter().any(|prefix| name.starts_with(prefix)))
+    })
 }
 
 /// Tells cargo that the program at `output` is out of date when one of `files` changes: it reads the compiler's notes on that.
@@ -596,6 +605,22 @@ mod tests {
         let call = Call::parse(&strings(&line));
         assert_eq!(call.output.as_deref(), Some(Path::new("/t/deps/app-1f")));
         assert_eq!(call.source.as_deref(), Some(Path::new("src/main.rs")));
+    }
+
+    #[test]
+    fn a_missing_detector_is_known_by_any_of_its_functions() {
+        for text in [
+            "rust-lld: error: undefined symbol: other\nrust-lld: error: undefined symbol: raddle_race_read8_v1",
+            "app.o: in function `main':\nundefined reference to `__tsan_func_entry'",
+        ] {
+            assert!(names_detector(text), "{text}");
+        }
+        for text in [
+            "undefined symbol: other, called by raddle_race_current",
+            "multiple definition of `__tsan_read8'",
+        ] {
+            assert!(!names_detector(text), "{text}");
+        }
     }
 
     #[test]

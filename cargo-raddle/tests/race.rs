@@ -253,6 +253,36 @@ fn main() {
     }
 }
 
+/// rustc links what is named, whatever the manifest says.
+#[test]
+fn a_package_may_have_raddle_and_not_name_it() {
+    let lib = RACY.replace("racy::", "named::")
+        + "\n/// ```\n/// assert_eq!(raddle::go(|| 1).join().unwrap(), 1);\n/// ```\npub fn documented() {}";
+    let uses = "fn main() { println!(\"{}\", raddle::go(|| 42).join().unwrap()) }";
+    let files = [
+        ("src/lib.rs", lib.as_str()),
+        ("src/main.rs", "fn main() { println!(\"plain\") }"),
+        ("src/bin/races.rs", "fn main() { named::count(); }"),
+        ("src/bin/uses.rs", uses),
+        ("tests/plain.rs", "#[test] fn nothing() {}"),
+        ("tests/uses.rs", "#[raddle::test] fn answers() {}"),
+        ("examples/plain.rs", "fn main() {}"),
+    ];
+    let raddle = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let rest =
+        format!("default-run = \"named\"\n[dependencies]\nraddle = {{ path = {raddle:?} }}\n");
+    let package = Package::new("named", &rest, &files);
+    package.raddle("run --race").expect(0).says("plain");
+    let races = package.raddle("run --race --bin races").expect(66);
+    races.says("src/lib.rs:10");
+    package.raddle("run --race --bin uses").expect(0).says("42");
+    let tests = package.raddle("test --race").expect(0);
+    tests
+        .says("test nothing ... ok")
+        .says("test answers ... ok")
+        .says("2 passed");
+}
+
 #[test]
 fn without_race_it_is_cargo() {
     let package = racy("plainly", "");
