@@ -1,13 +1,16 @@
 //! Reports for programs: JSON lines, and SARIF 2.1.0.
 //!
-//! A JSON line is one object: `kind`, `accesses` (two: `op`, `address`, `size`, `goroutine`, `name`, `state`, `stack`,
-//! `created`, `thread` where a plain thread has no goroutine, and `own`: which frame of `stack` is the first of the program's own, when it is not the first); where it lies in a
-//! heap block `block` (`address`, `size`, `goroutine`, `stack`: who allocated it; the last two only where known); else, where it is
+//! A JSON line is one object: `kind`, `accesses` (two: `op`, `address`, `size`, whose it is, `name`, `state`, `stack`,
+//! `created`, and `own`: which frame of `stack` is the first of the program's own, when it is not the first); where it lies in a
+//! heap block `block` (`address`, `size`, whose, `stack`: who allocated it; the last two only where known); else, where it is
 //! known, `location` (`kind`: global, thread-local or stack; `name`, `address`, `size`, `module`, `offset` of a variable; `owner`
-//! and its `goroutine`). A stack is a list of frames, innermost first: `function`, `file`, `line`, `column`, and where it is known `offset`: the bytes
-//! from the start of the function to the place that the call returns to.
+//! and whose that is). Whose: `goroutine`, or `thread` of a plain thread, with its number as in the text form; who made it is
+//! `parent` or `parent_thread`, 0 where nobody is known. A stack is a list of frames, innermost first: `function`, `file`,
+//! `line`, `column`, and where it is known `offset`: the bytes from the start of the function to the place that the call returns to.
 //!
-//! A SARIF result has the same object as its property `report`, and as its locations the program's own lines. A log without a result says that no race was found.
+//! A SARIF result has the same object as its property `report`, and as its locations the program's own lines, with their source
+//! where it is there. Its fingerprint is of what the two places say and not of where they stand, so that a result is known again when lines
+//! above it have moved. A log without a result says that no race was found.
 
 use std::fmt::{self, Write};
 
@@ -15,6 +18,7 @@ use crate::frames::{Line, Trace};
 use crate::log::Form;
 use crate::place::{Location, Who, number};
 use crate::report::{Goroutine, Report, Side};
+use crate::snippet;
 use crate::state::host;
 use crate::text::Summary;
 
@@ -80,7 +84,8 @@ fn json(out: &mut String, report: &Report) -> fmt::Result {
             block.start, block.size
         )?;
         if let Some(made) = &block.made {
-            write!(out, ",\"goroutine\":{},\"stack\":", made.goroutine)?;
+            json_who(out, made.goroutine)?;
+            out.push_str(",\"stack\":");
             json_stack(out, &made.trace)?;
         }
         out.push('}');
@@ -103,7 +108,7 @@ fn json_place(out: &mut String, location: &Location) -> fmt::Result {
     if let Some(holder) = location.holder() {
         write!(out, ",\"owner\":{}", Quoted(&holder.words))?;
         if let Some(id) = holder.goroutine {
-            write!(out, ",\"goroutine\":{id}")?;
+            json_who(out, id)?;
         }
     }
     out.push('}');
@@ -130,16 +135,18 @@ fn json_side(out: &mut String, side: &Side) -> fmt::Result {
     Ok(())
 }
 
+/// `"goroutine":7`, `"thread":5`.
+fn json_who(out: &mut String, id: u64) -> fmt::Result {
+    let (what, number) = number(id);
+    write!(out, ",\"{what}\":{number}")
+}
+
 fn json_goroutine(out: &mut String, who: &Goroutine) -> fmt::Result {
-    write!(
-        out,
-        ",\"goroutine\":{},\"state\":\"{}\",\"parent\":{}",
-        who.id,
-        who.state(),
-        who.parent
-    )?;
-    if let ("thread", number) = number(who.id) {
-        write!(out, ",\"thread\":{number}")?;
+    json_who(out, who.id)?;
+    write!(out, ",\"state\":\"{}\"", who.state())?;
+    match number(who.parent) {
+        ("thread", number) => write!(out, ",\"parent_thread\":{number}")?,
+        (_, number) => write!(out, ",\"parent\":{number}")?,
     }
     let mut result = Ok(());
     (host().goroutine_name)(who.id, &mut |name| {
@@ -203,8 +210,13 @@ fn sarif(out: &mut String, report: &Report) -> fmt::Result {
     )?;
     out.push_str(",\"locations\":");
     list(out, own.trace.own_line(), |out, line| {
-        sarif_location(out, line, None)
+        sarif_location(out, line, None, true)
     })?;
+    write!(
+        out,
+        ",\"partialFingerprints\":{{\"dataRace/v1\":\"{:016x}\"}}",
+        fingerprint(report)
+    )?;
     out.push_str(",\"relatedLocations\":");
     let origins = origins(report);
     let previous = previous
@@ -217,7 +229,7 @@ fn sarif(out: &mut String, report: &Report) -> fmt::Result {
     list(
         out,
         previous.into_iter().chain(related),
-        |out, (line, what)| sarif_location(out, line, Some(&what)),
+        |out, (line, what)| sarif_location(out, line, Some(&what), true),
     )?;
     out.push_str(",\"stacks\":");
     let accesses = report
@@ -235,7 +247,7 @@ fn sarif(out: &mut String, report: &Report) -> fmt::Result {
             )?;
             list(out, &trace.lines, |out, line| {
                 out.push_str("{\"location\":");
-                sarif_location(out, line, None)?;
+                sarif_location(out, line, None, false)?;
                 out.push('}');
                 Ok(())
             })?;
@@ -309,7 +321,36 @@ impl fmt::Display for Uri<'_> {
     }
 }
 
-fn sarif_location(out: &mut String, line: &Line, message: Option<&str>) -> fmt::Result {
+/// Names a race by what its two places say, in either order. Not by lines, addresses or numbers of goroutines, which change.
+fn fingerprint(report: &Report) -> u64 {
+    let mut places = report.sides.each_ref().map(|side| {
+        let line = side.trace.own_line();
+        let (function, file) =
+            line.map_or((None, None), |line| (line.function.as_deref(), line.file()));
+        let source = line.and_then(snippet::source).unwrap_or_default();
+        format!(
+            "{} {} {} {}\n",
+            side.verb(),
+            function.unwrap_or_default(),
+            file.unwrap_or_default(),
+            source.trim()
+        )
+    });
+    places.sort_unstable();
+    // FNV-1a: the same in every version of Rust.
+    let bytes = places.iter().flat_map(|place| place.bytes());
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+/// `with_source`: the line's text, and its neighbours, where they can be read and are wanted.
+fn sarif_location(
+    out: &mut String,
+    line: &Line,
+    message: Option<&str>,
+    with_source: bool,
+) -> fmt::Result {
     out.push('{');
     if let Some(file) = line.file() {
         write!(
@@ -321,7 +362,24 @@ fn sarif_location(out: &mut String, line: &Line, message: Option<&str>) -> fmt::
         if line.column != 0 {
             write!(out, ",\"startColumn\":{}", line.column)?;
         }
-        out.push_str("}}");
+        let around = match with_source && snippet::is_wanted_in_sarif() {
+            true => snippet::around(line),
+            false => Vec::new(),
+        };
+        let own = around.iter().find(|(at, _)| *at == line.line as usize);
+        if let Some((_, text)) = own {
+            write!(out, ",\"snippet\":{{\"text\":{}}}", Quoted(text))?;
+        }
+        out.push('}');
+        if let (Some((first, _)), Some((last, _))) = (around.first(), around.last()) {
+            let texts: Vec<_> = around.iter().map(|(_, text)| text.as_str()).collect();
+            write!(
+                out,
+                ",\"contextRegion\":{{\"startLine\":{first},\"endLine\":{last},\"snippet\":{{\"text\":{}}}}}",
+                Quoted(texts.join("\n"))
+            )?;
+        }
+        out.push('}');
     }
     if let Some(function) = &line.function {
         let comma = if line.file().is_some() { "," } else { "" };

@@ -1,4 +1,4 @@
-//! The source lines of a racing access, for a person at a terminal: the line itself, marked, with one before and one after.
+//! The source lines of a racing access, for a person at a terminal and in SARIF: the line itself, with one before and one after.
 //!
 //! A file that is not there, or has become shorter, gives nothing.
 
@@ -19,7 +19,12 @@ const WIDTH: usize = 160;
 const LINE_BYTES: u64 = 4 << 10;
 const TAB: &str = "    ";
 
-/// Whether reports have source lines.
+/// Whether SARIF results have source lines.
+pub(crate) fn is_wanted_in_sarif() -> bool {
+    config().options.snippet != Snippet::Never
+}
+
+/// Whether text reports have source lines.
 pub(crate) fn is_wanted() -> bool {
     match config().options.snippet {
         Snippet::Always => true,
@@ -30,19 +35,30 @@ pub(crate) fn is_wanted() -> bool {
 
 /// Colours only where there can be any, and nobody asked for none (<https://no-color.org>).
 fn in_colour() -> bool {
-    log::is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    let is_dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
+    log::is_terminal() && !is_dumb && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// The lines around `line` with their numbers, itself among them; none if it cannot be read.
+pub(crate) fn around(line: &Line) -> Vec<(usize, String)> {
+    let found = line.whole_file().and_then(find);
+    let lines = found.map_or(Vec::new(), |path| read(&path, line.line as usize));
+    match lines.iter().any(|(at, _)| *at == line.line as usize) {
+        true => lines,
+        false => Vec::new(),
+    }
+}
+
+/// The text of `line`, if it can be read.
+pub(crate) fn source(line: &Line) -> Option<String> {
+    let mut lines = around(line).into_iter();
+    Some(lines.find(|(at, _)| *at == line.line as usize)?.1)
 }
 
 /// Writes the lines around `line`, if they can be read.
 pub(crate) fn write(out: &mut String, line: &Line) -> fmt::Result {
-    let Some(found) = line.whole_file().and_then(find) else {
-        return Ok(());
-    };
-    let lines = read(&found, line.line as usize);
-    if lines
-        .iter()
-        .all(|(number, _)| *number != line.line as usize)
-    {
+    let lines = around(line);
+    if lines.is_empty() {
         return Ok(());
     }
     let (bold, plain) = if in_colour() {

@@ -877,8 +877,77 @@ fn source_lines_are_shown_when_asked_for() {
     }
 }
 
+#[test]
+fn a_child_of_a_plain_thread_names_it_by_its_number() {
+    let Some(output) = parent(
+        "a_child_of_a_plain_thread_names_it_by_its_number",
+        "format=json",
+    ) else {
+        let (main, worker) = start();
+        race::switch_in(main);
+        let thread = go_start(main, race::FIRST_THREAD_ID + 4, Pc::code(SPAWN));
+        let child = go_start(thread, race::FIRST_THREAD_ID + 5, Pc::code(SPAWN));
+        race::switch_out(main);
+        on(worker, || race::write(BLOCK + 128, 8, Pc::code(STORE)));
+        on(child, || race::write(BLOCK + 128, 8, Pc::code(LOAD)));
+        finish()
+    };
+    let who = &json(&stderr(&output))["accesses"][0];
+    assert_eq!(
+        (&who["thread"], &who["parent_thread"]),
+        (&6.into(), &5.into())
+    );
+    assert_eq!(who["parent"], Value::Null);
+}
+
+#[test]
+fn sarif_has_source_lines_and_knows_a_race_again() {
+    let name = "sarif_has_source_lines_and_knows_a_race_again";
+    // In the second run the sides change places; in the third one of them is another.
+    let sides = [(HERE, LOAD), (LOAD, HERE), (HERE, STORE)];
+    let results = sides.map(|(worker_pc, main_pc)| {
+        let options = format!("format=sarif seed={}", worker_pc * 0x10_0000 + main_pc);
+        let Some(output) = parent(name, &options) else {
+            let seed = std::env::var("RADDLE_RACE_CHILD").expect("set");
+            let seed: usize = seed
+                .rsplit_once('=')
+                .expect("a seed")
+                .1
+                .parse()
+                .expect("a number");
+            race_at(GLOBAL, seed / 0x10_0000, seed % 0x10_0000);
+            finish()
+        };
+        json(&stderr(&output))["runs"][0]["results"][0].clone()
+    });
+    let region = &results[1]["locations"][0]["physicalLocation"];
+    let text = "fn here(each: race::EachFrame<'_>) {";
+    assert_eq!(region["region"]["snippet"]["text"], text);
+    let context = &region["contextRegion"];
+    let around = format!(
+        "/// The frame of an address in its own first line.\n{text}\n    let line = line!() - 1;"
+    );
+    assert_eq!(context["snippet"]["text"], around);
+    let line = region["region"]["startLine"].as_u64().expect("a line");
+    assert_eq!(
+        (context["startLine"].as_u64(), context["endLine"].as_u64()),
+        (Some(line - 1), Some(line + 1))
+    );
+    assert_eq!(
+        results[0]["relatedLocations"][0]["physicalLocation"]["contextRegion"],
+        *context
+    );
+    let of = |i: usize| {
+        results[i]["partialFingerprints"]["dataRace/v1"]
+            .as_str()
+            .expect("a fingerprint")
+    };
+    assert_eq!(of(0), of(1));
+    assert_ne!(of(0), of(2));
+}
+
 /// What the child writes to a terminal.
-fn at_a_terminal(name: &str, no_colour: &str) -> String {
+fn at_a_terminal(name: &str, term: &str, no_colour: &str) -> String {
     let (mut ours, mut theirs) = (-1, -1);
     let null = std::ptr::null_mut();
     // SAFETY: two descriptors to be written, and no settings.
@@ -890,6 +959,7 @@ fn at_a_terminal(name: &str, no_colour: &str) -> String {
         .args(["--exact", name, "--nocapture", "--test-threads=1"])
         .env("RADDLE_RACE_CHILD", "")
         .env("NO_COLOR", no_colour)
+        .env("TERM", term)
         .stdout(Stdio::null())
         .stderr(Stdio::from(theirs))
         .spawn()
@@ -908,13 +978,17 @@ fn a_terminal_gets_source_lines() {
         race_at(GLOBAL, HERE, NOWHERE);
         finish()
     }
-    let coloured = at_a_terminal(name, "");
+    let coloured = at_a_terminal(name, "xterm", "");
     assert!(coloured.contains("\x1b[1;31m        > "), "{coloured}");
-    let plain = at_a_terminal(name, "1");
-    assert!(
-        plain.contains("        > ") && !plain.contains('\x1b'),
-        "{plain}"
-    );
+    for plain in [
+        at_a_terminal(name, "xterm", "1"),
+        at_a_terminal(name, "dumb", ""),
+    ] {
+        assert!(
+            plain.contains("        > ") && !plain.contains('\x1b'),
+            "{plain}"
+        );
+    }
 }
 
 #[test]
@@ -1169,8 +1243,8 @@ fn a_plain_thread_is_called_one() {
     );
     let who = &json(&stderr(&line))["accesses"][1];
     assert_eq!(
-        (&who["thread"], &who["goroutine"]),
-        (&5.into(), &(race::FIRST_THREAD_ID + 4).into())
+        (&who["thread"], &who["goroutine"], &who["parent"]),
+        (&5.into(), &Value::Null, &1.into())
     );
 }
 

@@ -18,10 +18,10 @@ pub enum Format {
     Sarif,
 }
 
-/// When a text report shows the source lines of the two accesses.
+/// When a report in text or SARIF has the source lines of the two accesses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Snippet {
-    /// When it goes to a terminal.
+    /// In text when it goes to a terminal, in SARIF always.
     Auto,
     /// Always.
     Always,
@@ -45,7 +45,7 @@ pub struct Options {
     pub history_size: u32,
     /// A file of suppressions, one `race:PATTERN` or `race_top:PATTERN` per line; empty: none.
     pub suppressions: String,
-    /// Whether a text report shows the source lines of the two accesses. Default: at a terminal.
+    /// Whether a report has the source lines of the two accesses. Default: at a terminal, and in SARIF.
     pub snippet: Snippet,
     /// Taken off the front of file names in reports.
     pub strip_path_prefix: String,

@@ -71,7 +71,7 @@ pub const OPTIONS: [Row; 10] = [
         "snippet",
         "auto, always, never",
         "auto",
-        "source lines in a text report; auto: at a terminal",
+        "source lines of the two accesses in text and SARIF; auto: not in text unless at a terminal",
     ),
     row(
         "strip_path_prefix",
