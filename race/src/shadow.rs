@@ -138,14 +138,28 @@ unsafe fn map_at(addr: usize, size: usize, is_writable: bool, how: c_int) -> boo
 #[cold]
 fn cannot_map() -> ! {
     match std::io::Error::last_os_error().raw_os_error() {
-        Some(libc::EEXIST) => refuse(
-            "something else lies at the addresses of the detector; if the stack is unlimited, limit it (ulimit -s 8192)",
-        ),
+        Some(libc::EEXIST) => refuse(why_too_low()),
         _ => refuse(
             "the system refuses the detector its memory, or some terabytes of addresses that cost none: lift the limit on \
              address space (ulimit -v unlimited), and strict accounting (sysctl vm.overcommit_memory=0)",
         ),
     }
+}
+
+/// Linux lets mappings grow upwards where the stack has no limit, or where it was asked to; valgrind maps by itself.
+#[cold]
+fn why_too_low() -> &'static str {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the place is ours.
+    let told = unsafe { libc::getrlimit(libc::RLIMIT_STACK, &mut limit) };
+    if told == 0 && limit.rlim_cur == libc::RLIM_INFINITY {
+        return "mappings grow upwards in this process, over the detector's addresses; run it with a limited stack (ulimit -s 8192)";
+    }
+    "mappings of this process lie over the detector's addresses, as they do under valgrind, and by setarch --addr-compat-layout; \
+     run it without that, or without race mode"
 }
 
 /// A limit on addresses that may be lifted is lifted: nearly all that counts for it is shadow.
@@ -163,6 +177,14 @@ fn lift_limit() {
     }
 }
 
+/// Where the system places new mappings.
+fn new_mapping() -> usize {
+    let probe = crate::mem::map(4096);
+    // SAFETY: mapped above, not used.
+    unsafe { crate::mem::unmap(probe, 4096) };
+    probe.addr().get()
+}
+
 /// Before instrumented code runs: it may look at the cells of all that there is, and of what is
 /// mapped beside that. They are empty.
 pub(crate) fn reserve_first() {
@@ -171,10 +193,7 @@ pub(crate) fn reserve_first() {
     static OF_PROGRAM: u8 = 0;
     let program = (&raw const OF_PROGRAM).addr();
     let on_stack = (&raw const program).addr();
-    let probe = crate::mem::map(4096);
-    let mapping = probe.as_ptr().addr();
-    // SAFETY: mapped above, not used.
-    unsafe { crate::mem::unmap(probe, 4096) };
+    let mapping = new_mapping();
     // A program at a fixed address, libraries that know their place; what grows by `brk`; mappings,
     // which grow downwards, or, without a limit on the stack, upwards; the stack.
     let grows_down = mapping > TABLE;
@@ -237,6 +256,9 @@ pub(crate) fn init() {
         refuse("race mode needs a processor with the instruction cmpxchg16b");
     }
     HAS_AVX2.store(std::arch::is_x86_feature_detected!("avx2"), Relaxed);
+    if new_mapping() < TABLE {
+        refuse(why_too_low());
+    }
     if !crate::is_instrumented() {
         reserve_first();
     }

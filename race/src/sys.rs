@@ -47,8 +47,10 @@ pub fn map_bookkeeping(size: usize) -> *mut c_void {
 /// # Safety
 /// As for `mmap`: with `MAP_FIXED` it replaces what is there.
 pub unsafe fn map(at: *mut c_void, size: usize, protection: c_int, flags: c_int) -> *mut c_void {
+    // The kernel takes whole words, of which a variadic argument of a smaller type leaves half undefined.
+    let [protection, flags, no_file, offset] = [protection, flags, -1, 0].map(c_long::from);
     // SAFETY: by the contract.
-    let at = unsafe { libc::syscall(libc::SYS_mmap, at, size, protection, flags, -1, 0) };
+    let at = unsafe { libc::syscall(libc::SYS_mmap, at, size, protection, flags, no_file, offset) };
     pointer(at)
 }
 

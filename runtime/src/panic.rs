@@ -6,6 +6,7 @@
 
 use crate::goroutine::{Goroutine, current};
 use crate::{capture, places};
+use raddle_sched::backtrace;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic;
 use std::panic::PanicHookInfo;
@@ -89,9 +90,12 @@ fn report(who: &str, info: &PanicHookInfo<'_>) -> String {
         .location()
         .map_or(String::from("an unknown place"), ToString::to_string);
     let what = info.payload_as_str().unwrap_or("Box<dyn Any>");
-    let backtrace = Backtrace::capture();
-    let after = match backtrace.status() {
-        BacktraceStatus::Captured => format!("stack backtrace:\n{backtrace}"),
+    let stack = Backtrace::capture();
+    let after = match stack.status() {
+        BacktraceStatus::Captured => {
+            let (stack, note) = backtrace::for_people(&stack);
+            format!("stack backtrace:\n{stack}{note}")
+        }
         BacktraceStatus::Disabled => "note: run with `RUST_BACKTRACE=1` to see the stack\n".into(),
         _ => String::new(),
     };

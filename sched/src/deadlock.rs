@@ -18,7 +18,7 @@ use crate::g::{G, State};
 use crate::m::M;
 use crate::proc::switch_to;
 use crate::sched::Sched;
-use crate::{clock, stop, thread};
+use crate::{backtrace, clock, stop, thread};
 use std::backtrace::Backtrace;
 use std::fmt::Write;
 use std::sync::Mutex;
@@ -130,14 +130,20 @@ fn report(mut gs: Vec<&'static G>, threads: Vec<&'static G>) -> ! {
     gs.sort_unstable_by_key(|g| g.id());
     let with_stacks = std::env::var_os("RUST_BACKTRACE").is_some_and(|v| v != "0");
     let mut text = String::from("raddle: fatal: all goroutines are asleep: deadlock\n");
+    let mut note = match with_stacks {
+        true => "",
+        false => "note: run with RUST_BACKTRACE=1 to see the stacks\n",
+    };
     for g in gs.iter().chain(&threads) {
         describe(&mut text, g);
         if with_stacks && !g.is_thread && g.state() == State::Waiting {
-            let _ = writeln!(text, "{}", stack_of(g));
+            let stack;
+            (stack, note) = backtrace::for_people(&stack_of(g));
+            text.push_str(&stack);
         }
     }
-    if !with_stacks {
-        text.push_str("\nnote: run with RUST_BACKTRACE=1 to see the stacks\n");
+    if !note.is_empty() {
+        let _ = write!(text, "\n{note}");
     }
     crate::sys::write_stderr(text.as_bytes());
     if raddle_race::enabled() {

@@ -12,6 +12,7 @@
 compile_error!("Raddle runs on x86-64 Linux with glibc");
 
 mod arch;
+pub mod backtrace;
 mod big_stack;
 mod bind;
 mod blocking;

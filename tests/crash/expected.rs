@@ -1,6 +1,7 @@
 //! How each program must end, and what it must say.
 
-use std::os::unix::process::ExitStatusExt;
+use std::io;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::Command;
 
 use crate::program;
@@ -109,6 +110,23 @@ fn each_way(name: &str, argument: &str, check: impl Fn(&Outcome)) {
     }
 }
 
+/// Stacks are in std's short form: without the runtime's frames around, and with the note that says so.
+#[track_caller]
+fn is_short(outcome: &Outcome) {
+    outcome.says(
+        "note: Some details are omitted, run with `RUST_BACKTRACE=full` for a verbose backtrace.\n",
+    );
+    for outside in [
+        "raddle::panic",
+        "__rust_end_short",
+        "outermost_frame",
+        "corosensei",
+        "m_main",
+    ] {
+        assert!(!outcome.stderr.contains(outside), "{outside} in\n{outcome}");
+    }
+}
+
 /// What `variable=value` leads to before `main` begins.
 #[track_caller]
 fn refused(variable: &str, value: &str, text: &str) {
@@ -211,7 +229,18 @@ tests! {
     }
 
     fn a_deadlock_shows_stacks_when_asked() {
-        program("deadlocks").env("RUST_BACKTRACE", "1").run().exits(2).says("wait_for_nobody");
+        let outcome = program("deadlocks").env("RUST_BACKTRACE", "1").run();
+        outcome.exits(2).says("wait_for_nobody");
+        is_short(&outcome);
+    }
+
+    fn a_panic_shows_its_stack_as_std_does() {
+        let outcome = program("goroutine_panics").env("RUST_BACKTRACE", "1").run();
+        outcome.exits(0).says("the thread broke\nstack backtrace:\n   0: ").says("goroutine_panics::{{closure}}");
+        is_short(&outcome);
+        let outcome = program("goroutine_panics").env("RUST_BACKTRACE", "full").run();
+        outcome.exits(0).says("raddle_sched::");
+        assert!(!outcome.stderr.contains("RUST_BACKTRACE=full"), "{outcome}");
     }
 
     fn a_deadlock_without_main_is_one_too() {
@@ -353,6 +382,34 @@ tests! {
         program("races_and_goes_on").arg("--race=halt_on_error=1").run().exits(66)
             .prints("").says("WARNING: DATA RACE");
         program("races_and_goes_on").arg("--race=exitcode=9").run().exits(9).prints("after the race\n");
+    }
+
+    fn a_race_takes_the_place_of_every_exit_status() {
+        for (name, status) in [("races", 0), ("races_and_returns_a_code", 7), ("races_and_panics", 101)] {
+            let with = |flag| program(name).arg(flag).run();
+            with("--race").exits(66).says("Found 1 data race(s)");
+            with("--race=exitcode=9").exits(9);
+            with("--race=exitcode=0").exits(status).says("Found 1 data race(s)");
+            program(name).run().exits(status);
+        }
+    }
+
+    fn addresses_that_are_taken_are_explained() {
+        let laid_out_so = |prepare: fn() -> io::Result<()>| {
+            let mut start = program("races").arg("--race");
+            // SAFETY: a system call, no more.
+            unsafe { start.0.pre_exec(prepare) };
+            start.run()
+        };
+        let outcome = laid_out_so(|| {
+            // SAFETY: no memory is touched.
+            match unsafe { libc::personality(libc::ADDR_COMPAT_LAYOUT as _) } {
+                -1 => Err(io::Error::last_os_error()),
+                _ => Ok(()),
+            }
+        });
+        outcome.is_killed_by(libc::SIGABRT).says("as they do under valgrind");
+        assert!(!outcome.stderr.contains("ulimit"), "{outcome}");
     }
 
     fn a_collection_is_silent_unless_it_is_traced() {

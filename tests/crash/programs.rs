@@ -55,6 +55,8 @@ programs! {
     touches_bad_memory
     races
     races_and_goes_on
+    races_and_returns_a_code
+    races_and_panics
     does_not_race
     collects
     collects_and_deadlocks
@@ -508,13 +510,29 @@ fn races() {
     });
 }
 
-#[raddle::main]
-fn races_and_goes_on() {
+fn race() {
     let visits = Var::new(0);
     raddle::scope(|s| {
         s.go(|| visits.set(1));
         s.go(|| visits.set(2));
     });
+}
+
+#[raddle::main]
+fn races_and_returns_a_code() -> ExitCode {
+    race();
+    ExitCode::from(7)
+}
+
+#[raddle::main]
+fn races_and_panics() {
+    race();
+    panic!("after the race");
+}
+
+#[raddle::main]
+fn races_and_goes_on() {
+    race();
     println!("after the race");
 }
 
