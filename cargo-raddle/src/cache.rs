@@ -12,6 +12,7 @@
 use std::env;
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -70,15 +71,76 @@ pub(crate) fn make_once(dir: &Path, make: impl FnOnce(&Path) -> Result<()>) -> R
             .with_context(|| format!("cannot remove {}", half_made.display()))?;
     }
     fs::create_dir(&half_made).with_context(|| format!("cannot create {}", half_made.display()))?;
-    make(&half_made)?;
+    if let Err(error) = make(&half_made) {
+        let error = explain(error, &half_made);
+        // Where there is no room, it is not to be taken by what is of no use.
+        let _ = fs::remove_dir_all(&half_made);
+        return Err(error);
+    }
     fs::rename(&half_made, dir)
         .with_context(|| format!("cannot rename {} to {}", half_made.display(), dir.display()))
+}
+
+/// Says that the disk of `dir` is full, if it is. A compiler or linker that met that may have said so far above, or have died of it.
+pub(crate) fn explain(error: anyhow::Error, dir: &Path) -> anyhow::Error {
+    let probe = dir.join(format!("raddle-probe-{}", std::process::id()));
+    let has_room = has_room(&probe);
+    let _ = fs::remove_file(&probe);
+    match has_room {
+        true => error,
+        false => error.context(format!(
+            "no space is left on the disk of {}, or hardly any; make room, or set RADDLE_CACHE_DIR to a folder on another disk",
+            dir.display()
+        )),
+    }
+}
+
+/// Whether the file takes so much that it is not for want of space that something failed. Not so only if the system says so.
+fn has_room(probe: &Path) -> bool {
+    const ROOM: usize = 32 << 20;
+    let written = fs::write(probe, vec![0; ROOM]);
+    !written.is_err_and(|error| is_about_space(&error))
+}
+
+/// Is the disk full, or the user's share of it?
+pub(crate) fn is_about_space(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn a_full_disk_is_told_from_another_reason() {
+        assert!(!has_room(Path::new("/dev/full")));
+        assert!(has_room(Path::new("/dev/null")));
+        assert!(has_room(Path::new("/no/such/folder/file")));
+        let error = || anyhow::anyhow!("the linker was killed");
+        let told = explain(error(), &env::temp_dir());
+        assert_eq!(format!("{told:#}"), "the linker was killed");
+    }
+
+    #[test]
+    fn what_was_made_in_vain_does_not_stay() {
+        let place = env::temp_dir().join(format!("raddle-vain-test-{}", std::process::id()));
+        fs::create_dir_all(&place).unwrap();
+        let failed = make_once(&place.join("thing"), |half| {
+            fs::write(half.join("file"), "large")?;
+            anyhow::bail!("no room")
+        });
+        assert_eq!(failed.unwrap_err().to_string(), "no room");
+        let left: Vec<_> = fs::read_dir(&place)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(left, ["thing.lock"]);
+        fs::remove_dir_all(place).unwrap();
+    }
 
     #[test]
     fn a_directory_is_made_once_and_whole() {

@@ -64,9 +64,20 @@ use anyhow::Result;
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
     dispatch(&args).unwrap_or_else(|error| {
-        eprintln!("raddle: error: {error:#}");
+        eprintln!("{}", explained(&error));
         ExitCode::from(2)
     })
+}
+
+/// The error and its causes in one line, and what to do where the disk is full.
+fn explained(error: &anyhow::Error) -> String {
+    let mut text = format!("raddle: error: {error:#}");
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref());
+    if causes.any(cache::is_about_space) {
+        text += "\nraddle: make room on that disk, or use another: CARGO_TARGET_DIR is where programs are built, RADDLE_CACHE_DIR \
+                 where std and the detector are kept, TMPDIR where the compiler has its files meanwhile";
+    }
+    text
 }
 
 /// Finds out who called: a person, or cargo in the place of rustc (whose path comes first) or of rustdoc (options only).
@@ -89,5 +100,28 @@ fn dispatch(args: &[OsString]) -> Result<ExitCode> {
     match cli::parse(args.iter().cloned()) {
         Ok(request) => command::run(request),
         Err(error) => error.exit(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use anyhow::Context;
+
+    use super::explained;
+
+    #[test]
+    fn a_full_disk_is_called_one() {
+        let written = fs::write("/dev/full", "text").context("cannot write the plan");
+        let text = explained(&written.unwrap_err());
+        assert!(
+            text.starts_with("raddle: error: cannot write the plan: No space left on device")
+                && text
+                    .contains("\nraddle: make room on that disk, or use another: CARGO_TARGET_DIR"),
+            "{text}"
+        );
+        let read = fs::read("/no/such/file").context("cannot read the plan");
+        assert!(!explained(&read.unwrap_err()).contains("make room"));
     }
 }

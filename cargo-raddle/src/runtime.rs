@@ -70,7 +70,8 @@ impl Runtime {
             Ok(list) if sources.is_none() => serde_json::from_slice(&list)?,
             _ => {
                 write_package(&dir, sources.as_deref())?;
-                let rlibs = compile(toolchain, &dir)?;
+                let rlibs =
+                    compile(toolchain, &dir).map_err(|error| cache::explain(error, &dir))?;
                 write(&list, serde_json::to_string(&rlibs)?)?;
                 rlibs
             }
