@@ -3,7 +3,7 @@
 //! The operation itself is always sequentially consistent: on x86-64 only a store is dearer for it, and the detector's work
 //! around it costs more. What order it gives is decided by the declared one (`crate::atomic`).
 
-use std::arch::x86_64::cmpxchg16b;
+use std::arch::asm;
 use std::cell::{Cell, UnsafeCell};
 use std::sync::atomic::Ordering::{self, *};
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
@@ -44,6 +44,9 @@ fn run<T: Copy>(addr: usize, kind: AtomicOp, pc: usize, op: impl Fn() -> (T, boo
 #[repr(C, align(16))]
 struct AtomicU128(UnsafeCell<u128>);
 
+// SAFETY: what is in it is reached by the one instruction alone, which is atomic.
+unsafe impl Sync for AtomicU128 {}
+
 impl AtomicU128 {
     fn compare_exchange(
         &self,
@@ -52,9 +55,26 @@ impl AtomicU128 {
         _: Ordering,
         _: Ordering,
     ) -> Result<u128, u128> {
+        let half = |value: u128, shift: u32| (value >> shift) as u64;
+        let (mut low, mut high) = (half(old, 0), half(old, 64));
+        // By hand: in a crate that is compiled for every CPU the compiler calls a library for it, which nobody links. `rbx` is the
+        // compiler's own, and lent to the instruction.
         // SAFETY: code that asks for atomics of this size was compiled for a CPU that has the instruction, and the place is aligned
         // as the caller's type is.
-        let found = unsafe { cmpxchg16b(self.0.get(), old, new, SeqCst, SeqCst) };
+        unsafe {
+            asm!(
+                "xchg {new}, rbx",
+                "lock cmpxchg16b xmmword ptr [rdi]",
+                "mov rbx, {new}",
+                new = inout(reg) half(new, 0) => _,
+                in("rcx") half(new, 64),
+                inout("rax") low,
+                inout("rdx") high,
+                in("rdi") self.0.get(),
+                options(nostack),
+            );
+        }
+        let found = u128::from(high) << 64 | u128::from(low);
         if found == old { Ok(found) } else { Err(found) }
     }
 
@@ -268,3 +288,27 @@ extern "C" fn __tsan_atomic_thread_fence(number: i32) {
 /// A fence between a thread and its own signal handlers: for the compiler alone.
 #[unsafe(no_mangle)]
 extern "C" fn __tsan_atomic_signal_fence(_number: i32) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sixteen_bytes_are_exchanged_at_once() {
+        let (a, b) = (u128::MAX - 5, 3 << 64 | 7);
+        let place = AtomicU128(UnsafeCell::new(a));
+        assert_eq!(place.compare_exchange(b, 1, SeqCst, SeqCst), Err(a));
+        assert_eq!(place.compare_exchange(a, b, SeqCst, SeqCst), Ok(a));
+        assert_eq!(place.load(SeqCst), b);
+        assert_eq!(place.fetch_add(1, SeqCst), b);
+        assert_eq!(place.swap(2, SeqCst), b + 1);
+        place.store(a, SeqCst);
+        let place = &place;
+        std::thread::scope(|s| {
+            for _ in 0..2 {
+                s.spawn(|| (0..10_000).for_each(|_| drop(place.fetch_sub(1 << 63, SeqCst))));
+            }
+        });
+        assert_eq!(place.load(SeqCst), a - (20_000 << 63));
+    }
+}
