@@ -17,6 +17,7 @@ use cargo_metadata::Message;
 
 use crate::cache;
 use crate::toolchain::{SUPPORTED, Toolchain};
+use crate::wrapper::MARK;
 
 /// A symbol of the runtime that starts race mode before `main`; naming it makes the linker take the runtime in.
 const START: &str = "raddle_plain_start";
@@ -186,7 +187,7 @@ fn compile(toolchain: &Toolchain, dir: &Path) -> Result<Vec<PathBuf>> {
     cargo.env("RUSTC", toolchain.sysroot.join("bin/rustc"));
     cargo.env("CARGO_TARGET_DIR", &target_dir);
     // Raddle's own warnings are for those who work on it, who see them elsewhere.
-    cargo.env("RUSTFLAGS", "--cap-lints=allow");
+    cargo.env("RUSTFLAGS", format!("--cap-lints=allow --cfg {MARK}"));
 
     let mut child = cargo
         .spawn()

@@ -17,7 +17,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus, Output, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::passes::{hooks_of, pipeline};
 use crate::plan::Plan;
@@ -80,8 +80,8 @@ pub(crate) fn fingerprint() -> String {
         let args = ["--target=any", "--crate-name", name].map(OsString::from);
         Call::parse(&args).rewrite(&Plan::default(), false, &args)
     };
-    let samples = (sample("app"), sample("raddle"));
-    format!("{samples:?} {RUNTIME:?} {FOUNDATION:?} {SHARED:?} {MARK}")
+    let samples = ["app", "raddle", DETECTOR].map(sample);
+    format!("{samples:?} {RUNTIME:?} {FOUNDATION:?} {SHARED:?}")
 }
 
 /// A call of rustc or rustdoc, as far as it matters here.
@@ -100,6 +100,8 @@ struct Call {
     test: bool,
     /// `-vV`.
     version: bool,
+    /// The C library is to be linked statically.
+    static_c: bool,
 }
 
 impl Call {
@@ -116,6 +118,16 @@ impl Call {
                 };
                 if let Some(extra) = option.strip_prefix("extra-filename=") {
                     suffix = extra.to_owned();
+                }
+                if let Some(features) = option.strip_prefix("target-feature=") {
+                    // The last word counts.
+                    for feature in features.split(',') {
+                        match feature {
+                            "+crt-static" => call.static_c = true,
+                            "-crt-static" => call.static_c = false,
+                            _ => {}
+                        }
+                    }
                 }
                 if let Some(level) = option.strip_prefix("debuginfo=") {
                     call.debug_info = Some(level.to_owned());
@@ -191,8 +203,8 @@ impl Call {
             new = with_twins(&new);
             new.extend(plain_flags());
         }
-        if self.is_program() {
-            new.extend(["-C".into(), format!("link-arg={MARK}").into()]);
+        if self.crate_name == DETECTOR {
+            new.extend(["--cfg".into(), MARK.into()]);
         }
         // A report without lines and names is of little use.
         if matches!(self.debug_info.as_deref(), None | Some("0" | "none")) {
@@ -203,8 +215,9 @@ impl Call {
     }
 }
 
-/// Tells the detector that there is instrumented code.
-const MARK: &str = "-Wl,--defsym=raddle_race_instrumented=1";
+const DETECTOR: &str = "raddle_race";
+/// Tells the detector, when it is compiled, that it is for instrumented code.
+pub(crate) const MARK: &str = "raddle_race_instrumented";
 
 fn plain_flags() -> impl Iterator<Item = OsString> {
     PLAIN.iter().flat_map(|flag| ["-C".into(), flag.into()])
@@ -309,6 +322,12 @@ pub(crate) fn rustc(plan: &Plan, args: &[OsString]) -> Result<ExitCode> {
         };
     }
 
+    if call.static_c {
+        bail!(
+            "a program with a static C library cannot be watched: the detector stands between the program and a shared one's \
+             functions, and looks them up by name; leave `-C target-feature=+crt-static` out of the flags for this build"
+        );
+    }
     let own_package = env::var_os("CARGO_PRIMARY_PACKAGE").is_some();
     if !own_package && SHARED.contains(&call.crate_name.as_str()) {
         // First, since cargo goes on to what depends on the crate as soon as its own metadata are there.
@@ -511,7 +530,7 @@ mod tests {
         assert_eq!(
             rewritten(true, &line),
             format!(
-                "{line} --sysroot /cache/sysroot {flags} -C link-arg={MARK} -C debuginfo=line-tables-only -C strip=none"
+                "{line} --sysroot /cache/sysroot {flags} -C debuginfo=line-tables-only -C strip=none"
             )
         );
         for debug in ["-C debuginfo=2", "-Cdebuginfo=1", "-g"] {
@@ -529,6 +548,10 @@ mod tests {
             assert!(
                 new.contains("--sysroot /cache/sysroot -C opt-level=3"),
                 "{new}"
+            );
+            assert_eq!(
+                new.contains("--cfg raddle_race_instrumented"),
+                name == DETECTOR
             );
         }
     }
@@ -605,6 +628,16 @@ mod tests {
         let call = Call::parse(&strings(&line));
         assert_eq!(call.output.as_deref(), Some(Path::new("/t/deps/app-1f")));
         assert_eq!(call.source.as_deref(), Some(Path::new("src/main.rs")));
+    }
+
+    #[test]
+    fn a_static_c_library_is_noticed() {
+        let is_static = |line: &str| Call::parse(&strings(line)).static_c;
+        assert!(is_static("-C target-feature=+sse4.2,+crt-static"));
+        assert!(!is_static(
+            "-Ctarget-feature=+crt-static -C target-feature=-crt-static"
+        ));
+        assert!(!is_static("-C target-feature=+avx"));
     }
 
     #[test]

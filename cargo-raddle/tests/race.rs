@@ -448,6 +448,15 @@ fn mistakes_say_what_to_do() {
         .raddle("build --race --target wasm32-unknown-unknown")
         .expect(2)
         .says("x86_64-unknown-linux-gnu");
+    let flags = "-C target-feature=+crt-static";
+    let fixed = package
+        .command("build --race")
+        .env("RUSTFLAGS", flags)
+        .output();
+    Outcome(fixed.unwrap())
+        .expect(101) // cargo's
+        .says("a program with a static C library cannot be watched")
+        .says("leave `-C target-feature=+crt-static` out");
     let nowhere = package
         .command("build --race")
         .env("RADDLE_CACHE_DIR", "/proc/nowhere")

@@ -306,7 +306,11 @@ mod tests {
         let place = &place;
         std::thread::scope(|s| {
             for _ in 0..2 {
-                s.spawn(|| (0..10_000).for_each(|_| drop(place.fetch_sub(1 << 63, SeqCst))));
+                s.spawn(|| {
+                    for _ in 0..10_000 {
+                        place.fetch_sub(1 << 63, SeqCst);
+                    }
+                });
             }
         });
         assert_eq!(place.load(SeqCst), a - (20_000 << 63));

@@ -53,3 +53,16 @@ macro_rules! with_return_address {
     )*};
 }
 use with_return_address;
+
+// The mark by which `fault` knows that there is instrumented code. Here, and not by the linker of the program: a static library is
+// linked by one that nobody asked. Weak, as the reference to it is, and nobody's from outside. A place, since a linker may put its
+// address together from where the code is.
+#[cfg(raddle_race_instrumented)]
+std::arch::global_asm!(
+    ".pushsection .rodata",
+    ".weak raddle_race_instrumented",
+    ".hidden raddle_race_instrumented",
+    "raddle_race_instrumented:",
+    ".byte 1",
+    ".popsection",
+);
