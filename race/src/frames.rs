@@ -78,9 +78,9 @@ impl Stack {
         }
     }
 
-    /// The access's own place.
-    pub(crate) fn top(&self) -> Pc {
-        self.frames[0]
+    /// The access's own place, and its callers.
+    pub(crate) fn frames(&self) -> &[Pc] {
+        &self.frames[..self.count]
     }
 }
 

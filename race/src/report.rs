@@ -13,6 +13,7 @@
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::*};
 
+use crate::access::bytes_in;
 use crate::cell::{ATOMIC, Cell, FLAGS, FREED, READ, Want};
 use crate::ctx::Ctx;
 use crate::current::{current, set_current};
@@ -169,26 +170,47 @@ impl Seen {
         (0..PROBES).map(move |i| &self.0[(hash + i) % SEEN])
     }
 
-    fn find(&self, key: u64) -> Option<&AtomicU64> {
+    /// The place whose `bits` are the key's.
+    fn find(&self, key: u64, bits: u64) -> Option<&AtomicU64> {
         // A place that was taken stays so.
         let mut taken = self.places(key).take_while(|p| p.load(Relaxed) != 0);
-        taken.find(|p| p.load(Relaxed) == key)
-    }
-
-    fn contains(&self, key: u64) -> bool {
-        self.find(key).is_some()
+        taken.find(|p| p.load(Relaxed) & bits == key)
     }
 
     /// Under the report lock.
-    fn insert(&self, key: u64) {
+    fn insert(&self, key: u64, with: u64) {
         if let Some(place) = self.places(key).find(|p| p.load(Relaxed) == 0) {
-            place.store(key, Relaxed);
+            place.store(key | with, Relaxed);
         }
     }
 }
 
 /// In a place whose address has a new life: matches nothing, and does not end a probe.
 const GONE: u64 = 1;
+
+/// In a place of `ADDRESSES`: where the mask of the bytes begins. Below is the address of their eight bytes.
+const BYTES_SHIFT: u32 = 56;
+const GRANULE: u64 = (1 << BYTES_SHIFT) - 1;
+
+/// Whether a race on one of these bytes has been reported.
+fn is_reported(granule: usize, bytes: u8) -> bool {
+    let place = ADDRESSES.find(granule as u64, GRANULE);
+    place.is_some_and(|place| place.load(Relaxed) >> BYTES_SHIFT & u64::from(bytes) != 0)
+}
+
+/// A race on these bytes is being reported. Under the report lock.
+fn set_reported(granule: usize, bytes: u8) {
+    LOWEST.fetch_min(granule, Relaxed);
+    HIGHEST.fetch_max(granule, Relaxed);
+    let bytes = u64::from(bytes) << BYTES_SHIFT;
+    match ADDRESSES.find(granule as u64, GRANULE) {
+        // `forget` may be giving it up: then it is another life's, which is as if it had come first.
+        Some(place) => {
+            place.fetch_or(bytes, Relaxed);
+        }
+        None => ADDRESSES.insert(granule as u64, bytes),
+    }
+}
 
 /// The lowest and highest address in `ADDRESSES`. Widened under the report lock, before the address is inserted.
 static LOWEST: AtomicUsize = AtomicUsize::new(usize::MAX);
@@ -197,19 +219,23 @@ static HIGHEST: AtomicUsize = AtomicUsize::new(0);
 /// The memory begins a new life: a race on it is another one, to be reported again.
 pub(crate) fn forget(addr: usize, size: usize) {
     let end = addr.saturating_add(size);
-    if end <= LOWEST.load(Relaxed) || addr > HIGHEST.load(Relaxed) {
+    if end <= LOWEST.load(Relaxed) || addr > HIGHEST.load(Relaxed) + 7 {
         return; // the usual case
     }
-    let range = (addr & !7) as u64..end as u64;
+    let range = addr & !7..end;
     let forget = |place: &AtomicU64| {
-        let key = place.load(Relaxed);
-        if range.contains(&key) {
-            let _ = place.compare_exchange(key, GONE, Relaxed, Relaxed);
+        let seen = place.load(Relaxed);
+        let granule = (seen & GRANULE) as usize;
+        if seen > GONE && range.contains(&granule) {
+            let kept = seen & !(u64::from(bytes_in(granule, addr, end)) << BYTES_SHIFT);
+            let kept = if kept == granule as u64 { GONE } else { kept };
+            let _ = place.compare_exchange(seen, kept, Relaxed, Relaxed);
         }
     };
     if size / 8 < SEEN {
         let granules = range.clone().step_by(8);
-        granules.filter_map(|g| ADDRESSES.find(g)).for_each(forget);
+        let places = granules.filter_map(|g| ADDRESSES.find(g as u64, GRANULE));
+        places.for_each(forget);
     } else {
         ADDRESSES.0.iter().for_each(forget);
     }
@@ -267,7 +293,7 @@ pub(crate) fn race(c: &mut Ctx, access: Access, granule: usize, old: Cell, new: 
         let _one_at_a_time = LOCK.lock();
         job.reported = gather(job);
     }
-    if ADDRESSES.contains(granule as u64) {
+    if is_reported(granule, old.mask() & new.mask()) {
         return false;
     }
     let _errno = KeptErrno::new();
@@ -303,26 +329,28 @@ fn gather(job: &Job<'_>) -> bool {
     if CLOSED.load(Relaxed) {
         return false;
     }
-    let previous = previous(granule, old, new);
-    let pair = pair_key(access.pc, previous.stack.top());
-    if ADDRESSES.contains(granule as u64) {
+    let bytes = old.mask() & new.mask();
+    if is_reported(granule, bytes) {
         return false;
     }
+    let previous = previous(granule, old, new);
+    let mut own = [access.pc; FRAMES];
+    let count = 1 + c.callers(&mut own[1..]);
+    let own = &own[..count];
+    let pair = pair_key(own, previous.stack.frames());
     let tallies = [c.record().tally(), previous.tally()];
-    if PAIRS.contains(pair) {
+    if PAIRS.find(pair, !0).is_some() {
         // It was said of another place, and is not said again; but this test races, too.
         tallies.into_iter().flatten().for_each(Tally::note);
         return false;
     }
-    let mut callers = [Pc::NONE; FRAMES];
-    let count = c.callers(&mut callers);
     let own = Found {
         addr: access.addr,
         size: access.size,
         flags: access.flags,
         allocation: false,
         who: c.record().identity(c.record().serial()),
-        stack: Stack::of_caller(access.pc, &callers[..count], real),
+        stack: Stack::of_caller(access.pc, &own[1..], real),
         block: None,
     };
     // Before any name: who looks those up allocates, and a block that was freed would be used again.
@@ -339,10 +367,8 @@ fn gather(job: &Job<'_>) -> bool {
         block: block.map(Known::named),
         sides,
     };
-    LOWEST.fetch_min(granule, Relaxed);
-    HIGHEST.fetch_max(granule, Relaxed);
-    ADDRESSES.insert(granule as u64);
-    PAIRS.insert(pair);
+    set_reported(granule, bytes);
+    PAIRS.insert(pair, 0);
     COUNT.fetch_add(1, Relaxed);
     tally(tallies);
     log::put(&match config().options.format {
@@ -440,9 +466,16 @@ fn previous(granule: usize, old: Cell, new: Cell) -> Found {
     side
 }
 
-fn pair_key(a: Pc, b: Pc) -> u64 {
-    let (low, high) = (a.bits().min(b.bits()), a.bits().max(b.bits()));
-    (low.wrapping_mul(0xff51_afd7_ed55_8ccd) ^ high.rotate_left(31)).max(1)
+/// Stands for two stacks, in whichever order, as both sides' histories have them: the real stack is known of one of them only, and of each
+/// in its turn.
+fn pair_key(a: &[Pc], b: &[Pc]) -> u64 {
+    const ODD: u64 = 0xff51_afd7_ed55_8ccd;
+    let hash = |stack: &[Pc]| {
+        let mix = |hash: u64, pc: &Pc| (hash.rotate_left(27) ^ pc.bits()).wrapping_mul(ODD);
+        stack.iter().filter(|pc| !pc.is_none()).fold(0, mix)
+    };
+    let (a, b) = (hash(a), hash(b));
+    (a.min(b).wrapping_mul(ODD) ^ a.max(b).rotate_left(31)).max(1)
 }
 
 /// A block before its names are looked up.

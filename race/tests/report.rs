@@ -467,6 +467,74 @@ fn a_block_without_a_record_has_the_heap_s_size_and_no_stack() {
     );
 }
 
+/// Goroutine 7 and then main store to each address, in a helper that each calls from its own function for that address.
+fn through_a_helper((main, worker): (GoCtx, GoCtx), at: [(usize, usize); 2]) {
+    for who in [worker, main] {
+        on(who, || {
+            for (addr, caller) in at {
+                race::func_enter(Pc::code(caller));
+                race::write(addr, 8, Pc::code(STORE));
+                race::func_exit();
+            }
+        });
+    }
+}
+
+#[test]
+fn races_in_one_helper_differ_by_its_callers() {
+    let Some(output) = parent("races_in_one_helper_differ_by_its_callers", "") else {
+        let both = start();
+        through_a_helper(both, [(BLOCK + 128, CALLER), (BLOCK + 256, SPAWN)]);
+        assert_eq!(race::errors(), 2);
+        // The same two pairs of stacks, elsewhere and the other way round.
+        let (main, worker) = both;
+        let again = [(BLOCK + 512, CALLER), (BLOCK + 640, SPAWN)];
+        through_a_helper((worker, main), again);
+        finish()
+    };
+    let text = stderr(&output);
+    for caller in ["app::caller", "app::main"] {
+        let side = format!("app::store\n      /src/app/main.rs:12 +0x3a\n  {caller}\n");
+        assert_eq!(text.matches(&side).count(), 2, "{text}");
+    }
+    assert!(text.contains("Found 2 data race(s)"), "{text}");
+}
+
+#[test]
+fn fields_that_share_eight_bytes_are_two_places() {
+    let Some(output) = parent("fields_that_share_eight_bytes_are_two_places", "") else {
+        let (main, worker) = start();
+        let field = BLOCK + 128;
+        on(worker, || {
+            race::write(field, 4, Pc::code(STORE));
+            race::write(field + 4, 4, Pc::code(HERE));
+        });
+        on(main, || {
+            race::read(field, 4, Pc::code(LOAD));
+            race::read(field + 4, 4, Pc::code(CALLER));
+            assert_eq!(race::errors(), 2);
+            // Each byte has been reported.
+            race::read(field + 2, 4, Pc::code(PUSH));
+            assert_eq!(race::errors(), 2);
+        });
+        // One of them begins a new life, the other does not.
+        race::clear_shadow(field, 4);
+        on(worker, || race::write(field, 8, Pc::code(SPAWN)));
+        on(main, || {
+            race::write(field + 4, 4, Pc::code(PUSH));
+            assert_eq!(race::errors(), 2);
+            race::write(field, 4, Pc::code(PUSH));
+        });
+        finish()
+    };
+    let text = stderr(&output);
+    for addr in ["0x720000000080", "0x720000000084"] {
+        let read = format!("Read at {addr} by main goroutine");
+        assert_eq!(text.matches(&read).count(), 1, "{text}");
+    }
+    assert!(text.contains("Found 3 data race(s)"), "{text}");
+}
+
 #[test]
 fn lost_history_is_admitted() {
     let Some(output) = parent("lost_history_is_admitted", "history_size=0") else {
