@@ -134,7 +134,7 @@ pub(crate) struct Ctx {
     made_at: Pc,
     /// ... how many frames on top are none of them, ...
     made_above: usize,
-    /// ... and the end of the half of the history where they were looked for.
+    /// ... and the end of the ring or part where they were looked for.
     made_in: usize,
     /// What the first part of a check has not done.
     pub(crate) left: Left,
@@ -346,7 +346,7 @@ impl Ctx {
         }
         let own = usize::from(!pc.is_none());
         let mut frames = [pc; depot::FRAMES];
-        self.made_in = self.head.cursor.end_of_half();
+        self.made_in = self.head.cursor.end_of_ring();
         let since = self.head.cursor.callers_since_landmark(&mut frames[own..]);
         let mut count = match since {
             Some((0, 0)) if own == 0 && self.made_above == 0 => return Some(self.made_at),
@@ -374,8 +374,8 @@ impl Ctx {
     pub(crate) fn keep_stack(&mut self, pc: Pc, stack: Pc) {
         self.made_at = stack;
         self.made_above = usize::from(!pc.is_none());
-        // In a new half its base knows more.
-        if self.made_in == self.head.cursor.end_of_half() {
+        // In a new part its base knows more.
+        if self.made_in == self.head.cursor.end_of_ring() {
             self.head.cursor.set_landmark();
         }
     }
@@ -394,7 +394,7 @@ impl Ctx {
         self.head.cursor.exit(&self.record().history, self.template);
     }
 
-    /// The history has come to the end of a half.
+    /// The history has no room.
     pub(crate) fn turn(&mut self) {
         self.head.cursor.turn(&self.record().history, self.template);
     }

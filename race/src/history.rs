@@ -1,12 +1,17 @@
-//! A goroutine's recent past: a ring of compressed events from which the stack of a *previous* access is rebuilt, and that of
-//! the present one, where there is no other.
+//! A goroutine's recent past: compressed events from which the stack of a *previous* access is rebuilt, and that of the present one,
+//! where there is no other.
 //!
 //! # States
-//! no ring (nothing recorded yet) → a first ring of 512 bytes → a small one of 2 KiB → a large one (`history_size`), each when the one before is
-//! full, the last if the budget for large ones allows. A million parked goroutines that did little cost 512 bytes each.
+//! nothing recorded yet → a first ring of 512 bytes → a small one of 2 KiB → parts of 32 KiB (`parts`), each when the one before is full. What is in
+//! a ring moves to the front of what comes next, so a million parked goroutines that did little cost 512 bytes each. A busy goroutine has as many parts
+//! as `history_size` says: by default what it needs for 64 K accesses, and the calls among them. When the budget of all parts is used up,
+//! the oldest of all is taken, which is that of a goroutine that has long done nothing; where there is none either, the older half of a
+//! ring or part makes room for the next.
 //!
-//! A ring is two halves, the first ring one: it is never begun anew. Each half begins with a *base*: the epoch and the innermost frames of the call stack at that
-//! point, so a half can be read by itself. An event never straddles halves.
+//! Each ring or part begins with a *base*: the epoch and the call stack at that point, whole up to a quarter of the room, the innermost frames of a deeper
+//! one. So it can be read by itself. An event never straddles two.
+//!
+//! What is given up leaves its lines behind (`lines`): a stack is lost, but not where the access was.
 //!
 //! | word | bits 61.. | payload |
 //! | --- | --- | --- |
@@ -22,37 +27,41 @@
 //!
 //! # The inlined part
 //! A call and a return are recorded by code of their own (`abi`), which knows [`Cursor`]: store the word, move on, and come here when
-//! the half is full. A return right after its call takes the call's word back instead. Without a ring the cursor stands on a word of its
+//! there is no room. A return right after its call takes the call's word back instead. Without a ring the cursor stands on a word of its
 //! own that fills at once.
 //!
 //! # The landmark
 //! Who asks for the callers at each of many events (allocations) sets a landmark after the event and remembers them; the next time only
-//! what came since is looked at. It stands after an access, so what is before it stays (invariant 4), and goes with its half.
+//! what came since is looked at. It stands after an access, so what is before it stays (invariant 4), and goes with its ring or part.
 //!
 //! # Invariants
-//! 1. Only the goroutine's own thread writes; the owner of a report reads at any time.
+//! 1. Only the goroutine's own thread writes; the owner of a report reads at any time, and holds `parts::lock` meanwhile.
 //! 2. Between events `pos < end`: there is room for one word.
 //! 3. A ring's size is in its pointer (the lowest two bits), so that no reader pairs one ring with another's size; rings stay
 //!    mapped for ever, whoever has them.
-//! 4. What stands before an access is not changed until its half is begun anew: only the newest words are taken back.
+//! 4. What stands before an access stays where it is, but under `parts::lock`: only the newest words are taken back.
 //!
 //! # Memory ordering
-//! A sequence lock by halves. `turn: count a turn, fence Release, then the words of the new half` ⇄ `copy: load words,
-//! fence Acquire, load the turns`: who read a word of the new half sees the new count, and knows its copy as lost.
+//! `put: words, then pos Release` ⇄ `find: pos Acquire, then words`. Everything else that a reader needs changes under `parts::lock`, but for the
+//! first ring's coming and a ring's going, when a goroutine begins and when it is forgotten: the reader looks at the pointer again.
+//!
+//! # Why not
+//! One large ring for each: what is to be taken from who is idle must be something that he does not write any more. The lines in the shadow, beside the
+//! cells: a third word there would cost each goroutine a page more, and each access a line of the cache.
 
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::*, fence};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering::*, fence};
 
-use crate::cell::{FLAG_SHIFT, FLAGS, Want};
-use crate::mem::{self, Kind};
-use crate::{Pc, proc, state};
+use crate::cell::{Cell, FLAG_SHIFT, FLAGS, Want};
+use crate::lines::{self, Lines};
+use crate::mem::Kind;
+use crate::parts::{self, Chain, Part, Removed};
+use crate::{Pc, proc};
 
 /// Bytes of a goroutine's first ring.
 pub(crate) const FIRST_BYTES: usize = 512;
 /// Bytes of a small ring.
 pub(crate) const SMALL_BYTES: usize = 2048;
-/// Bytes of all large rings together, at most.
-const LARGE_BUDGET: usize = 512 << 20;
 /// Frames that a rebuilt stack may have.
 pub(crate) const FRAMES: usize = 64;
 
@@ -73,20 +82,14 @@ const ACCESS_WORDS: usize = 3;
 /// Sizes from here on have an operand of their own.
 const LARGE_SIZE: usize = 1 << 13;
 
-static LARGE_IN_USE: AtomicUsize = AtomicUsize::new(0);
-
-/// Bytes of a large ring: 512 accesses of two words, times two to the `history_size`.
-pub(crate) fn large_bytes() -> usize {
-    8192 << state::config().history_size
-}
-
-/// How large a ring is; the tag of its pointer.
+/// What a ring is; the tag of its pointer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 enum Class {
     First,
     Small,
-    Large,
+    /// The newest of the goroutine's parts.
+    Part,
 }
 
 /// Bits of a ring's pointer that are its class.
@@ -95,19 +98,10 @@ const CLASS: usize = 3;
 impl Class {
     /// Words in all.
     fn words(self) -> usize {
-        let bytes = match self {
-            Class::First => FIRST_BYTES,
-            Class::Small => SMALL_BYTES,
-            Class::Large => large_bytes(),
-        };
-        bytes / size_of::<Word>()
-    }
-
-    fn kind(self) -> Kind {
         match self {
-            Class::First => Kind::FirstRing,
-            Class::Small => Kind::SmallRing,
-            Class::Large => Kind::LargeRing,
+            Class::First => FIRST_BYTES / size_of::<Word>(),
+            Class::Small => SMALL_BYTES / size_of::<Word>(),
+            Class::Part => parts::WORDS,
         }
     }
 }
@@ -119,24 +113,27 @@ type Word = AtomicU64;
 struct Ring(*mut Word);
 
 impl Ring {
-    fn new(class: Class) -> Ring {
-        let memory: NonNull<Word> = proc::take(class.kind()).cast();
-        Ring(memory.as_ptr().map_addr(|a| a | class as usize))
+    fn tagged(memory: *mut Word, class: Class) -> Ring {
+        Ring(memory.map_addr(|a| a | class as usize))
+    }
+
+    fn first() -> Ring {
+        Ring::tagged(proc::take(Kind::FirstRing).cast().as_ptr(), Class::First)
+    }
+
+    fn small() -> Ring {
+        Ring::tagged(proc::take(Kind::SmallRing).cast().as_ptr(), Class::Small)
+    }
+
+    fn of_part(part: &'static Part) -> Ring {
+        Ring::tagged(part.words.as_ptr().cast_mut(), Class::Part)
     }
 
     fn class(self) -> Class {
         match self.0.addr() & CLASS {
             0 => Class::First,
             1 => Class::Small,
-            _ => Class::Large,
-        }
-    }
-
-    /// Words of each half.
-    fn half(self) -> usize {
-        match self.class() {
-            Class::First => Class::First.words(),
-            class => class.words() / 2,
+            _ => Class::Part,
         }
     }
 
@@ -155,12 +152,20 @@ impl Ring {
         }
     }
 
+    /// How many words are before `pos`; None where it is elsewhere.
+    fn words_before(self, pos: *const Word) -> Option<usize> {
+        let bytes = pos.addr().checked_sub(self.memory()?.addr().get())?;
+        Some(bytes / size_of::<Word>()).filter(|words| *words <= self.class().words())
+    }
+
+    /// Gives back a ring that is no part.
     fn give(self) {
-        if self.class() == Class::Large {
-            LARGE_IN_USE.fetch_sub(large_bytes(), Relaxed);
-        }
+        let kind = match self.class() {
+            Class::First => Kind::FirstRing,
+            _ => Kind::SmallRing,
+        };
         if let Some(memory) = self.memory() {
-            proc::give(self.class().kind(), memory.cast());
+            proc::give(kind, memory.cast());
         }
     }
 }
@@ -174,7 +179,7 @@ pub(crate) struct Cursor {
     end: AtomicPtr<Word>,
     /// Stands for a ring until there is one; the first word ends every look backwards.
     stub: [Word; 2],
-    /// A place after an access in this half, whose callers somebody remembers; null: none.
+    /// A place after an access in this ring, whose callers somebody remembers; null: none.
     landmark: AtomicPtr<Word>,
 }
 
@@ -209,9 +214,9 @@ impl Cursor {
         self.pos.store(pos.cast_mut(), Release);
     }
 
-    /// Where the half ends that the cursor is in.
+    /// Where the ring or part ends that the cursor is in.
     #[inline]
-    pub(crate) fn end_of_half(&self) -> usize {
+    pub(crate) fn end_of_ring(&self) -> usize {
         self.end.load(Relaxed).addr()
     }
 
@@ -239,7 +244,7 @@ impl Cursor {
     /// The `n`th word from here.
     fn word(&self, n: isize) -> &Word {
         let at = self.pos.load(Relaxed).wrapping_offset(n);
-        // SAFETY: callers stay in the stub or the half that the cursor is in: mapped for ever, or `self`.
+        // SAFETY: callers stay in the stub or the ring that the cursor is in: mapped for ever, or `self`.
         unsafe { &*at }
     }
 
@@ -321,17 +326,13 @@ impl Cursor {
         self.end.load(Relaxed).cast_const() == (&raw const self.stub[1]).wrapping_add(1)
     }
 
-    /// The words of this half so far.
-    fn half(&self, history: &History) -> &[Word] {
+    /// The words of this ring or part so far.
+    fn so_far(&self, history: &History) -> &[Word] {
         let ring = history.own_ring();
-        let words = ring.words();
-        let Some(base) = words.first() else {
-            return &self.stub[1..1 + usize::from(self.room() == 0)];
-        };
-        let at = (self.pos.load(Relaxed).addr() - ptr::from_ref(base).addr()) / size_of::<Word>();
-        // The position after the last word of a half belongs to that half.
-        let start = at.saturating_sub(1) / ring.half() * ring.half();
-        &words[start..at]
+        match ring.words_before(self.pos.load(Relaxed)) {
+            Some(at) => &ring.words()[..at],
+            None => &self.stub[1..1 + usize::from(self.room() == 0)],
+        }
     }
 
     /// The callers, innermost first, as many as there is room for; returns how many.
@@ -339,8 +340,8 @@ impl Cursor {
         if self.pos.load(Relaxed).is_null() {
             return 0;
         }
-        let half = self.half(history);
-        callers_before(half.len(), |i| half[i].load(Relaxed), to).0
+        let words = self.so_far(history);
+        callers_before(words.len(), |i| words[i].load(Relaxed), to).0
     }
 
     /// The callers that a look at the newest few words finds, for who asks often.
@@ -348,17 +349,17 @@ impl Cursor {
         if self.pos.load(Relaxed).is_null() {
             return 0;
         }
-        let half = self.half(history);
-        let near = &half[half.len().saturating_sub(NEAR)..];
+        let words = self.so_far(history);
+        let near = &words[words.len().saturating_sub(NEAR)..];
         callers_before(near.len(), |i| near[i].load(Relaxed), to).0
     }
 
-    /// The current half has no room, or there is no ring: goes on elsewhere.
+    /// The ring or part has no room, or there is none: goes on elsewhere.
     #[cold]
     pub(crate) fn turn(&self, history: &History, template: u64) {
         let ring = history.own_ring();
         match ring.memory() {
-            Some(base) => self.turn_ring(history, ring, base, template),
+            Some(_) => self.turn_ring(history, ring, template),
             None => self.begin_ring(history, template),
         }
     }
@@ -367,80 +368,118 @@ impl Cursor {
     pub(crate) fn begin_ring(&self, history: &History, template: u64) {
         let mut frames = [Pc::NONE; 1];
         let count = self.callers(history, &mut frames);
-        let first = Ring::new(Class::First);
-        history.turns.store(0, Relaxed);
+        let first = Ring::first();
         history.ring.store(first.0, Release);
-        self.go_to(first.words().as_ptr(), first.half());
-        self.begin_half(template, &frames[..count]);
+        let words = first.words();
+        self.go_to(words.as_ptr(), words.len());
+        self.put(&[mark_of(template) | BASE]);
+        frames[..count].iter().for_each(|pc| self.put(&[pc.bits()]));
     }
 
     /// Apart from [`begin_ring`](Self::begin_ring): most goroutines never come here, and their stacks stay small.
     #[inline(never)]
-    fn turn_ring(&self, history: &History, ring: Ring, base: NonNull<Word>, template: u64) {
+    fn turn_ring(&self, history: &History, ring: Ring, template: u64) {
+        match ring.class() {
+            Class::First => self.grow(history, ring, Ring::small()),
+            Class::Small => match history.take_part() {
+                Some(part) => self.grow(history, ring, Ring::of_part(part)),
+                None => self.slide(history, ring),
+            },
+            Class::Part => match history.take_part() {
+                Some(part) => self.go_on(history, part, template),
+                None => self.slide(history, ring),
+            },
+        }
+    }
+
+    /// Goes on in another part. It begins with the epoch and the whole stack.
+    fn go_on(&self, history: &History, part: &'static Part, template: u64) {
         for n in 0..self.room() {
             self.word(n as isize).store(0, Relaxed);
         }
-        let is_last = self.end.load(Relaxed) == base.as_ptr().wrapping_add(ring.words().len());
-        if is_last && self.grow(history, ring) {
-            return;
+        let words = self.so_far(history);
+        let (mark, rest) = part.words.split_at(1);
+        let base = &rest[..parts::WORDS / 4];
+        mark[0].store(mark_of(template) | BASE, Relaxed);
+        let mut count = 0;
+        each_caller(
+            words.len(),
+            |i| words[i].load(Relaxed),
+            |pc| {
+                base[count].store(pc.bits(), Relaxed);
+                count += 1;
+                count < base.len()
+            },
+        );
+        for i in 0..count / 2 {
+            let (inner, outer) = (&base[i], &base[count - 1 - i]);
+            let pc = inner.swap(outer.load(Relaxed), Relaxed);
+            outer.store(pc, Relaxed);
         }
-        let half = ring.half();
-        let mut frames = [Pc::NONE; MAX_BASE];
-        let kept = frames.len().min(half / 4);
-        let count = self.callers(history, &mut frames[..kept]);
-        let turns = history.turns.load(Relaxed);
-        history.turns.store(turns + 1, Relaxed);
-        fence(Release); // pairs with the fence in `copy`
-        let next = if is_last { 0 } else { half };
-        self.go_to(base.as_ptr().wrapping_add(next), half);
-        self.begin_half(template, &frames[..count]);
+        let held = parts::lock();
+        history.parts.append(part, &held);
+        history.ring.store(Ring::of_part(part).0, Release);
+        self.go_to(&raw const part.words[1 + count], parts::WORDS - 1 - count);
     }
 
-    /// Writes the base of a half.
-    fn begin_half(&self, template: u64, frames: &[Pc]) {
-        self.put(&[mark_of(template) | BASE]);
-        for pc in frames.iter().rev() {
-            self.put(&[pc.bits()]);
-        }
-    }
-
-    /// Moves a full ring, in order, to the front of one of the next class.
-    fn grow(&self, history: &History, old: Ring) -> bool {
-        let class = match old.class() {
-            Class::First => Class::Small,
-            Class::Small => Class::Large,
-            Class::Large => return false,
-        };
-        if class == Class::Large {
-            let bytes = large_bytes();
-            if LARGE_IN_USE.fetch_add(bytes, Relaxed) + bytes > LARGE_BUDGET {
-                LARGE_IN_USE.fetch_sub(bytes, Relaxed);
-                return false;
-            }
-        }
-        let new = Ring::new(class);
-        for (from, to) in old.words().iter().zip(new.words()) {
+    /// Moves a full ring, in order, to the front of a larger one.
+    fn grow(&self, history: &History, old: Ring, new: Ring) {
+        for (from, to) in self.so_far(history).iter().zip(new.words()) {
             to.store(from.load(Relaxed), Relaxed);
         }
-        // A reader that sees the new ring with the old position begins again.
-        history.turns.store(0, Relaxed);
+        let moved = self.so_far(history).len();
+        let held = parts::lock();
+        if let Class::Part = new.class() {
+            history.parts.append(part_of(new), &held);
+        }
         history.ring.store(new.0, Release);
-        let moved = old.words().len();
-        self.go_to(&raw const new.words()[moved], new.half() - moved);
-        old.give(); // a reader may still copy from it: it looks at `ring` afterwards and begins again
-        true
+        self.go_to(&raw const new.words()[moved], new.words().len() - moved);
+        drop(held);
+        old.give();
     }
+
+    /// Gives up the older half of a ring.
+    fn slide(&self, history: &History, ring: Ring) {
+        const MAX_BASE: usize = 64;
+        let (words, end) = (ring.words(), self.so_far(history).len());
+        let word = |i: usize| words[i].load(Relaxed);
+        let is_operand = |i: usize| word(i) >> TAG_SHIFT == OPERAND;
+        let mut middle = end / 2;
+        while is_operand(middle - 1) {
+            middle += 1;
+        }
+        keep_lines(&words[..middle]);
+        let mark = (0..middle).rev().find(|i| word(*i) >> TAG_SHIFT == MARK);
+        let mark = mark.map_or(0, word) | BASE;
+        let mut frames = [Pc::NONE; MAX_BASE];
+        let most = MAX_BASE.min(words.len() / 4);
+        let (count, _) = callers_before(middle, word, &mut frames[..most]);
+
+        let _held = parts::lock();
+        let base = frames[..count].iter().rev().map(|pc| pc.bits());
+        let kept = [mark]
+            .into_iter()
+            .chain(base)
+            .chain((middle..end).map(word));
+        let mut len = 0;
+        for (to, word) in words.iter().zip(kept) {
+            to.store(word, Relaxed);
+            len += 1;
+        }
+        self.go_to(&raw const words[len], words.len() - len);
+    }
+}
+
+/// The part that a ring is.
+fn part_of(ring: Ring) -> &'static Part {
+    debug_assert!(ring.class() == Class::Part);
+    let words = ring.0.map_addr(|a| a & !CLASS);
+    // SAFETY: made by `Ring::of_part` from a part, which begins with its words and stays mapped.
+    unsafe { &*words.cast::<Part>() }
 }
 
 /// Words that are looked at for who asks often.
 const NEAR: usize = 192;
-
-/// Frames that a base keeps, at most.
-const MAX_BASE: usize = 256;
-const _: () = assert!(
-    8192 / 2 > SMALL_BYTES && SMALL_BYTES / 2 > FIRST_BYTES,
-    "a half takes a ring of the class before"
-);
 
 /// One access, for the history.
 #[derive(Clone, Copy, Debug)]
@@ -467,8 +506,8 @@ pub(crate) struct History {
     live: AtomicPtr<Cursor>,
     /// and where it stood at the end.
     last: AtomicPtr<Word>,
-    /// How often the other half of this ring was begun.
-    turns: AtomicU64,
+    /// Where the ring is a part, that and those before it.
+    parts: Chain,
 }
 
 /// A rebuilt access.
@@ -490,16 +529,30 @@ impl History {
         self.last.store(ptr::null_mut(), Relaxed);
     }
 
-    /// Gives the ring back.
+    /// Gives all memory back, and keeps the lines of what was in it.
     pub(crate) fn release(&self) {
-        Ring(self.ring.swap(ptr::null_mut(), AcqRel)).give();
+        if self.own_ring().class() == Class::Part {
+            give_parts(self.take_parts());
+        } else {
+            Ring(self.ring.swap(ptr::null_mut(), AcqRel)).give();
+        }
     }
 
-    /// Lets go of a large ring, when the goroutine is over.
-    pub(crate) fn release_if_long(&self) {
-        if self.own_ring().class() == Class::Large {
-            self.release();
-        }
+    /// A part for what comes next.
+    fn take_part(&self) -> Option<&'static Part> {
+        self.parts.take(|used| keep_lines(&used.words))
+    }
+
+    /// Takes a long history away, when the goroutine is over; for [`give_parts`].
+    pub(crate) fn take_parts(&self) -> Removed {
+        let held = parts::lock();
+        self.ring.store(ptr::null_mut(), Release);
+        self.parts.remove_all(&held)
+    }
+
+    /// How many parts there are, for the goroutine's own thread, or when it is over.
+    pub(crate) fn part_count(&self) -> usize {
+        self.parts.len()
     }
 
     /// The ring, for the goroutine's own thread, or when it is over.
@@ -509,68 +562,60 @@ impl History {
 
     /// Finds the newest access that `want` describes. Any thread, any time.
     pub(crate) fn find(&self, want: Want) -> Option<Found> {
-        let bytes = large_bytes();
-        let scratch = mem::map(bytes);
-        let mut found = None;
-        // Bounded: a goroutine that keeps growing or turning between the loads loses its history to us.
-        for _ in 0..16 {
-            if let Some((older, newer)) = self.copy(scratch.cast(), bytes / 8) {
-                // SAFETY: `scratch` has `bytes`, `copy` filled the two parts, which follow each other.
-                let words = unsafe {
-                    std::slice::from_raw_parts(scratch.cast::<u64>().as_ptr(), older + newer)
-                };
-                found = search(&words[older..], want).or_else(|| search(&words[..older], want));
-                break;
-            }
-        }
-        // SAFETY: mapped above; no slice of it is left.
-        unsafe { mem::unmap(scratch, bytes) };
-        found
+        let held = parts::lock();
+        let ring = Ring(self.ring.load(Acquire));
+        let len = ring.words_before(self.pos()).unwrap_or(0);
+        let newest = &ring.words()[..len];
+        // The first of the chain is the newest once more.
+        let full = self.parts.newest_first(&held).skip(1);
+        let mut all = [newest].into_iter().chain(full.map(|part| &part.words[..]));
+        let found = all.find_map(|words| search(words, want));
+        fence(Acquire); // what was read is from before the pointer is looked at
+        found.filter(|_| self.ring.load(Relaxed) == ring.0)
     }
 
-    /// Copies the older half and the part of the newer one that is written; their lengths, or None when disturbed.
-    fn copy(&self, to: NonNull<u64>, room: usize) -> Option<(usize, usize)> {
-        let turns = self.turns.load(Acquire);
-        let ring = Ring(self.ring.load(Acquire));
-        let Some(base) = ring.memory() else {
-            return Some((0, 0));
-        };
+    /// Where the goroutine stands, or stood at its end.
+    fn pos(&self) -> *const Word {
         // SAFETY: null, or a cursor in a context, which stays mapped; its fields are atomic.
-        let pos = match unsafe { self.live.load(Acquire).as_ref() } {
-            Some(cursor) => cursor.pos.load(Acquire),
-            None => self.last.load(Acquire),
-        };
-        let half = ring.half();
-        // A position in another ring, or none: the goroutine has just moved on.
-        let at = pos.addr().checked_sub(base.as_ptr().addr())? / size_of::<Word>();
-        if at > 2 * half || 2 * half > room {
-            return None;
+        let live = unsafe { self.live.load(Acquire).as_ref() };
+        let pos = live.map_or(ptr::null_mut(), |cursor| cursor.pos.load(Acquire));
+        match pos.is_null() {
+            true => self.last.load(Acquire),
+            false => pos,
         }
-        let start = at.saturating_sub(1) / half * half;
-        let other = half - start;
-        let older = if turns == 0 {
-            0..0
-        } else {
-            other..other + half
-        };
-        let lengths = (older.len(), at - start);
-        for (n, i) in older.chain(start..at).enumerate() {
-            let word = ring.words()[i].load(Relaxed);
-            // SAFETY: at most two halves, which fit in `room`.
-            unsafe { to.as_ptr().wrapping_add(n).write(word) };
-        }
-        fence(Acquire); // pairs with the fence in `turn`
-        let moved = self.ring.load(Relaxed) != ring.0 || self.turns.load(Relaxed) != turns;
-        (!moved).then_some(lengths)
     }
+}
+
+/// Gives back what [`History::take_parts`] took, and keeps the lines.
+pub(crate) fn give_parts(parts: Removed) {
+    parts.give(|part| keep_lines(&part.words));
 }
 
 /// The callers at the `end`th of some words: innermost first, as many as there is room for, and up to a base. Returns how many, and
 /// how many returns there are for whose calls the words do not go back far enough.
 #[inline]
 fn callers_before(end: usize, word: impl Fn(usize) -> u64, to: &mut [Pc]) -> (usize, usize) {
+    let mut count = 0;
+    let left = each_caller(end, word, |pc| match to.get_mut(count) {
+        Some(place) => {
+            *place = pc;
+            count += 1;
+            true
+        }
+        None => false,
+    });
+    (count, left)
+}
+
+/// The same, one by one, until `found` has enough. Returns how many returns there are for whose calls the words do not go back far enough.
+#[inline]
+fn each_caller(
+    end: usize,
+    word: impl Fn(usize) -> u64,
+    mut found: impl FnMut(Pc) -> bool,
+) -> usize {
     const AT_ONCE: usize = 4;
-    let (mut count, mut left) = (0, 0usize);
+    let mut left = 0usize;
     let mut end = end;
     while end > 0 {
         // Most are accesses and their operands, all of whose tags have the bits of both.
@@ -586,30 +631,63 @@ fn callers_before(end: usize, word: impl Fn(usize) -> u64, to: &mut [Pc]) -> (us
             EXIT => left += 1,
             MARK if word & BASE != 0 => break,
             0 if word != 0 && left > 0 => left -= 1,
-            0 if word != 0 => match to.get_mut(count) {
-                Some(place) => {
-                    *place = Pc::from_bits(word);
-                    count += 1;
-                }
-                None => break,
-            },
+            0 if word != 0 && !found(Pc::from_bits(word)) => break,
             _ => {}
         }
     }
-    (count, left)
+    left
 }
 
-/// Looks through one half, backwards: the newest match in the right epoch.
-fn search(words: &[u64], want: Want) -> Option<Found> {
+/// Keeps the lines of what is given up: some words from a base on. Most accesses are not among the cells of their bytes any more, which takes some
+/// forty instructions to find out: `lines` says how often that may be.
+fn keep_lines(words: &[Word]) {
+    lines::if_in_time(|lines| keep_lines_in(lines, words));
+}
+
+fn keep_lines_in(lines: Lines, words: &[Word]) {
+    const ADDR: u64 = (1 << ADDR_BITS) - 1;
+    let mut at = 0;
+    let mut rest = words.iter().map(|word| word.load(Relaxed));
+    while let Some(word) = rest.next() {
+        if word >> TAG_SHIFT == MARK {
+            at = Cell::template((word >> 45 & 0xff) as u32, word & ((1 << 45) - 1));
+        }
+        if word < OPERAND << TAG_SHIFT {
+            continue;
+        }
+        let Some(head) = rest.next() else { return };
+        let operand = word ^ OPERAND << TAG_SHIFT;
+        // Without a size in it, the operand was a large size itself, and another comes before the access.
+        let (addr, size, head) = match operand >> ADDR_BITS {
+            0 => (head & ADDR, operand, rest.next().unwrap_or(0)),
+            size => (operand & ADDR, size, head),
+        };
+        let (addr, size) = (addr as usize, size as usize);
+        let who = at | flags_of(head);
+        if size > 8 || head & ALLOCATION != 0 || lines::is_there(addr, who) {
+            let line = lines::Line {
+                pc: Pc::from_bits(head),
+                allocation: head & ALLOCATION != 0,
+            };
+            lines.keep(addr, size, who, line);
+        }
+    }
+}
+
+/// A cell's flags, of an access.
+fn flags_of(word: u64) -> u64 {
+    word >> EVENT_FLAGS << FLAG_SHIFT & FLAGS
+}
+
+/// Looks through some words that begin with a base, backwards: the newest match in the right epoch.
+fn search(words: &[Word], want: Want) -> Option<Found> {
     let mut newest = None;
     for i in (0..words.len()).rev() {
-        let word = words[i];
+        let word = words[i].load(Relaxed);
         match word >> TAG_SHIFT {
             ACCESS if newest.is_none() => {
                 newest = access_at(words, i)
-                    .filter(|(addr, size)| {
-                        want.matches(*addr, *size, word >> EVENT_FLAGS << FLAG_SHIFT & FLAGS)
-                    })
+                    .filter(|(addr, size)| want.matches(*addr, *size, flags_of(word)))
                     .map(|access| (i, access))
             }
             MARK => {
@@ -618,9 +696,10 @@ fn search(words: &[u64], want: Want) -> Option<Found> {
                     && let Some((i, (addr, size))) = newest
                 {
                     let mut frames = [Pc::NONE; FRAMES];
-                    frames[0] = Pc::from_bits(words[i]);
-                    let count = 1 + callers_before(i, |n| words[n], &mut frames[1..]).0;
-                    let allocation = words[i] & ALLOCATION != 0;
+                    let word = |i: usize| words[i].load(Relaxed);
+                    frames[0] = Pc::from_bits(word(i));
+                    let count = 1 + callers_before(i, word, &mut frames[1..]).0;
+                    let allocation = word(i) & ALLOCATION != 0;
                     return Some(Found {
                         frames,
                         count,
@@ -638,9 +717,9 @@ fn search(words: &[u64], want: Want) -> Option<Found> {
 }
 
 /// Address and size of the access at `i`.
-fn access_at(words: &[u64], i: usize) -> Option<(usize, usize)> {
+fn access_at(words: &[Word], i: usize) -> Option<(usize, usize)> {
     let operand = |back: usize| {
-        let word = *words.get(i.checked_sub(back)?)?;
+        let word = words.get(i.checked_sub(back)?)?.load(Relaxed);
         (word >> TAG_SHIFT == OPERAND).then_some(word & ((1 << TAG_SHIFT) - 1))
     };
     let at = operand(1)?;

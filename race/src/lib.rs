@@ -43,7 +43,7 @@
 //!
 //! # Reading order
 //! `cell`, `shadow`, `access`, `heap` (what is remembered of memory); `clock`, `slot`, `ctx`,
-//! `contexts`, `current`, `goroutine` (who and when); `sync`, `edges`, `atomic` (order); `history`, `record`,
+//! `contexts`, `current`, `goroutine` (who and when); `sync`, `edges`, `atomic` (order); `history`, `parts`, `lines`, `record`,
 //! `tally`, `report` (what is said), `frames`, `plumbing`, `place` (its names), `text`, `snippet`,
 //! `machine`, `log` (its form); `options` (a crate of its own, what was asked for); `abi` (what instrumented
 //! code calls), `instrumented` (what is before it),
@@ -51,7 +51,8 @@
 //! `depot`, `births` (the detector's own memory).
 //!
 //! # Cost
-//! A goroutine: 2.8 KiB of context, 2 KiB of history once it touches watched memory, a hundred bytes of record. A sync
+//! A goroutine: 2.8 KiB of context, 512 bytes of history, up to 1.1 MiB when it is busy (512 MiB of all together), a hundred bytes of record. Lines of what
+//! the history gave up: up to 64 MiB. A sync
 //! object: 64 bytes, and 2.6 KiB once something is released there. A heap block: nothing while there are few kinds of them, else 64 bytes; and
 //! its stack, which equal ones share; 32 MiB of stacks at most. Shadow: four times the memory *touched*, mapped as
 //! it comes into use, and given back with a freed block of megabytes; untouched, a 64th of a block. Everything is recycled; nothing comes from the heap under watch.
@@ -86,6 +87,7 @@ mod instrumented;
 mod interpose;
 #[cfg(test)]
 mod lifetimes;
+mod lines;
 #[cfg(test)]
 mod litmus;
 mod log;
@@ -94,6 +96,7 @@ mod mem;
 #[cfg(test)]
 mod oracle;
 mod pages;
+mod parts;
 mod pc;
 mod place;
 mod plumbing;

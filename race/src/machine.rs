@@ -1,7 +1,8 @@
 //! Reports for programs: JSON lines, and SARIF 2.1.0.
 //!
 //! A JSON line is one object: `kind`, `accesses` (two: `op`, `address`, `size`, whose it is, `name`, `state`, `stack`,
-//! `created`, and `own`: which frame of `stack` is the first of the program's own, when it is not the first); where it lies in a
+//! `created`, `own`: which frame of `stack` is the first of the program's own, when it is not the first, and `callers_lost`: true where
+//! the history has no more than the line); where it lies in a
 //! heap block `block` (`address`, `size`, whose, `stack`: who allocated it; the last two only where known); else, where it is
 //! known, `location` (`kind`: global, thread-local or stack; `name`, `address`, `size`, `module`, `offset` of a variable; `owner`
 //! and whose that is). Whose: `goroutine`, or `thread` of a plain thread, with its number as in the text form; who made it is
@@ -128,6 +129,9 @@ fn json_side(out: &mut String, side: &Side) -> fmt::Result {
     }
     if side.trace.own != 0 {
         write!(out, ",\"own\":{}", side.trace.own)?;
+    }
+    if side.is_cut {
+        out.push_str(",\"callers_lost\":true");
     }
     out.push_str(",\"stack\":");
     json_stack(out, &side.trace)?;

@@ -215,8 +215,8 @@ pub(crate) enum Kind {
     FirstRing,
     /// That of one which did more.
     SmallRing,
-    /// A busy goroutine's history ring.
-    LargeRing,
+    /// `parts::Part`.
+    Part,
     /// `record::Record`.
     Record,
     /// `ctx::Ctx`.

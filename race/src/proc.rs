@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::*};
 
 use crate::clock::{Clock, Far, GapList};
 use crate::mem::{KINDS, Kind, List, Node, Pool};
-use crate::{ctx::Ctx, history, record::Record, state, sync::SyncObject};
+use crate::{ctx::Ctx, history, parts, record::Record, state, sync::SyncObject};
 
 static POOLS: [Pool; KINDS] = [const { Pool::new() }; KINDS];
 
@@ -85,7 +85,7 @@ fn size_of_kind(kind: Kind) -> usize {
         Kind::GapList => size_of::<GapList>().next_multiple_of(64),
         Kind::FirstRing => history::FIRST_BYTES,
         Kind::SmallRing => history::SMALL_BYTES,
-        Kind::LargeRing => history::large_bytes(),
+        Kind::Part => parts::BYTES,
         Kind::Record => size_of::<Record>(),
         Kind::Ctx => size_of::<Ctx>().next_multiple_of(64),
         Kind::Proc => size_of::<Proc>().next_multiple_of(64),

@@ -1,8 +1,8 @@
 //! Who a goroutine is and what it did: the part of its context that outlives it, for reports.
 //!
 //! A record is written by its goroutine's thread and read by any thread that prints a report, at any time. Ended
-//! goroutines' records wait in a queue, the newest [`KEPT`] with their history, before they are used again; a long history only
-//! among the newest [`KEPT_LONG`].
+//! goroutines' records wait in a queue, the newest [`KEPT`] with their history, before they are used again; of long histories the newest
+//! [`KEPT_PARTS`] parts.
 //!
 //! # Invariants
 //! 1. Records stay mapped for ever, and every field is atomic: a stale pointer reads old or new facts, never garbage.
@@ -16,8 +16,9 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering::*, fence};
 
 use crate::Pc;
-use crate::history::History;
+use crate::history::{History, give_parts};
 use crate::mem::{Kind, Node, SpinLock};
+use crate::parts::Removed;
 use crate::proc;
 use crate::tally::Tally;
 
@@ -26,8 +27,8 @@ pub(crate) const CREATION_FRAMES: usize = 8;
 /// Ended goroutines whose history is kept.
 pub(crate) const KEPT: usize = 1024;
 
-/// Those among them that keep a long one: else a thousand goroutines, one after the other, would leave 16 MiB behind.
-const KEPT_LONG: usize = 64;
+/// Parts of long histories that all of them keep: 16 MiB. Else a thousand goroutines, one after the other, would leave a gigabyte behind.
+const KEPT_PARTS: usize = 512;
 
 /// See the header.
 #[derive(Debug)]
@@ -133,14 +134,16 @@ impl Record {
         self.finished.store(true, Relaxed);
         let oldest = {
             let _held = ENDED.lock.lock();
-            let at = ENDED.next.fetch_add(1, Relaxed) % KEPT;
-            let older = ENDED.ring[(at + KEPT - KEPT_LONG) % KEPT].load(Relaxed);
-            // SAFETY: null, or a record; it is in the queue until the lock is given back, so its goroutine is over.
-            if let Some(older) = unsafe { older.as_ref() } {
-                older.history.release_if_long();
-            }
-            ENDED.ring[at].swap(ptr::from_ref(self).cast_mut(), Relaxed)
+            let at = ENDED.next.fetch_add(1, Relaxed);
+            let parts = self.history.part_count();
+            let left = ENDED.part_counts[at % KEPT].swap(parts, Relaxed);
+            let sum = ENDED.parts.load(Relaxed) - left + parts;
+            ENDED.parts.store(sum, Relaxed);
+            ENDED.ring[at % KEPT].swap(ptr::from_ref(self).cast_mut(), Relaxed)
         };
+        while let Some(parts) = ENDED.parts_too_many() {
+            give_parts(parts);
+        }
         if let Some(oldest) = NonNull::new(oldest) {
             // SAFETY: the queue holds only records, which stay mapped.
             unsafe { oldest.as_ref() }.history.release();
@@ -154,10 +157,38 @@ struct Ended {
     lock: SpinLock,
     next: AtomicUsize,
     ring: [AtomicPtr<Record>; KEPT],
+    /// How many parts each had at its end, if they have not been taken away here,
+    part_counts: [AtomicUsize; KEPT],
+    /// their sum,
+    parts: AtomicUsize,
+    /// and the first that may have some.
+    first_long: AtomicUsize,
 }
 
 static ENDED: Ended = Ended {
     lock: SpinLock::new(),
     next: AtomicUsize::new(0),
     ring: [const { AtomicPtr::new(ptr::null_mut()) }; KEPT],
+    part_counts: [const { AtomicUsize::new(0) }; KEPT],
+    parts: AtomicUsize::new(0),
+    first_long: AtomicUsize::new(0),
 };
+
+impl Ended {
+    /// The parts of the goroutine that ended first among those that have any, if all have too many.
+    fn parts_too_many(&self) -> Option<Removed> {
+        let _held = self.lock.lock();
+        if self.parts.load(Relaxed) <= KEPT_PARTS {
+            return None;
+        }
+        let next = self.next.load(Relaxed);
+        let first = self.first_long.load(Relaxed).max(next.saturating_sub(KEPT));
+        let long = (first..next).find(|i| self.part_counts[i % KEPT].load(Relaxed) > 0)?;
+        self.first_long.store(long + 1, Relaxed);
+        let count = self.part_counts[long % KEPT].swap(0, Relaxed);
+        self.parts.fetch_sub(count, Relaxed);
+        // SAFETY: a record; it is in the queue until the lock is given back, so its goroutine is over.
+        let record = unsafe { self.ring[long % KEPT].load(Relaxed).as_ref() }?;
+        Some(record.history.take_parts())
+    }
+}

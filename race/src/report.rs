@@ -26,7 +26,7 @@ use crate::record::Identity;
 use crate::state::{Config, config, host};
 use crate::sync::BlockRecord;
 use crate::tally::Tally;
-use crate::{Pc, log, machine, pages, shadow, slot, sync, text};
+use crate::{Pc, lines, log, machine, pages, shadow, slot, sync, text};
 
 /// The access that found the race.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +78,8 @@ pub(crate) struct Side {
     pub(crate) who: Option<Goroutine>,
     /// Empty when the history was lost.
     pub(crate) trace: Trace,
+    /// The history was lost but for the line.
+    pub(crate) is_cut: bool,
 }
 
 impl Side {
@@ -351,6 +353,7 @@ fn gather(job: &Job<'_>) -> bool {
         allocation: false,
         who: c.record().identity(c.record().serial()),
         stack: Stack::of_caller(access.pc, &own[1..], real),
+        is_cut: false,
         block: None,
     };
     // Before any name: who looks those up allocates, and a block that was freed would be used again.
@@ -403,6 +406,8 @@ struct Found {
     allocation: bool,
     who: Option<Identity>,
     stack: Stack,
+    /// The callers are forgotten.
+    is_cut: bool,
     /// Where the block begins that the access allocated or freed.
     block: Option<usize>,
 }
@@ -421,6 +426,7 @@ impl Found {
             size: self.size,
             flags: self.flags,
             allocation: self.allocation,
+            is_cut: self.is_cut,
             who: self.who.as_ref().map(Goroutine::of),
             trace: if is_heaps {
                 Trace::of_origin(&self.stack)
@@ -447,21 +453,26 @@ fn previous(granule: usize, old: Cell, new: Cell) -> Found {
         allocation: false,
         who: None,
         stack: Stack::EMPTY,
+        is_cut: false,
         block: None,
     };
-    let Some((record, serial)) = slot::holder_at(old.slot(), old.epoch()) else {
-        return side;
-    };
-    side.who = record.identity(serial);
-    if let Some(found) = record.history.find(want)
-        && record.is_still(serial)
-    {
+    let holder = slot::holder_at(old.slot(), old.epoch());
+    side.who = holder.and_then(|(record, serial)| record.identity(serial));
+    let found = holder.and_then(|(record, serial)| {
+        let found = record.history.find(want);
+        found.filter(|_| record.is_still(serial))
+    });
+    if let Some(found) = found {
         side.stack = Stack::of(&found.frames[..found.count]);
         side.allocation = found.allocation;
         side.block = (found.allocation || old.0 & FREED != 0).then_some(found.addr);
         if found.size <= 8 {
             (side.addr, side.size) = (found.addr, found.size);
         }
+    } else if let Some(line) = lines::find(want, || recorded_start(granule)) {
+        side.stack = Stack::of(&[line.pc]);
+        side.allocation = line.allocation;
+        side.is_cut = true;
     }
     side
 }

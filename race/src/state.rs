@@ -12,7 +12,7 @@ use crate::ctx::GoCtx;
 use crate::goroutine::go_start;
 use crate::options::{Suppression, parse_file};
 use crate::proc::{ProcCtx, proc_create};
-use crate::{Host, Options, Pc, abi, interpose, report, shadow};
+use crate::{Host, Options, Pc, abi, interpose, lines, report, shadow};
 
 /// What reports need of the options, resolved.
 #[derive(Debug)]
@@ -84,6 +84,7 @@ pub(crate) fn init(options: Options, host: &'static Host) -> (GoCtx, ProcCtx) {
         report::open(&config);
         let _ = CONFIG.set(config);
         shadow::init();
+        lines::init();
         abi::init();
         let main = go_start(None, 1, Pc::NONE);
         let first = proc_create();

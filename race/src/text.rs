@@ -88,7 +88,11 @@ fn write_side(out: &mut String, side: &Side, is_previous: bool) -> fmt::Result {
     if side.trace.lines.is_empty() {
         out.push_str("  [failed to restore the stack]\n");
     }
-    write_trace(out, &side.trace)
+    write_trace(out, &side.trace)?;
+    if side.is_cut {
+        out.push_str("  [the callers are too long ago]\n");
+    }
+    Ok(())
 }
 
 fn write_creation(out: &mut String, who: &Goroutine) -> fmt::Result {

@@ -535,21 +535,125 @@ fn fields_that_share_eight_bytes_are_two_places() {
     assert!(text.contains("Found 3 data race(s)"), "{text}");
 }
 
+/// The current goroutine stores to so many places, none of them one of the test's.
+fn store_elsewhere(count: usize) {
+    for i in 0..count {
+        race::write(GONE + 64 + 8 * i, 8, Pc::code(LOAD));
+    }
+}
+
+/// The second part of a report.
+fn previous_side_after(output: &Output) -> String {
+    let text = stderr(output);
+    let start = text.find("Previous write at ").expect("a report");
+    let side = &text[start..];
+    side[..side.find("\n\n").expect("two sides")].to_owned()
+}
+
 #[test]
-fn lost_history_is_admitted() {
-    let Some(output) = parent("lost_history_is_admitted", "history_size=0") else {
+fn a_stack_outlives_64_k_events() {
+    let Some(output) = parent("a_stack_outlives_64_k_events", "") else {
         let (main, worker) = start();
         on(worker, || {
+            race::func_enter(Pc::code(CALLER));
             race::write(BLOCK + 128, 8, Pc::code(STORE));
-            for i in 0..4096 {
-                race::write(BLOCK + 4096 + 8 * i, 8, Pc::code(STORE));
-            }
+            race::func_exit();
+            store_elsewhere(64 << 10);
         });
         on(main, || race::read(BLOCK + 128, 8, Pc::code(LOAD)));
         finish()
     };
+    assert_eq!(
+        previous_side_after(&output),
+        "Previous write at 0x720000000080 by goroutine 7 'worker':\n\
+         \x20 app::store\n      /src/app/main.rs:12 +0x3a\n\
+         \x20 app::caller\n      /src/app/main.rs:33 +0x3a"
+    );
+}
+
+#[test]
+fn a_line_outlives_its_stack() {
+    let Some(output) = parent("a_line_outlives_its_stack", "history_size=0") else {
+        let (main, worker) = start();
+        on(worker, || {
+            race::func_enter(Pc::code(CALLER));
+            race::write(BLOCK + 128, 8, Pc::code(STORE));
+            race::func_exit();
+            store_elsewhere(200_000);
+        });
+        on(main, || race::read(BLOCK + 128, 8, Pc::code(LOAD)));
+        finish()
+    };
+    assert_eq!(
+        previous_side_after(&output),
+        "Previous write at 0x720000000080 by goroutine 7 'worker':\n\
+         \x20 app::store\n      /src/app/main.rs:12 +0x3a\n\
+         \x20 [the callers are too long ago]"
+    );
+}
+
+#[test]
+fn programs_are_told_that_callers_are_lost() {
+    let options = "history_size=0 format=json";
+    let Some(output) = parent("programs_are_told_that_callers_are_lost", options) else {
+        let (main, worker) = start();
+        on(worker, || {
+            race::write(BLOCK + 128, 8, Pc::code(STORE));
+            store_elsewhere(200_000);
+        });
+        on(main, || race::read(BLOCK + 128, 8, Pc::code(LOAD)));
+        finish()
+    };
+    let report = json(&stderr(&output));
+    let [own, previous] = [0, 1].map(|i| &report["accesses"][i]);
+    assert_eq!(own["callers_lost"], Value::Null);
+    assert_eq!(previous["callers_lost"], true);
+    assert_eq!(previous["stack"][0]["function"], "app::store");
+    assert_eq!(previous["stack"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn calls_of_long_ago_are_returned_from() {
+    let Some(output) = parent("calls_of_long_ago_are_returned_from", "") else {
+        let (main, worker) = start();
+        on(worker, || {
+            race::func_enter(Pc::code(SPAWN));
+            race::func_enter(Pc::code(CALLER));
+            (0..1000).for_each(|_| race::func_enter(Pc::code(HERE)));
+            // More than the history has room for.
+            store_elsewhere(200_000);
+            (0..1000).for_each(|_| race::func_exit());
+            race::write(BLOCK + 128, 8, Pc::code(STORE));
+        });
+        on(main, || race::read(BLOCK + 128, 8, Pc::code(LOAD)));
+        finish()
+    };
+    assert_eq!(
+        previous_side_after(&output),
+        "Previous write at 0x720000000080 by goroutine 7 'worker':\n\
+         \x20 app::store\n      /src/app/main.rs:12 +0x3a\n\
+         \x20 app::caller\n      /src/app/main.rs:33 +0x3a\n\
+         \x20 app::main\n      /src/app/main.rs:5 +0x3a"
+    );
+}
+
+/// A thousand goroutines end after the one whose history is asked for.
+#[test]
+fn lost_history_is_admitted() {
+    let Some(output) = parent("lost_history_is_admitted", "") else {
+        let (main, worker) = start();
+        on(worker, || race::write(BLOCK + 128, 8, Pc::code(STORE)));
+        race::go_end(worker);
+        for goid in 8..1100 {
+            let next = go_start(main, goid, Pc::code(SPAWN));
+            on(next, || race::write(GONE + 64, 8, Pc::code(LOAD)));
+            race::go_end(next);
+        }
+        on(main, || race::read(BLOCK + 128, 8, Pc::code(LOAD)));
+        finish()
+    };
     let text = stderr(&output);
-    let expected = "Previous write at 0x720000000080 by goroutine 7 'worker':\n  [failed to restore the stack]\n";
+    let expected = "by an earlier goroutine:\n  [failed to restore the stack]\n";
     assert!(text.contains(expected), "{text}");
 }
 

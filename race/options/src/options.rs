@@ -41,7 +41,7 @@ pub struct Options {
     pub log_path: String,
     /// The form of a report. Default text.
     pub format: Format,
-    /// Events remembered of a busy goroutine: 512 x 2^n accesses, n from 0 to 7, of 16 bytes each. Default 2.
+    /// Of how many accesses a busy goroutine's stacks are remembered: 32 K x 2^n, n from 0 to 7, of 16 bytes each. Default 1.
     pub history_size: u32,
     /// A file of suppressions, one `race:PATTERN` or `race_top:PATTERN` per line; empty: none.
     pub suppressions: String,
@@ -62,7 +62,7 @@ impl Default for Options {
             exitcode: 66,
             log_path: String::from("stderr"),
             format: Format::Text,
-            history_size: 2,
+            history_size: 1,
             suppressions: String::new(),
             snippet: Snippet::Auto,
             strip_path_prefix: String::new(),

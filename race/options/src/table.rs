@@ -58,8 +58,8 @@ pub const OPTIONS: [Row; 10] = [
     row(
         "history_size",
         "0 to 7",
-        "2",
-        "how far back stacks are known: 512 x 2^n accesses of a busy goroutine, 16 bytes each",
+        "1",
+        "for how long the stack of the previous access is known: 32 K x 2^n accesses of its goroutine, and the calls among them; what is older is reported with its line alone",
     ),
     row(
         "suppressions",

@@ -15,6 +15,7 @@ mod cgo;
 mod chan;
 mod comp;
 mod finalizer;
+mod history;
 mod io;
 mod issue12664;
 mod litmus;
