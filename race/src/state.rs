@@ -26,7 +26,7 @@ pub(crate) struct Config {
 
 static CONFIG: OnceLock<Config> = OnceLock::new();
 static STARTED: OnceLock<(GoCtx, ProcCtx)> = OnceLock::new();
-static ENABLED: AtomicBool = AtomicBool::new(false);
+pub(crate) static ENABLED: AtomicBool = AtomicBool::new(false);
 
 /// True in race mode: one relaxed load. Once true, it stays so, but in a child of `fork`.
 #[inline(always)]

@@ -37,7 +37,7 @@ static FIRST_PROC: Mutex<Option<ProcCtx>> = Mutex::new(None);
 /// Runs before `main`, and before std does. Where `cargo raddle` started the program in race mode, the main thread and those that it starts are to be
 /// watched from their beginning, whether they use the runtime or not.
 #[used]
-#[unsafe(link_section = ".init_array")]
+#[unsafe(link_section = ".init_array.00002")]
 static BEFORE_MAIN: extern "C" fn() = before_main;
 
 extern "C" fn before_main() {

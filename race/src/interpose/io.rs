@@ -10,7 +10,7 @@ use libc::{
 
 use super::desc::{self, Kind};
 use super::real::{errno, keep_errno, real, with_caller};
-use super::{blocking, watched};
+use super::{blocking, stdio, watched};
 use crate::{Pc, enabled, read_range, write_range};
 
 /// A call that reads from `fd`: `f`, and then what is to be announced of the bytes that came.
@@ -604,6 +604,7 @@ unsafe extern "C-unwind" fn close_file(file: *mut FILE, caller: usize) -> c_int 
     if enabled() {
         // SAFETY: the caller's open file.
         let fd = unsafe { libc::fileno(file) };
+        stdio::closes(file);
         desc::closes(fd, caller);
     }
     // SAFETY: the caller's arguments.

@@ -22,7 +22,8 @@
 //! `siglongjmp` leaves its thread unwatched; order that a child process passes on. Where an edge is unseen, a report may be false.
 //!
 //! # Reading order
-//! `real` (finding libc's functions), `thread`, `desc` and `io` (descriptors), `ready` (waiting for them), `heap`, `map`, `sync`, `signal`, `process`.
+//! `real` (finding libc's functions), `thread`, `desc` and `io` (descriptors), `ready` (waiting for them), `stdio`, `heap`, `map`, `sync`, `signal`,
+//! `process`.
 //!
 //! # Blocking
 //! As libc's functions; besides, spin locks for a few dozen instructions.
@@ -38,6 +39,7 @@ mod process;
 mod ready;
 mod real;
 mod signal;
+mod stdio;
 mod sync;
 mod thread;
 
@@ -67,6 +69,7 @@ fn watched_in_race_mode() -> Option<GoCtx> {
 pub(crate) fn init() {
     thread::init();
     heap::init();
+    stdio::init();
     signal::init();
 }
 

@@ -8,10 +8,12 @@ use std::marker::PhantomData;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// The next definition of a function after ours: libc's. `F` is its type, a function pointer.
+#[repr(C)]
 pub(super) struct Real<F> {
+    /// Its address; 0: not found yet. First, where assembly looks for it.
+    at: AtomicUsize,
     name: &'static CStr,
     version: Option<&'static CStr>,
-    at: AtomicUsize,
     of: PhantomData<F>,
 }
 
@@ -24,9 +26,9 @@ impl<F: Copy> Real<F> {
     pub(super) const unsafe fn new(name: &'static CStr) -> Real<F> {
         assert!(size_of::<F>() == size_of::<usize>());
         Real {
+            at: AtomicUsize::new(0),
             name,
             version: None,
-            at: AtomicUsize::new(0),
             of: PhantomData,
         }
     }

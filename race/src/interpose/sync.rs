@@ -2,17 +2,23 @@
 //!
 //! | object | who releases | who acquires |
 //! | --- | --- | --- |
-//! | mutex, spin lock | unlock, before it | lock, after it |
+//! | mutex, spin lock | unlock, before it, unless it is going to fail; a robust mutex also the end of its owner | lock, after it |
 //! | read-write lock | write unlock at the lock; read unlock at the byte after its address | read lock at the lock; write lock at both |
 //! | condition variable | signal, broadcast | a wait that was not in vain; every wait also gives its mutex back and takes it again |
 //! | once | the routine, when it is done | every caller |
 //! | barrier | who comes | who goes |
 //! | semaphore | post | a wait that took one |
 //!
-//! Readers are not ordered among themselves, and a writer is ordered after all of them.
+//! Readers are not ordered among themselves, and a writer is ordered after all of them. C11's mutexes, conditions and once flags are
+//! POSIX's by other names.
+//!
+//! # An unlock that fails
+//! The release has to come before the unlock: after it the next owner may be there already. And one that was none has to leave no
+//! trace, since it would take the place of the owner's. So the mutex is asked beforehand whose it is, as glibc does itself.
 
 use std::cell::Cell;
 use std::ffi::c_int;
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering::Relaxed};
 
 use libc::{
     clockid_t, pthread_barrier_t, pthread_cond_t, pthread_mutex_t, pthread_once_t,
@@ -21,7 +27,7 @@ use libc::{
 
 use super::real::{keep_errno, real};
 use super::watched;
-use crate::{acquire, release, release_merge};
+use crate::{GoCtx, acquire, release, release_g, release_merge};
 
 /// C functions that take an object and more, with the type of the object. `$how` is one of the functions below, and gets the address of the
 /// object and libc's function as a closure.
@@ -41,7 +47,11 @@ on_object! {
     MUTEX_TRYLOCK pthread_mutex_trylock(pthread_mutex_t) = locks;
     MUTEX_TIMEDLOCK pthread_mutex_timedlock(pthread_mutex_t, until: *const timespec) = locks;
     MUTEX_CLOCKLOCK pthread_mutex_clocklock(pthread_mutex_t, clock: clockid_t, until: *const timespec) = locks;
-    MUTEX_UNLOCK pthread_mutex_unlock(pthread_mutex_t) = unlocks;
+    MUTEX_UNLOCK pthread_mutex_unlock(pthread_mutex_t) = unlocks_mutex;
+    MTX_LOCK mtx_lock(pthread_mutex_t) = locks;
+    MTX_TRYLOCK mtx_trylock(pthread_mutex_t) = locks;
+    MTX_TIMEDLOCK mtx_timedlock(pthread_mutex_t, until: *const timespec) = locks;
+    MTX_UNLOCK mtx_unlock(pthread_mutex_t) = unlocks_mutex;
     SPIN_LOCK pthread_spin_lock(pthread_spinlock_t) = locks;
     SPIN_TRYLOCK pthread_spin_trylock(pthread_spinlock_t) = locks;
     SPIN_UNLOCK pthread_spin_unlock(pthread_spinlock_t) = unlocks;
@@ -58,6 +68,8 @@ on_object! {
     SIGNAL pthread_cond_signal(pthread_cond_t) = posts;
     #[c"GLIBC_2.3.2"]
     BROADCAST pthread_cond_broadcast(pthread_cond_t) = posts;
+    CND_SIGNAL cnd_signal(pthread_cond_t) = posts;
+    CND_BROADCAST cnd_broadcast(pthread_cond_t) = posts;
     BARRIER pthread_barrier_wait(pthread_barrier_t) = meets;
     SEM_POST sem_post(sem_t) = posts;
     SEM_WAIT sem_wait(sem_t) = locks;
@@ -104,6 +116,13 @@ in_race_mode! {
         error
     }
 
+    fn unlocks_mutex(object, f) {
+        if is_unlocked_by_me(object) {
+            release(object);
+        }
+        f()
+    }
+
     fn unlocks(object, f) {
         release(object);
         f()
@@ -141,13 +160,93 @@ fn is_written_here(lock: usize) -> bool {
     writer == unsafe { libc::gettid() }
 }
 
+/// The first words of glibc's mutex.
+#[repr(C)]
+struct Mutex {
+    lock: AtomicU32,
+    count: AtomicU32,
+    owner: AtomicI32,
+    users: AtomicU32,
+    kind: AtomicI32,
+}
+
+/// Whether the calling thread may unlock the mutex: glibc's own tests, by the fields that it looks at. A type that has no owner to be
+/// asked for is anybody's to unlock.
+///
+/// The answer does not change before the unlock: the fields name this thread only while it has the mutex.
+fn is_unlocked_by_me(mutex: usize) -> bool {
+    /// The bits of the type itself; the others say who shares it, and how.
+    const TYPE: c_int = 3;
+    const ROBUST: c_int = 16;
+    const INHERITS: c_int = 32;
+    const OWNER_IN_LOCK: u32 = 0x3fff_ffff;
+    let mutex = std::ptr::with_exposed_provenance::<Mutex>(mutex);
+    // SAFETY: the caller's mutex, which other threads change by atomic operations.
+    let mutex = unsafe { &*mutex };
+    let kind = mutex.kind.load(Relaxed);
+    let is_checked = [
+        libc::PTHREAD_MUTEX_RECURSIVE,
+        libc::PTHREAD_MUTEX_ERRORCHECK,
+    ]
+    .contains(&(kind & TYPE));
+    if !is_checked && kind & (ROBUST | INHERITS) == 0 {
+        return true;
+    }
+    // SAFETY: no preconditions.
+    let me = unsafe { libc::gettid() };
+    // One whose last owner died has no other owner until it is made consistent.
+    mutex.owner.load(Relaxed) == me
+        || kind & (ROBUST | INHERITS) != 0
+            && mutex.lock.load(Relaxed) & OWNER_IN_LOCK == me.cast_unsigned()
+}
+
+/// The thread ends, and with it what it did with the robust mutexes that it still has: who gets one of them next is told that its owner
+/// died, and is ordered after it.
+pub(super) fn owner_ends(ctx: GoCtx) {
+    /// The kernel's list of them, which glibc keeps.
+    #[repr(C)]
+    struct Head {
+        first: usize,
+        offset: isize,
+        pending: usize,
+    }
+    /// Bit 0 says that a mutex inherits priority.
+    const FLAGS: usize = 1;
+    /// As many as the kernel itself looks at.
+    const LIMIT: usize = 2048;
+    let (mut head, mut size) = (std::ptr::null::<Head>(), 0_usize);
+    let (head_at, size_at) = (&raw mut head, &raw mut size);
+    // SAFETY: asks for the calling thread's list; there is room for the answers.
+    let error = unsafe { libc::syscall(libc::SYS_get_robust_list, 0, head_at, size_at) };
+    if error != 0 {
+        return;
+    }
+    // SAFETY: null, or the thread's list, which it changes by itself only.
+    let Some(list) = (unsafe { head.as_ref() }) else {
+        return;
+    };
+    let mut at = list.first & !FLAGS;
+    for _ in 0..LIMIT {
+        if at == head.addr() || at == 0 {
+            return;
+        }
+        release_g(ctx, at.wrapping_add_signed(list.offset));
+        let next = std::ptr::with_exposed_provenance::<usize>(at);
+        // SAFETY: an entry of the list is in a mutex that the thread has, and begins with the link to the next.
+        at = unsafe { next.read() } & !FLAGS;
+    }
+}
+
 real! {
     #[c"GLIBC_2.3.2"]
     static COND_WAIT: fn pthread_cond_wait(*mut pthread_cond_t, *mut pthread_mutex_t) -> c_int;
     #[c"GLIBC_2.3.2"]
     static COND_TIMEDWAIT: fn pthread_cond_timedwait(*mut pthread_cond_t, *mut pthread_mutex_t, *const timespec) -> c_int;
     static COND_CLOCKWAIT: fn pthread_cond_clockwait(*mut pthread_cond_t, *mut pthread_mutex_t, clockid_t, *const timespec) -> c_int;
+    static CND_WAIT: fn cnd_wait(*mut pthread_cond_t, *mut pthread_mutex_t) -> c_int;
+    static CND_TIMEDWAIT: fn cnd_timedwait(*mut pthread_cond_t, *mut pthread_mutex_t, *const timespec) -> c_int;
     static ONCE: fn pthread_once(*mut pthread_once_t, unsafe extern "C-unwind" fn()) -> c_int;
+    static CALL_ONCE: fn call_once(*mut pthread_once_t, unsafe extern "C-unwind" fn()) -> ();
 }
 
 /// A wait at the condition variable, by `f`.
@@ -160,12 +259,17 @@ fn waits(
     if watched().is_none() {
         return f();
     }
+    if !is_unlocked_by_me(mutex.addr()) {
+        return f(); // which fails
+    }
     release(mutex.addr());
     let error = f();
-    acquire(mutex.addr());
-    if error == 0 {
-        acquire(condition.addr());
-    }
+    keep_errno(|| {
+        acquire(mutex.addr());
+        if is_taken(error) {
+            acquire(condition.addr());
+        }
+    });
     error
 }
 
@@ -205,6 +309,29 @@ unsafe extern "C-unwind" fn pthread_cond_clockwait(
     })
 }
 
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn cnd_wait(
+    condition: *mut pthread_cond_t,
+    mutex: *mut pthread_mutex_t,
+) -> c_int {
+    // SAFETY: the caller's arguments.
+    waits(condition, mutex, move || unsafe {
+        CND_WAIT.get()(condition, mutex)
+    })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn cnd_timedwait(
+    condition: *mut pthread_cond_t,
+    mutex: *mut pthread_mutex_t,
+    until: *const timespec,
+) -> c_int {
+    // SAFETY: the caller's arguments.
+    waits(condition, mutex, move || unsafe {
+        CND_TIMEDWAIT.get()(condition, mutex, until)
+    })
+}
+
 /// A call of `pthread_once`: the routine and the address of the control word.
 type OnceCall = (unsafe extern "C-unwind" fn(), usize);
 
@@ -213,21 +340,43 @@ thread_local! {
     static ONCE_CALL: Cell<Option<OnceCall>> = const { Cell::new(None) };
 }
 
+/// A call of `once`, which is `pthread_once` or its like.
+#[inline(always)]
+fn call_by<R>(
+    control: *mut pthread_once_t,
+    routine: unsafe extern "C-unwind" fn(),
+    once: impl FnOnce(unsafe extern "C-unwind" fn()) -> R,
+) -> R {
+    if watched().is_none() {
+        return once(routine);
+    }
+    let outer = ONCE_CALL.replace(Some((routine, control.addr())));
+    let result = once(run_once);
+    ONCE_CALL.set(outer);
+    acquire(control.addr());
+    result
+}
+
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn pthread_once(
     control: *mut pthread_once_t,
     routine: unsafe extern "C-unwind" fn(),
 ) -> c_int {
-    if watched().is_none() {
-        // SAFETY: the caller's arguments.
-        return unsafe { ONCE.get()(control, routine) };
-    }
-    let outer = ONCE_CALL.replace(Some((routine, control.addr())));
     // SAFETY: the caller's control word.
-    let error = unsafe { ONCE.get()(control, run_once) };
-    ONCE_CALL.set(outer);
-    acquire(control.addr());
-    error
+    call_by(control, routine, move |routine| unsafe {
+        ONCE.get()(control, routine)
+    })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn call_once(
+    control: *mut pthread_once_t,
+    routine: unsafe extern "C-unwind" fn(),
+) {
+    // SAFETY: the caller's control word.
+    call_by(control, routine, move |routine| unsafe {
+        CALL_ONCE.get()(control, routine);
+    });
 }
 
 /// The routine, and then its release: nobody else returns from `pthread_once` before that.

@@ -36,7 +36,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use libc::{pthread_attr_t, pthread_t, timespec};
 
 use super::real::{keep_errno, real, with_caller};
-use super::{blocking, watched};
+use super::{blocking, sync, watched};
 use crate::current::current;
 use crate::goroutine::{go_start, thread_start};
 use crate::mem::{self, BLOCK, SpinGuard, SpinLock};
@@ -48,6 +48,8 @@ unsafe extern "C" {
 }
 
 type Routine = unsafe extern "C-unwind" fn(*mut c_void) -> *mut c_void;
+/// What a C11 thread runs.
+type Routine11 = unsafe extern "C-unwind" fn(*mut c_void) -> c_int;
 
 const ENDED: u32 = 1;
 const GONE: u32 = 2;
@@ -67,6 +69,8 @@ struct Entry {
     goid: Cell<u64>,
     ctx: Cell<Option<GoCtx>>,
     routine: Cell<Option<Routine>>,
+    /// Of a C11 thread, in place of the other.
+    routine11: Cell<Option<Routine11>>,
     arg: Cell<*mut c_void>,
 }
 
@@ -352,14 +356,31 @@ impl About {
     }
 }
 
+/// A watched thread starts, whose entry this is. Returns its argument.
+fn starts(entry: &'static Entry) -> *mut c_void {
+    if let Some(ctx) = entry.ctx.get() {
+        begins(entry, ctx);
+    }
+    entry.arg.get()
+}
+
 /// What a watched thread starts with.
 unsafe extern "C-unwind" fn begin(entry: *mut c_void) -> *mut c_void {
     // SAFETY: `create` passed an entry, which stays mapped.
     let entry: &'static Entry = unsafe { &*entry.cast::<Entry>() };
-    let (routine, arg) = (entry.routine.get(), entry.arg.get());
-    if let Some(ctx) = entry.ctx.get() {
-        begins(entry, ctx);
+    let (routine, arg) = (entry.routine.get(), starts(entry));
+    match routine {
+        // SAFETY: the program's own, with its argument.
+        Some(routine) => unsafe { routine(arg) },
+        None => mem::fatal("a thread has nothing to run"),
     }
+}
+
+/// What a watched C11 thread starts with.
+unsafe extern "C-unwind" fn begin11(entry: *mut c_void) -> c_int {
+    // SAFETY: `create11` passed an entry, which stays mapped.
+    let entry: &'static Entry = unsafe { &*entry.cast::<Entry>() };
+    let (routine, arg) = (entry.routine11.get(), starts(entry));
     match routine {
         // SAFETY: the program's own, with its argument.
         Some(routine) => unsafe { routine(arg) },
@@ -382,6 +403,7 @@ unsafe extern "C" fn ends(entry: *mut c_void) {
         return;
     }
     if let Some(ctx) = entry.ctx.take() {
+        sync::owner_ends(ctx);
         release_g(ctx, entry.addr());
         switch_out(ctx);
         go_end(ctx);
@@ -393,11 +415,14 @@ unsafe extern "C" fn ends(entry: *mut c_void) {
 
 real! {
     static CREATE: fn pthread_create(*mut pthread_t, *const pthread_attr_t, Routine, *mut c_void) -> c_int;
+    static CREATE11: fn thrd_create(*mut pthread_t, Routine11, *mut c_void) -> c_int;
     static JOIN: fn pthread_join(pthread_t, *mut *mut c_void) -> c_int;
     static TRYJOIN: fn pthread_tryjoin_np(pthread_t, *mut *mut c_void) -> c_int;
     static TIMEDJOIN: fn pthread_timedjoin_np(pthread_t, *mut *mut c_void, *const timespec) -> c_int;
     static CLOCKJOIN: fn pthread_clockjoin_np(pthread_t, *mut *mut c_void, libc::clockid_t, *const timespec) -> c_int;
     static DETACH: fn pthread_detach(pthread_t) -> c_int;
+    static JOIN11: fn thrd_join(pthread_t, *mut c_int) -> c_int;
+    static DETACH11: fn thrd_detach(pthread_t) -> c_int;
 }
 
 with_caller! {
@@ -407,6 +432,7 @@ with_caller! {
         routine: Routine,
         arg: *mut c_void
     ) -> c_int = create;
+    fn thrd_create(thread: *mut pthread_t, routine: Routine11, arg: *mut c_void) -> c_int = create11;
 }
 
 unsafe extern "C-unwind" fn create(
@@ -420,15 +446,43 @@ unsafe extern "C-unwind" fn create(
         // SAFETY: the caller's arguments.
         return unsafe { CREATE.get()(thread, attr, routine, arg) };
     };
+    create_by(me, arg, caller, |entry| {
+        entry.routine.set(Some(routine));
+        // SAFETY: the caller's arguments, but for the routine, which gets what it expects.
+        unsafe { CREATE.get()(thread, attr, begin, ptr::from_ref(entry).cast_mut().cast()) }
+    })
+}
+
+unsafe extern "C-unwind" fn create11(
+    thread: *mut pthread_t,
+    routine: Routine11,
+    arg: *mut c_void,
+    caller: usize,
+) -> c_int {
+    let Some(me) = watched() else {
+        // SAFETY: the caller's arguments.
+        return unsafe { CREATE11.get()(thread, routine, arg) };
+    };
+    create_by(me, arg, caller, |entry| {
+        entry.routine11.set(Some(routine));
+        // SAFETY: the caller's arguments, but for the routine, which gets what it expects.
+        unsafe { CREATE11.get()(thread, begin11, ptr::from_ref(entry).cast_mut().cast()) }
+    })
+}
+
+/// Makes a thread by `f`, which gets its entry and returns 0 if there is one.
+fn create_by(
+    me: GoCtx,
+    arg: *mut c_void,
+    caller: usize,
+    f: impl FnOnce(&'static Entry) -> c_int,
+) -> c_int {
     let goid = (state::host().new_goid)();
     let ctx = go_start(Some(me), goid, Pc::code(caller));
     let entry = new_entry(goid, ctx);
-    entry.routine.set(Some(routine));
     entry.arg.set(arg);
     // From here on the entry is the thread's, which may be over when this returns.
-    let own = ptr::from_ref(entry).cast_mut().cast();
-    // SAFETY: the caller's arguments, but for the routine, which gets what it expects.
-    let error = unsafe { CREATE.get()(thread, attr, begin, own) };
+    let error = f(entry);
     if error != 0 {
         go_end(ctx);
         Locked::take().push_free(entry);
@@ -519,17 +573,36 @@ unsafe extern "C-unwind" fn pthread_clockjoin_np(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn pthread_detach(thread: pthread_t) -> c_int {
+unsafe extern "C-unwind" fn thrd_join(thread: pthread_t, result: *mut c_int) -> c_int {
+    // SAFETY: the caller's arguments.
+    join_by(thread, move || unsafe { JOIN11.get()(thread, result) })
+}
+
+/// The thread is about to be detached: after it the handle may be another's.
+fn detaches(thread: pthread_t) {
+    let table = Locked::take();
+    if let Some(entry) = table.find(thread, Which::Newest) {
+        entry.add_flag(GONE);
+        table.sweep(entry);
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn pthread_detach(thread: pthread_t) -> c_int {
     if enabled() {
-        // Before the thread is detached: after it the handle may be another's.
-        let table = Locked::take();
-        if let Some(entry) = table.find(thread, Which::Newest) {
-            entry.add_flag(GONE);
-            table.sweep(entry);
-        }
+        detaches(thread);
     }
     // SAFETY: the caller's arguments.
     unsafe { DETACH.get()(thread) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn thrd_detach(thread: pthread_t) -> c_int {
+    if enabled() {
+        detaches(thread);
+    }
+    // SAFETY: the caller's arguments.
+    unsafe { DETACH11.get()(thread) }
 }
 
 #[cfg(test)]

@@ -218,3 +218,49 @@ fn what_is_created_unwatched_is_not_watched() {
     assert!(thread.join().unwrap());
     assert!(race::has_current());
 }
+
+#[test]
+fn c11_threads_are_watched() {
+    unsafe extern "C-unwind" {
+        fn thrd_create(
+            thread: *mut libc::pthread_t,
+            routine: extern "C-unwind" fn(*mut c_void) -> i32,
+            arg: *mut c_void,
+        ) -> i32;
+        fn thrd_join(thread: libc::pthread_t, result: *mut i32) -> i32;
+        fn thrd_exit(result: i32) -> !;
+        fn thrd_detach(thread: libc::pthread_t) -> i32;
+    }
+    extern "C-unwind" fn body(data: *mut c_void) -> i32 {
+        write(data.addr());
+        DONE.fetch_add(1, Release);
+        -7
+    }
+    extern "C-unwind" fn leaves(data: *mut c_void) -> i32 {
+        write(data.addr());
+        // SAFETY: nothing is to be dropped.
+        unsafe { thrd_exit(5) }
+    }
+    static DONE: AtomicUsize = AtomicUsize::new(0);
+    let detector = Detector::take();
+    let (data, mut thread, mut result) = (memory(16), 0, 0);
+    let arg = ptr::without_provenance_mut(data);
+    for (routine, expected) in [(body as extern "C-unwind" fn(_) -> _, -7), (leaves, 5)] {
+        write(data);
+        // SAFETY: a place for the thread, and a routine of the right type.
+        assert_eq!(unsafe { thrd_create(&mut thread, routine, arg) }, 0);
+        // SAFETY: a thread that nobody else joins.
+        assert_eq!(unsafe { thrd_join(thread, &mut result) }, 0);
+        assert_eq!(result, expected);
+        write(data);
+    }
+    assert_eq!(detector.races(), 0, "creation and join");
+    let arg = ptr::without_provenance_mut(data + 8);
+    // SAFETY: a place for the thread, and a routine of the right type.
+    assert_eq!(unsafe { thrd_create(&mut thread, body, arg) }, 0);
+    // SAFETY: a thread that nobody joins.
+    assert_eq!(unsafe { thrd_detach(thread) }, 0);
+    wait_until(&DONE, 2);
+    write(data + 8);
+    assert_eq!(detector.races(), 1, "a detached one");
+}
