@@ -10,7 +10,7 @@ use libc::{
 
 use super::desc::{self, Kind};
 use super::real::{errno, keep_errno, real, with_caller};
-use super::{blocking, stdio, watched};
+use super::{blocking, socket, stdio, watched};
 use crate::{Pc, enabled, read_range, write_range};
 
 /// A call that reads from `fd`: `f`, and then what is to be announced of the bytes that came.
@@ -151,7 +151,39 @@ senders! {
     PWRITE pwrite pwrite_to(at: off_t);
     PWRITE64 pwrite64 pwrite64_to(at: off_t);
     SEND send send_to_socket(flags: c_int);
-    SENDTO sendto sendto_socket(flags: c_int, to: *const sockaddr, to_len: socklen_t);
+}
+
+real! {
+    static SENDTO: fn sendto(c_int, *const c_void, usize, c_int, *const sockaddr, socklen_t) -> isize;
+}
+
+with_caller! {
+    fn sendto(
+        fd: c_int,
+        buffer: *const c_void,
+        n: usize,
+        flags: c_int,
+        to: *const sockaddr,
+        to_len: socklen_t
+    ) -> isize = sendto_socket;
+}
+
+unsafe extern "C-unwind" fn sendto_socket(
+    fd: c_int,
+    buffer: *const c_void,
+    n: usize,
+    flags: c_int,
+    to: *const sockaddr,
+    to_len: socklen_t,
+    caller: usize,
+) -> isize {
+    // SAFETY: the caller's arguments.
+    let call = move || unsafe { SENDTO.get()(fd, buffer, n, flags, to, to_len) };
+    outgoing(fd, caller, call, || {
+        read_range(buffer.addr(), n, Pc::code(caller));
+        // SAFETY: the caller's address, or none.
+        unsafe { socket::sends_to(fd, to, to_len) };
+    })
 }
 
 /// Calls that read into many buffers, or write them.
@@ -211,12 +243,17 @@ unsafe extern "C-unwind" fn recvmsg_from(
 ) -> isize {
     // SAFETY: the caller's arguments.
     let call = move || unsafe { RECVMSG.get()(fd, message, flags) };
-    incoming(fd, caller, call, |came| {
+    let n = incoming(fd, caller, call, |came| {
         // SAFETY: the call took the message.
         let m = unsafe { &*message };
         // SAFETY: as above.
         unsafe { filled(m.msg_iov, m.msg_iovlen, came, caller) };
-    })
+    });
+    if enabled() && n >= 0 {
+        // SAFETY: the call took the message.
+        keep_errno(|| unsafe { each_descriptor(message, |came| desc::came_by(fd, came)) });
+    }
+    n
 }
 
 unsafe extern "C-unwind" fn sendmsg_to(
@@ -229,9 +266,7 @@ unsafe extern "C-unwind" fn sendmsg_to(
     let call = move || unsafe { SENDMSG.get()(fd, message, flags) };
     outgoing(fd, caller, call, || {
         // SAFETY: the caller's message.
-        let m = unsafe { &*message };
-        // SAFETY: as above.
-        unsafe { drained(m.msg_iov, m.msg_iovlen, caller) };
+        unsafe { sends(fd, message, caller) };
     })
 }
 
@@ -245,7 +280,7 @@ unsafe extern "C-unwind" fn recvmmsg_from(
 ) -> c_int {
     // SAFETY: the caller's arguments.
     let call = move || unsafe { RECVMMSG.get()(fd, messages, count, flags, wait) } as isize;
-    incoming(fd, caller, call, |came| {
+    let n = incoming(fd, caller, call, |came| {
         for i in 0..came {
             // SAFETY: so many messages came.
             let m = unsafe { &*messages.wrapping_add(i) };
@@ -253,7 +288,16 @@ unsafe extern "C-unwind" fn recvmmsg_from(
             // SAFETY: as above.
             unsafe { filled(iov, buffers, m.msg_len as usize, caller) };
         }
-    }) as c_int
+    });
+    if enabled() {
+        for i in 0..usize::try_from(n).unwrap_or(0) {
+            // SAFETY: so many messages came.
+            let message = unsafe { &raw mut (*messages.wrapping_add(i)).msg_hdr };
+            // SAFETY: as above.
+            keep_errno(|| unsafe { each_descriptor(message, |came| desc::came_by(fd, came)) });
+        }
+    }
+    n as c_int
 }
 
 unsafe extern "C-unwind" fn sendmmsg_to(
@@ -268,11 +312,49 @@ unsafe extern "C-unwind" fn sendmmsg_to(
     outgoing(fd, caller, call, || {
         for i in 0..count as usize {
             // SAFETY: the caller's messages.
-            let m = unsafe { &(*messages.wrapping_add(i)).msg_hdr };
+            let message = unsafe { &raw const (*messages.wrapping_add(i)).msg_hdr };
             // SAFETY: as above.
-            unsafe { drained(m.msg_iov, m.msg_iovlen, caller) };
+            unsafe { sends(fd, message, caller) };
         }
     }) as c_int
+}
+
+/// A message is about to be sent: where to, what, and which descriptors.
+///
+/// # Safety
+/// `message` is a message, as the caller of `sendmsg` owes.
+unsafe fn sends(fd: c_int, message: *const msghdr, caller: usize) {
+    // SAFETY: by the contract.
+    let m = unsafe { &*message };
+    // SAFETY: as above.
+    unsafe { drained(m.msg_iov, m.msg_iovlen, caller) };
+    // SAFETY: as above.
+    unsafe { socket::sends_to(fd, m.msg_name.cast(), m.msg_namelen) };
+    // SAFETY: as above.
+    unsafe { each_descriptor(message, |goes| desc::goes_by(fd, goes)) };
+}
+
+/// Calls back with the descriptors that are in a message.
+///
+/// # Safety
+/// `message` is a message with its control messages, if any.
+unsafe fn each_descriptor(message: *const msghdr, mut each: impl FnMut(c_int)) {
+    // SAFETY: by the contract.
+    let mut at = unsafe { libc::CMSG_FIRSTHDR(message) };
+    // SAFETY: null, or a control message of the message, as also below.
+    while let Some(control) = unsafe { at.as_ref() } {
+        if (control.cmsg_level, control.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+            // SAFETY: as above.
+            let data = unsafe { libc::CMSG_DATA(at) }.cast::<c_int>();
+            let head = data.addr() - at.addr();
+            for i in 0..control.cmsg_len.saturating_sub(head) / size_of::<c_int>() {
+                // SAFETY: as above.
+                each(unsafe { data.wrapping_add(i).read_unaligned() });
+            }
+        }
+        // SAFETY: as above.
+        at = unsafe { libc::CMSG_NXTHDR(message, at) };
+    }
 }
 
 /// Notes what a call made, if it made something.
@@ -305,17 +387,19 @@ makers! {
     CREAT creat File(path: *const c_char, mode: c_uint);
     CREAT64 creat64 File(path: *const c_char, mode: c_uint);
     MEMFD memfd_create File(name: *const c_char, flags: c_uint);
-    SIGNALFD signalfd File(fd: c_int, signals: *const sigset_t, flags: c_int);
-    INOTIFY inotify_init File();
-    INOTIFY1 inotify_init1 File(flags: c_int);
+    INOTIFY inotify_init Own();
+    INOTIFY1 inotify_init1 Own(flags: c_int);
     EVENTFD eventfd Own(value: c_uint, flags: c_int);
     TIMERFD timerfd_create Own(clock: c_int, flags: c_int);
     EPOLL epoll_create Own(size: c_int);
     EPOLL1 epoll_create1 Own(flags: c_int);
-    SOCKET socket Socket(domain: c_int, kind: c_int, protocol: c_int);
 }
 
 real! {
+    static SOCKET: fn socket(c_int, c_int, c_int) -> c_int;
+    static SIGNALFD: fn signalfd(c_int, *const sigset_t, c_int) -> c_int;
+    static LOCKF: fn lockf(c_int, c_int, off_t) -> c_int;
+    static LOCKF64: fn lockf64(c_int, c_int, off_t) -> c_int;
     static PIPE: fn pipe(*mut c_int) -> c_int;
     static PIPE2: fn pipe2(*mut c_int, c_int) -> c_int;
     static SOCKETPAIR: fn socketpair(c_int, c_int, c_int, *mut c_int) -> c_int;
@@ -360,6 +444,28 @@ with_caller! {
     fn eventfd_read(fd: c_int, value: *mut u64) -> c_int = read_event;
     fn eventfd_write(fd: c_int, value: u64) -> c_int = write_event;
     fn timerfd_settime(fd: c_int, flags: c_int, new: *const itimerspec, old: *mut itimerspec) -> c_int = set_timer;
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
+    // SAFETY: the caller's arguments.
+    let fd = unsafe { SOCKET.get()(domain, kind, protocol) };
+    if enabled() && fd >= 0 {
+        keep_errno(|| socket::made(fd, domain, kind));
+    }
+    fd
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn signalfd(old: c_int, signals: *const sigset_t, flags: c_int) -> c_int {
+    // SAFETY: the caller's arguments.
+    let fd = unsafe { SIGNALFD.get()(old, signals, flags) };
+    if enabled() && fd >= 0 {
+        // SAFETY: the caller's set, of which the kernel knows the first word.
+        let signals = unsafe { signals.cast::<u64>().read_unaligned() };
+        keep_errno(|| desc::made_signalfd(fd, old < 0, signals));
+    }
+    fd
 }
 
 /// Two new descriptors are in `fds`, if the call returned 0.
@@ -410,7 +516,7 @@ unsafe extern "C-unwind" fn accept_from(
 ) -> c_int {
     // SAFETY: the caller's arguments.
     let call = move || unsafe { ACCEPT.get()(fd, from, len) } as isize;
-    making(incoming(fd, caller, call, |_| ()) as c_int, Kind::Socket)
+    accepting(fd, incoming(fd, caller, call, |_| ()) as c_int)
 }
 
 unsafe extern "C-unwind" fn accept4_from(
@@ -422,7 +528,7 @@ unsafe extern "C-unwind" fn accept4_from(
 ) -> c_int {
     // SAFETY: the caller's arguments.
     let call = move || unsafe { ACCEPT4.get()(fd, from, len, flags) } as isize;
-    making(incoming(fd, caller, call, |_| ()) as c_int, Kind::Socket)
+    accepting(fd, incoming(fd, caller, call, |_| ()) as c_int)
 }
 
 unsafe extern "C-unwind" fn connect_to(
@@ -433,30 +539,50 @@ unsafe extern "C-unwind" fn connect_to(
 ) -> c_int {
     // SAFETY: the caller's arguments.
     let call = move || unsafe { CONNECT.get()(fd, to, len) } as isize;
-    let result = outgoing(fd, caller, call, || ()) as c_int;
-    if result == 0 && watched().is_some() {
-        desc::observe(fd); // whoever listens was there before
+    if !enabled() {
+        return call() as c_int;
     }
+    // SAFETY: the caller's address.
+    keep_errno(|| unsafe { socket::connects(fd, to, len) });
+    let result = outgoing(fd, caller, call, || ()) as c_int;
+    // SAFETY: the caller's address.
+    keep_errno(|| unsafe { socket::connected(fd, to, len, result) });
     result
 }
 
-/// Tells others before it is done.
-macro_rules! publishers {
-    ($($NAME:ident $name:ident ($($arg:ident: $ty:ty),*);)*) => {$(
-        #[unsafe(no_mangle)]
-        unsafe extern "C-unwind" fn $name(fd: c_int $(, $arg: $ty)*) -> c_int {
-            if watched().is_some() {
-                desc::publish(fd);
-            }
-            // SAFETY: the caller's arguments.
-            unsafe { $NAME.get()(fd $(, $arg)*) }
-        }
-    )*};
+/// Notes the socket that `listener` gave, if it did.
+#[inline(always)]
+fn accepting(listener: c_int, fd: c_int) -> c_int {
+    if enabled() && fd >= 0 {
+        keep_errno(|| socket::accepted(listener, fd));
+    }
+    fd
 }
 
-publishers! {
-    BIND bind(to: *const sockaddr, len: socklen_t);
-    LISTEN listen(backlog: c_int);
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn bind(fd: c_int, to: *const sockaddr, len: socklen_t) -> c_int {
+    // SAFETY: the caller's arguments.
+    let error = unsafe { BIND.get()(fd, to, len) };
+    if enabled() && error == 0 {
+        keep_errno(|| socket::bound(fd));
+    }
+    error
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn listen(fd: c_int, backlog: c_int) -> c_int {
+    if !enabled() {
+        // SAFETY: the caller's arguments.
+        return unsafe { LISTEN.get()(fd, backlog) };
+    }
+    socket::listens(fd);
+    // SAFETY: the caller's arguments.
+    let error = unsafe { LISTEN.get()(fd, backlog) };
+    if error == 0 {
+        // It may have got its address by the call.
+        keep_errno(|| socket::listens(fd));
+    }
+    error
 }
 
 unsafe extern "C-unwind" fn shut(fd: c_int, how: c_int, caller: usize) -> c_int {
@@ -576,6 +702,30 @@ unsafe extern "C-unwind" fn fcntl64(fd: c_int, command: c_int, arg: usize) -> c_
 unsafe extern "C-unwind" fn flock(fd: c_int, operation: c_int) -> c_int {
     // SAFETY: the caller's arguments.
     lock_file(fd, move || unsafe { FLOCK.get()(fd, operation) })
+}
+
+/// `lockf` asks, or takes a lock, or gives it back.
+#[inline(always)]
+fn lock_part(fd: c_int, command: c_int, f: impl FnOnce() -> c_int) -> c_int {
+    if command == libc::F_TEST {
+        f()
+    } else {
+        lock_file(fd, f)
+    }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn lockf(fd: c_int, command: c_int, n: off_t) -> c_int {
+    // SAFETY: the caller's arguments.
+    lock_part(fd, command, move || unsafe { LOCKF.get()(fd, command, n) })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn lockf64(fd: c_int, command: c_int, n: off_t) -> c_int {
+    // SAFETY: the caller's arguments.
+    lock_part(fd, command, move || unsafe {
+        LOCKF64.get()(fd, command, n)
+    })
 }
 
 unsafe extern "C-unwind" fn close_one(fd: c_int, caller: usize) -> c_int {

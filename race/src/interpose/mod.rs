@@ -22,7 +22,7 @@
 //! `siglongjmp` leaves its thread unwatched; order that a child process passes on. Where an edge is unseen, a report may be false.
 //!
 //! # Reading order
-//! `real` (finding libc's functions), `thread`, `desc` and `io` (descriptors), `ready` (waiting for them), `stdio`, `heap`, `map`, `sync`, `signal`,
+//! `real` (finding libc's functions), `thread`, `desc`, `socket` and `io` (descriptors), `ready` (waiting for them), `stdio`, `heap`, `map`, `sync`, `send`, `signal`,
 //! `process`.
 //!
 //! # Blocking
@@ -38,7 +38,9 @@ mod map;
 mod process;
 mod ready;
 mod real;
+mod send;
 mod signal;
+mod socket;
 mod stdio;
 mod sync;
 mod thread;

@@ -14,12 +14,12 @@
 
 use std::ffi::{c_char, c_int, c_long, c_void};
 
-use libc::{FILE, fpos_t, off_t, wchar_t};
+use libc::{DIR, FILE, fpos_t, off_t, wchar_t};
 
 use super::real::{keep_errno, real};
 use super::{desc, watched};
 use crate::state::ENABLED;
-use crate::{acquire, release_merge};
+use crate::{acquire, enabled, release_merge};
 
 /// C's `wint_t`, which the libc crate does not have.
 type Wint = u32;
@@ -212,6 +212,93 @@ unsafe extern "C-unwind" fn funlockfile(file: *mut FILE) {
     }
     // SAFETY: the caller's stream.
     unsafe { FUNLOCKFILE.get()(file) };
+}
+
+/// C functions that open a stream.
+macro_rules! openers {
+    ($($NAME:ident $name:ident($($arg:ident: $ty:ty),*) -> $ret:ty;)*) => {
+        real! { $(static $NAME: fn $name($($ty),*) -> *mut $ret;)* }
+        $(#[unsafe(no_mangle)]
+        unsafe extern "C-unwind" fn $name($($arg: $ty),*) -> *mut $ret {
+            // SAFETY: the caller's arguments.
+            opened(unsafe { $NAME.get()($($arg),*) })
+        })*
+    };
+}
+
+openers! {
+    FOPEN fopen(path: *const c_char, mode: *const c_char) -> FILE;
+    FOPEN64 fopen64(path: *const c_char, mode: *const c_char) -> FILE;
+    TMPFILE tmpfile() -> FILE;
+    TMPFILE64 tmpfile64() -> FILE;
+    POPEN popen(command: *const c_char, mode: *const c_char) -> FILE;
+}
+
+/// The stream, if there is one, is new, and so is its descriptor.
+#[inline(always)]
+fn opened(file: *mut FILE) -> *mut FILE {
+    if enabled() && !file.is_null() {
+        keep_errno(|| desc::made(descriptor(file), desc::Kind::File));
+    }
+    file
+}
+
+real! {
+    static FREOPEN: fn freopen(*const c_char, *const c_char, *mut FILE) -> *mut FILE;
+    static FREOPEN64: fn freopen64(*const c_char, *const c_char, *mut FILE) -> *mut FILE;
+    static PCLOSE: fn pclose(*mut FILE) -> c_int;
+    static CLOSEDIR: fn closedir(*mut DIR) -> c_int;
+}
+
+/// The stream is opened anew, by `f`.
+#[inline(always)]
+fn reopens(file: *mut FILE, f: impl FnOnce() -> *mut FILE) -> *mut FILE {
+    if !enabled() {
+        return f();
+    }
+    closes(file);
+    desc::forget(descriptor(file));
+    opened(f())
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn freopen(
+    path: *const c_char,
+    mode: *const c_char,
+    file: *mut FILE,
+) -> *mut FILE {
+    // SAFETY: the caller's arguments.
+    reopens(file, move || unsafe { FREOPEN.get()(path, mode, file) })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn freopen64(
+    path: *const c_char,
+    mode: *const c_char,
+    file: *mut FILE,
+) -> *mut FILE {
+    // SAFETY: the caller's arguments.
+    reopens(file, move || unsafe { FREOPEN64.get()(path, mode, file) })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn pclose(file: *mut FILE) -> c_int {
+    if enabled() {
+        closes(file);
+        desc::forget(descriptor(file));
+    }
+    // SAFETY: the caller's stream.
+    unsafe { PCLOSE.get()(file) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn closedir(directory: *mut DIR) -> c_int {
+    if enabled() && !directory.is_null() {
+        // SAFETY: the caller's open directory.
+        desc::forget(unsafe { libc::dirfd(directory) });
+    }
+    // SAFETY: the caller's directory.
+    unsafe { CLOSEDIR.get()(directory) }
 }
 
 /// C functions with any number of arguments, of which so many are named. With race mode off libc's gets the call as it came. Else,

@@ -148,3 +148,134 @@ fn children_run() {
     assert_eq!(libc::WEXITSTATUS(status), 7);
     assert_eq!(detector.races(), 0);
 }
+
+/// The set of one signal, which the calling thread and those that it starts block.
+fn blocked(signal: i32) -> libc::sigset_t {
+    let mut set = MaybeUninit::zeroed();
+    // SAFETY: room for a set.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    // SAFETY: a set.
+    unsafe { libc::sigaddset(set.as_mut_ptr(), signal) };
+    // SAFETY: made above.
+    let set = unsafe { set.assume_init() };
+    assert_eq!(
+        // SAFETY: a set.
+        unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, ptr::null_mut()) },
+        0
+    );
+    set
+}
+
+/// A thread writes and sends the signal, the caller receives it and writes.
+fn received(send: fn(libc::pthread_t), receive: impl FnOnce()) {
+    let detector = Detector::take();
+    let data = memory(8);
+    // SAFETY: no preconditions.
+    let me = unsafe { libc::pthread_self() };
+    let thread = spawn(move || {
+        write(data);
+        send(me);
+    });
+    receive();
+    write(data);
+    thread.join().unwrap();
+    assert_eq!(detector.races(), 0);
+}
+
+#[test]
+fn signals_that_are_waited_for_order() {
+    unsafe extern "C" {
+        fn pthread_sigqueue(thread: libc::pthread_t, signal: i32, value: libc::sigval) -> i32;
+    }
+    const SIGNAL: i32 = libc::SIGWINCH;
+    let set = blocked(SIGNAL);
+    let sends: [fn(libc::pthread_t); 3] = [
+        |to| {
+            // SAFETY: a thread that waits for it.
+            assert_eq!(unsafe { libc::pthread_kill(to, SIGNAL) }, 0);
+        },
+        |to| {
+            let value = libc::sigval {
+                sival_ptr: ptr::null_mut(),
+            };
+            // SAFETY: a thread that waits for it.
+            assert_eq!(unsafe { pthread_sigqueue(to, SIGNAL, value) }, 0);
+        },
+        |to| {
+            // SAFETY: zeros are an event.
+            let mut event: libc::sigevent = unsafe { MaybeUninit::zeroed().assume_init() };
+            event.sigev_notify = libc::SIGEV_THREAD_ID;
+            event.sigev_signo = SIGNAL;
+            event.sigev_notify_thread_id = {
+                let _ = to;
+                MAIN.load(Relaxed) as i32
+            };
+            let mut timer = ptr::null_mut();
+            assert_eq!(
+                // SAFETY: an event, and a place for the timer.
+                unsafe { libc::timer_create(libc::CLOCK_MONOTONIC, &mut event, &mut timer) },
+                0
+            );
+            // SAFETY: zeros are a time.
+            let mut when: libc::itimerspec = unsafe { MaybeUninit::zeroed().assume_init() };
+            when.it_value.tv_nsec = 1000;
+            assert_eq!(
+                // SAFETY: a timer and its time.
+                unsafe { libc::timer_settime(timer, 0, &when, ptr::null_mut()) },
+                0
+            );
+        },
+    ];
+    static MAIN: AtomicUsize = AtomicUsize::new(0);
+    // SAFETY: no preconditions.
+    MAIN.store(unsafe { libc::gettid() } as usize, Relaxed);
+    for send in sends {
+        received(send, || {
+            let mut signal = 0;
+            // SAFETY: a set, and room for the signal.
+            assert_eq!(unsafe { libc::sigwait(&set, &mut signal) }, 0);
+            assert_eq!(signal, SIGNAL);
+        });
+        received(send, || {
+            // SAFETY: a set.
+            let signal = unsafe { libc::sigwaitinfo(&set, ptr::null_mut()) };
+            assert_eq!(signal, SIGNAL);
+        });
+        received(send, || {
+            let long = libc::timespec {
+                tv_sec: 100,
+                tv_nsec: 0,
+            };
+            // SAFETY: a set and a time.
+            let signal = unsafe { libc::sigtimedwait(&set, ptr::null_mut(), &long) };
+            assert_eq!(signal, SIGNAL);
+        });
+        // SAFETY: makes a descriptor.
+        let fd = unsafe { libc::signalfd(-1, &set, 0) };
+        received(send, || {
+            let mut info = [0_u8; 128];
+            // SAFETY: room for one signal.
+            let n = unsafe { libc::read(fd, info.as_mut_ptr().cast(), 128) };
+            assert_eq!(n, 128);
+        });
+        let (epoll, mut event) = {
+            let _one = Detector::take();
+            let mut event = libc::epoll_event {
+                events: libc::EPOLLIN as u32,
+                u64: 0,
+            };
+            // SAFETY: makes a descriptor.
+            let epoll = unsafe { libc::epoll_create1(0) };
+            // SAFETY: descriptors, and an event.
+            unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd, &mut event) };
+            (epoll, event)
+        };
+        received(send, || {
+            // SAFETY: room for one event.
+            assert_eq!(unsafe { libc::epoll_wait(epoll, &mut event, 1, -1) }, 1);
+        });
+        let mut signal = 0;
+        // SAFETY: the one that was told of.
+        unsafe { libc::sigwait(&set, &mut signal) };
+    }
+}
