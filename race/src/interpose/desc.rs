@@ -663,6 +663,13 @@ pub(super) fn signal_object(signal: c_int) -> Option<&'static Object> {
     SIGNALS.get(usize::try_from(signal).ok().filter(|&signal| signal != 0)?)
 }
 
+/// What is written to the descriptor sends a signal.
+pub(super) fn tells_by_signal(fd: c_int, signal: c_int) {
+    if let Some(signal) = signal_object(signal) {
+        watch_object(signal, object(fd));
+    }
+}
+
 /// A descriptor on its way in a message: its object, which it has a reference to, the inode, and the socket's object.
 #[derive(Clone, Copy)]
 struct OnItsWay {

@@ -56,7 +56,7 @@ fn outgoing(fd: c_int, caller: usize, f: impl FnOnce() -> isize, announce: impl 
 }
 
 /// Whether the result tells of what others did.
-fn is_news(result: isize) -> bool {
+pub(super) fn is_news(result: isize) -> bool {
     result >= 0 || !matches!(errno(), libc::EAGAIN | libc::EINTR | libc::EBADF)
 }
 
@@ -359,7 +359,7 @@ unsafe fn each_descriptor(message: *const msghdr, mut each: impl FnMut(c_int)) {
 
 /// Notes what a call made, if it made something.
 #[inline(always)]
-fn making(fd: c_int, kind: Kind) -> c_int {
+pub(super) fn making(fd: c_int, kind: Kind) -> c_int {
     if enabled() && fd >= 0 {
         keep_errno(|| desc::made(fd, kind));
     }

@@ -22,7 +22,7 @@
 //! `siglongjmp` leaves its thread unwatched; order that a child process passes on. Where an edge is unseen, a report may be false.
 //!
 //! # Reading order
-//! `real` (finding libc's functions), `thread`, `desc`, `socket` and `io` (descriptors), `ready` (waiting for them), `stdio`, `heap`, `map`, `sync`, `send`, `signal`,
+//! `real` (finding libc's functions), `thread`, `desc`, `socket` and `io` (descriptors), `ready` (waiting for them), `stdio`, `heap`, `map`, `ipc`, `sync`, `send`, `signal`,
 //! `process`.
 //!
 //! # Blocking
@@ -34,6 +34,7 @@
 mod desc;
 mod heap;
 mod io;
+mod ipc;
 mod map;
 mod process;
 mod ready;

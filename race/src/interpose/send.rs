@@ -12,7 +12,7 @@ use libc::{
 };
 
 use super::real::{keep_errno, real, with_caller};
-use super::{blocking, desc, watched};
+use super::{blocking, desc, process, watched};
 use crate::{Pc, acquire, enabled, write_range};
 
 /// C functions that send a signal, whose number the last expression is.
@@ -31,7 +31,6 @@ macro_rules! senders {
 }
 
 senders! {
-    KILL kill(to: pid_t, signal: c_int) -> c_int = signal;
     KILLPG killpg(to: pid_t, signal: c_int) -> c_int = signal;
     RAISE raise(signal: c_int) -> c_int = signal;
     TGKILL tgkill(group: pid_t, to: pid_t, signal: c_int) -> c_int = signal;
@@ -41,6 +40,16 @@ senders! {
     ALARM alarm(seconds: c_uint) -> c_uint = libc::SIGALRM;
     UALARM ualarm(first: c_uint, then: c_uint) -> c_uint = libc::SIGALRM;
     SETITIMER setitimer(which: c_int, new: *const itimerval, old: *mut itimerval) -> c_int = signal_of(which);
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn kill(to: pid_t, signal: c_int) -> c_int {
+    if watched().is_some() {
+        desc::sends_signal(signal);
+        process::is_sent_a_signal(to);
+    }
+    // SAFETY: the caller's arguments.
+    unsafe { KILL.get()(to, signal) }
 }
 
 /// What an interval timer sends.
@@ -53,6 +62,7 @@ fn signal_of(timer: c_int) -> c_int {
 }
 
 real! {
+    static KILL: fn kill(pid_t, c_int) -> c_int;
     static TIMER_CREATE: fn timer_create(clockid_t, *mut sigevent, *mut timer_t) -> c_int;
     static TIMER_SETTIME: fn timer_settime(timer_t, c_int, *const itimerspec, *mut itimerspec) -> c_int;
     static SIGWAIT: fn sigwait(*const sigset_t, *mut c_int) -> c_int;

@@ -2,6 +2,7 @@
 //! not watched: whatever order the detector knows of came through the C library.
 
 mod descriptors;
+mod kernel;
 mod locks;
 mod memory;
 mod signals;
