@@ -30,6 +30,7 @@ use std::sync::atomic::Ordering;
 use crate::cell::{ATOMIC, READ};
 use crate::ctx::{Ctx, GoCtx};
 use crate::current::current;
+use crate::mem::Busy;
 use crate::sync::Glance;
 use crate::{Pc, access, shadow, slot, sync};
 
@@ -274,6 +275,7 @@ pub fn fence(order: Ordering) {
     if !c.watches_sync() {
         return;
     }
+    let _busy = Busy::new();
     if acquires(order)
         && let Some(seen) = c.acquire_fence.get()
     {

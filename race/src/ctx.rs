@@ -165,6 +165,14 @@ impl ClockBox {
         unsafe { p.as_mut() }
     }
 
+    /// Has what the other has.
+    pub(crate) fn copy_from(&mut self, other: &ClockBox) {
+        match other.get() {
+            Some(clock) => self.get_or_new().copy_from(clock),
+            None => self.release(),
+        }
+    }
+
     /// Gives the clock back.
     pub(crate) fn release(&mut self) {
         if let Some(p) = self.0.take() {
@@ -213,6 +221,34 @@ impl Ctx {
         c.record = Some(record);
         c.random = state::config().seed ^ goid.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         GoCtx(p)
+    }
+
+    /// A context for signal handlers. It has no slot, and is nobody's yet.
+    pub(crate) fn create_for_handlers() -> GoCtx {
+        let ctx = Ctx::create(0, 0, [Pc::NONE; CREATION_FRAMES]);
+        ctx.get().ignore_accesses(|_| Some(1));
+        ctx
+    }
+
+    /// A handler begins, and has interrupted `thread`, which goes on when it returns.
+    pub(crate) fn begin_as_handler(&mut self, thread: &Ctx) {
+        self.clock.copy_from(&thread.clock);
+        self.known.clear();
+        self.acquire_fence.release();
+        self.release_fence.copy_from(&thread.release_fence);
+        self.ignore_sync = thread.ignore_sync;
+        self.record().set_goid(thread.record().goid());
+    }
+
+    /// The handler returns: the thread is ordered after what it has acquired, and goes on in an epoch that it has not released.
+    pub(crate) fn end_handler(&mut self, handler: &Ctx) {
+        self.acquire(&handler.clock);
+        if let Some(seen) = handler.acquire_fence.get() {
+            let closed = self.acquire_fence.get_or_new().join(seen);
+            self.note_closed(closed);
+        }
+        self.release_fence.copy_from(&handler.release_fence);
+        slot::tick(self);
     }
 
     /// The goroutine ended: all but its record goes back to the pools.

@@ -20,6 +20,7 @@
 
 use crate::ctx::{Ctx, GoCtx};
 use crate::current::current;
+use crate::mem::Busy;
 use crate::sync::{Baton, Held};
 use crate::{slot, sync};
 
@@ -43,6 +44,7 @@ fn do_change(c: &mut Ctx, addr: usize, what: impl FnOnce(&mut Held, &mut Ctx)) {
 }
 
 fn change(c: &mut Ctx, mut held: Held, what: impl FnOnce(&mut Held, &mut Ctx)) {
+    let _busy = Busy::new();
     what(&mut held, c);
     drop(held);
     slot::tick(c);
@@ -124,6 +126,7 @@ fn between(other: GoCtx, what: impl FnOnce(&mut Ctx, &mut Ctx)) {
     {
         let (c, g) = (me.get(), other.get());
         if c.watches_sync() && g.watches_sync() {
+            let _busy = Busy::new();
             what(c, g);
         }
     }

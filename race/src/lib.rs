@@ -23,8 +23,8 @@
 //!
 //! Memory that the program takes into use again must be announced, by [`malloc`], [`free`], [`swept`] or [`clear_shadow`]: what an
 //! earlier owner did there is not ordered with the new owner, and would be reported. A signal handler may call
-//! [`enabled`] and [`current`] only: it may have interrupted an event that holds a lock. The program's own handlers run without a
-//! context (`interpose`), so what they do is no event.
+//! [`enabled`] and [`current`] only: it may have interrupted an event that holds a lock. The program's own handlers run with a
+//! context of their own (`interpose`): what they synchronise counts, what they access does not.
 //!
 //! Whatever links this crate has functions of the C library that tell the detector of threads, descriptors, C memory and C locks
 //! (`interpose`).

@@ -17,8 +17,9 @@
 use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 use std::cell::Cell;
 use std::io;
+use std::marker::PhantomData;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering::*};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering::*, compiler_fence};
 
 /// Keeps the thread's `errno` for the program: an event may stand between a call of C and the look at its error.
 #[derive(Debug)]
@@ -50,6 +51,38 @@ pub(crate) fn yield_thread() {
     unsafe { libc::sched_yield() };
 }
 
+thread_local! {
+    /// How many of them there are on this thread.
+    static BUSY: Cell<u32> = const { Cell::new(0) };
+}
+
+/// While it lives, what the thread does must not be seen half done by a signal handler on it: a lock is held, or a context changes.
+/// It is dropped on the thread that made it.
+#[derive(Debug)]
+pub(crate) struct Busy(PhantomData<*mut ()>);
+
+impl Busy {
+    #[inline(always)]
+    pub(crate) fn new() -> Busy {
+        BUSY.set(BUSY.get() + 1);
+        compiler_fence(SeqCst); // before all that follows, as a handler on this thread sees it
+        Busy(PhantomData)
+    }
+}
+
+impl Drop for Busy {
+    #[inline(always)]
+    fn drop(&mut self) {
+        compiler_fence(SeqCst); // after all that came before
+        BUSY.set(BUSY.get() - 1);
+    }
+}
+
+/// Whether the thread is in the middle of something. For signal handlers.
+pub(crate) fn is_busy() -> bool {
+    BUSY.get() != 0
+}
+
 /// A lock for a few instructions; see the header's Blocking.
 #[derive(Debug, Default)]
 pub(crate) struct SpinLock(AtomicU32);
@@ -62,6 +95,7 @@ impl SpinLock {
 
     /// Takes the lock.
     pub(crate) fn lock(&self) -> SpinGuard<'_> {
+        let busy = Busy::new();
         let mut spins = 0u32;
         while self.0.swap(1, Acquire) != 0 {
             while self.0.load(Relaxed) != 0 {
@@ -72,17 +106,24 @@ impl SpinLock {
                 std::hint::spin_loop();
             }
         }
-        SpinGuard(self)
+        SpinGuard {
+            lock: self,
+            _busy: busy,
+        }
     }
 }
 
 /// Unlocks when dropped.
 #[derive(Debug)]
-pub(crate) struct SpinGuard<'a>(&'a SpinLock);
+pub(crate) struct SpinGuard<'a> {
+    lock: &'a SpinLock,
+    /// Dropped last.
+    _busy: Busy,
+}
 
 impl Drop for SpinGuard<'_> {
     fn drop(&mut self) {
-        self.0.0.store(0, Release); // pairs with the swap in `lock`
+        self.lock.0.store(0, Release); // pairs with the swap in `lock`
     }
 }
 

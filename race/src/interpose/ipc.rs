@@ -328,3 +328,45 @@ unsafe extern "C-unwind" fn semctl(set: c_int, number: c_int, command: c_int, ar
     }
     result
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::goroutine::go_start;
+    use crate::testing::{detector, fresh_memory, fresh_pc, on, take_races};
+    use crate::{go_end, write};
+
+    #[test]
+    fn what_is_sent_to_a_queue_tells_by_a_signal() {
+        const SIGNAL: c_int = libc::SIGWINCH; // which is ignored
+        let _detector = detector();
+        let data = fresh_memory(8);
+        let [sender, receiver] = [1, 2].map(|id| go_start(None, (1 << 40) + id, Pc::NONE));
+        on(sender, || {
+            let name = c"/raddle-race-notice".as_ptr();
+            let how = libc::O_CREAT | libc::O_RDWR;
+            // SAFETY: a name, and the usual attributes.
+            let queue = unsafe { mq_open(name, how, 0o600, std::ptr::null_mut()) };
+            // SAFETY: a name.
+            unsafe { libc::mq_unlink(name) };
+            // SAFETY: zeros are an event.
+            let mut event: sigevent = unsafe { std::mem::zeroed() };
+            (event.sigev_notify, event.sigev_signo) = (libc::SIGEV_SIGNAL, SIGNAL);
+            // SAFETY: an event.
+            assert_eq!(unsafe { libc::mq_notify(queue, &event) }, 0);
+            write(data, 8, fresh_pc());
+            // SAFETY: one byte.
+            assert_eq!(unsafe { libc::mq_send(queue, [1].as_ptr(), 1, 0) }, 0);
+            // SAFETY: the test's own.
+            unsafe { libc::mq_close(queue) };
+        });
+        on(receiver, || {
+            let sent = desc::signal_object(SIGNAL).expect("it is one");
+            acquire(sent.addr());
+            write(data, 8, fresh_pc());
+        });
+        assert!(take_races().is_empty());
+        go_end(sender);
+        go_end(receiver);
+    }
+}

@@ -6,7 +6,7 @@
 //!
 //! # Who is watched
 //! [`watched`] says it, in one place. All others are forwarded: with race mode off, on a thread without a context, inside the
-//! runtime, in a signal handler.
+//! runtime. A signal handler has a context of its own (`handler`).
 //!
 //! # Invariants
 //! 1. With race mode off a function here is one load, one predictable branch and a jump to libc's.
@@ -17,12 +17,20 @@
 //! 4. errno is libc's function's when ours returns.
 //!
 //! # What is not seen
-//! System calls that do not go through libc's functions (`syscall`, rustix, io_uring); calls inside libc (`fopen`, `getaddrinfo`,
-//! C11 `thrd_create`); descriptors that come in messages (`SCM_RIGHTS`) are known as files; a signal handler that is left by
-//! `siglongjmp` leaves its thread unwatched; order that a child process passes on. Where an edge is unseen, a report may be false.
+//! Where an edge is unseen, a report may be false:
+//! - system calls that do not go through libc's functions (`syscall`, rustix, io_uring); descriptors opened and closed by them are also
+//!   taken for what had the number before, once one of our functions has used it;
+//! - calls inside libc, but for those that `stdio`, `sync` and `thread` replace: `getaddrinfo`, `syslog`, threads of `SIGEV_THREAD`;
+//! - names of files: who sees that a file is there, or gone, is not ordered after who made, renamed or removed it;
+//! - connections by way of another process or a translated address, sockets of other families than the Internet's and AF_UNIX;
+//! - what a child process passes on;
+//! - what a signal handler synchronises that has interrupted the detector itself, in the middle of an event.
+//!
+//! Unseen too, so that a race is missed: accesses in signal handlers.
 //!
 //! # Reading order
 //! `real` (finding libc's functions), `thread`, `desc`, `socket` and `io` (descriptors), `ready` (waiting for them), `stdio`, `heap`, `map`, `ipc`, `sync`, `send`, `signal`,
+//! `handler`,
 //! `process`.
 //!
 //! # Blocking
@@ -32,6 +40,7 @@
 //! `--wrap` at link time: shared libraries and inlined std would be missed. `LD_PRELOAD`: a second copy of the detector.
 
 mod desc;
+mod handler;
 mod heap;
 mod io;
 mod ipc;
@@ -99,9 +108,9 @@ fn watch_again(me: Option<GoCtx>) {
 
 /// Runs `f`, which may block the thread for long, without a slot of the detector: there are 256, and others want them.
 fn blocking<R>(me: GoCtx, f: impl FnOnce() -> R) -> R {
-    crate::switch_out(me);
+    let outer = handler::goes_away(me);
     let result = f();
-    real::keep_errno(|| crate::switch_in(me));
+    real::keep_errno(|| handler::comes_back(me, outer));
     result
 }
 

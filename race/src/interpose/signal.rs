@@ -1,15 +1,15 @@
-//! Signal handlers: the program's run unwatched.
+//! Signal handlers: the program's run with a context of their own, or unwatched.
 //!
 //! A handler may have interrupted an event that holds a lock of the detector or has changed half of a context, and instrumented code in
 //! it would begin another. So `sigaction` and `signal` put [`on_signal`] in the handler's place, on every thread: it takes the
-//! thread's context away while the handler runs. Handlers that were there before the detector are replaced when it starts, but for those of
+//! thread's context away while the handler runs (`handler`). Handlers that were there before the detector are replaced when it starts, but for those of
 //! faults: std's, which are not instrumented.
 //!
 //! Who asks for the action is told the program's own handler. Flags and mask stay as they are: on x86-64 the kernel passes the
 //! three arguments of `SA_SIGINFO` in any case.
 //!
 //! # Invariants
-//! 1. [`on_signal`] is async-signal-safe: two accesses to one thread-local without destructor.
+//! 1. [`on_signal`] is async-signal-safe, as `handler` is.
 //! 2. `HANDLERS` has the handler before the kernel has [`on_signal`] for the signal.
 //!
 //! # Why not
@@ -22,10 +22,9 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use libc::{SIG_DFL, SIG_ERR, SIG_IGN, sigaction as Action, sighandler_t, siginfo_t};
 
+use super::handler;
 use super::real::real;
-use super::watch_again;
-use crate::current::current;
-use crate::{enabled, set_current};
+use crate::enabled;
 
 const SIGNALS: usize = 65;
 
@@ -59,11 +58,8 @@ unsafe extern "C-unwind" fn on_signal(signal: c_int, info: *mut siginfo_t, conte
     type Handler = unsafe extern "C-unwind" fn(c_int, *mut siginfo_t, *mut c_void);
     // SAFETY: the program gave it for a handler: of this type, or of one with the first argument only, which ignores the others.
     let handler = unsafe { std::mem::transmute::<sighandler_t, Handler>(handler) };
-    let me = current();
-    set_current(None);
     // SAFETY: the kernel's arguments.
-    unsafe { handler(signal, info, context) };
-    watch_again(me);
+    handler::run(signal, || unsafe { handler(signal, info, context) });
 }
 
 /// Replaces the handlers that are there already.

@@ -36,7 +36,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use libc::{pthread_attr_t, pthread_t, timespec};
 
 use super::real::{keep_errno, real, with_caller};
-use super::{blocking, sync, watched};
+use super::{blocking, handler, sync, watched};
 use crate::current::current;
 use crate::goroutine::{go_start, thread_start};
 use crate::mem::{self, BLOCK, SpinGuard, SpinLock};
@@ -403,6 +403,7 @@ unsafe extern "C" fn ends(entry: *mut c_void) {
         return;
     }
     if let Some(ctx) = entry.ctx.take() {
+        handler::forgets();
         sync::owner_ends(ctx);
         release_g(ctx, entry.addr());
         switch_out(ctx);

@@ -11,7 +11,6 @@ static HANDLED: AtomicUsize = AtomicUsize::new(0);
 /// What instrumented code in a handler would do.
 extern "C" fn on_profile(_signal: i32, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
     assert!(!info.is_null());
-    assert!(!race::has_current(), "a handler is not watched");
     let at = ptr::from_ref(&HANDLED).addr();
     race::func_enter(pc());
     race::read(at, 8, pc());
@@ -278,4 +277,222 @@ fn signals_that_are_waited_for_order() {
         // SAFETY: the one that was told of.
         unsafe { libc::sigwait(&set, &mut signal) };
     }
+}
+
+/// The pipe that handlers write to.
+static PIPE: AtomicUsize = AtomicUsize::new(0);
+
+extern "C" fn writes_to_the_pipe(_signal: i32) {
+    // SAFETY: one byte.
+    let n = unsafe { libc::write(PIPE.load(Relaxed) as i32, c"x".as_ptr().cast(), 1) };
+    assert_eq!(n, 1);
+}
+
+fn handle(signal: i32, handler: *const ()) {
+    // SAFETY: a handler.
+    unsafe { libc::signal(signal, handler as usize) };
+}
+
+/// One thread raises a signal, whose handler writes to a pipe; another reads from it.
+#[test]
+fn what_a_handler_writes_orders() {
+    let detector = Detector::take();
+    let mut fds = [0; 2];
+    // SAFETY: room for two descriptors.
+    assert_eq!(unsafe { libc::pipe(fds.as_mut_ptr()) }, 0);
+    PIPE.store(fds[1] as usize, Relaxed);
+    handle(libc::SIGUSR2, writes_to_the_pipe as *const ());
+    let data = memory(8);
+    let hear = move || {
+        let mut byte = [0_u8];
+        // SAFETY: room for one byte.
+        let n = unsafe { libc::read(fds[0], byte.as_mut_ptr().cast(), 1) };
+        assert_eq!(n, 1);
+        write(data);
+    };
+    let hearer = spawn(hear);
+    write(data);
+    // SAFETY: a signal with a handler.
+    unsafe { libc::raise(libc::SIGUSR2) };
+    hearer.join().unwrap();
+    assert_eq!(detector.races(), 0, "of the thread itself");
+
+    // Another thread's, which blocks and whose handler is ordered after who sent it.
+    let blocked = {
+        let mut waits = [0; 2];
+        // SAFETY: room for two descriptors.
+        assert_eq!(unsafe { libc::pipe(waits.as_mut_ptr()) }, 0);
+        waits
+    };
+    static READY: AtomicUsize = AtomicUsize::new(0);
+    let handles = spawn(move || {
+        // SAFETY: no preconditions.
+        READY.store(unsafe { libc::pthread_self() } as usize, Release);
+        let mut byte = [0_u8];
+        // SAFETY: room for one byte.
+        let n = unsafe { libc::read(blocked[0], byte.as_mut_ptr().cast(), 1) };
+        assert_eq!(n, 1);
+        write(data + 8);
+    });
+    wait_until(&READY, 1);
+    let hearer = spawn(hear);
+    write(data);
+    write(data + 8);
+    // SAFETY: a thread that lives.
+    unsafe { libc::pthread_kill(READY.load(Relaxed) as libc::pthread_t, libc::SIGUSR2) };
+    hearer.join().unwrap();
+    // SAFETY: one byte, in a way that the detector does not see.
+    unsafe { libc::syscall(libc::SYS_write, blocked[1], c"x".as_ptr(), 1) };
+    handles.join().unwrap();
+    assert_eq!(detector.races(), 0, "of one that blocks");
+    // What the thread does after the handler is not covered.
+    let hearer = spawn(hear);
+    // SAFETY: a signal with a handler.
+    unsafe { libc::raise(libc::SIGUSR2) };
+    write(data);
+    hearer.join().unwrap();
+    assert_eq!(detector.races(), 1, "after the handler");
+}
+
+/// What a handler acquires its thread has, and the handler of another signal that comes meanwhile.
+#[test]
+fn what_a_handler_acquires_orders() {
+    static AT: AtomicUsize = AtomicUsize::new(0);
+    extern "C" fn inner(_signal: i32) {
+        race::acquire(AT.load(Relaxed));
+    }
+    extern "C" fn outer(_signal: i32) {
+        // SAFETY: a signal with a handler.
+        unsafe { libc::raise(libc::SIGUSR2) };
+    }
+    let detector = Detector::take();
+    let data = memory(16);
+    AT.store(data + 8, Relaxed);
+    handle(libc::SIGUSR1, outer as *const ());
+    handle(libc::SIGUSR2, inner as *const ());
+    let thread = spawn(move || {
+        write(data);
+        race::release(data + 8);
+    });
+    wait_until_over(&thread);
+    // SAFETY: a signal with a handler.
+    unsafe { libc::raise(libc::SIGUSR1) };
+    write(data);
+    thread.join().unwrap();
+    assert_eq!(detector.races(), 0);
+    // SAFETY: the default.
+    unsafe { libc::signal(libc::SIGUSR1, libc::SIG_DFL) };
+}
+
+/// Calls `f`, and returns when it does or when somebody jumps here.
+// SAFETY: a call of `sigsetjmp`, whose frame lives while `f` runs.
+#[unsafe(naked)]
+unsafe extern "C-unwind" fn catch_jump(to: *mut [u64; 32], f: extern "C-unwind" fn()) {
+    std::arch::naked_asm!(
+        ".cfi_startproc",
+        "push rsi",
+        ".cfi_adjust_cfa_offset 8",
+        "mov esi, 1",
+        "call __sigsetjmp@PLT",
+        "pop rsi",
+        ".cfi_adjust_cfa_offset -8",
+        "test eax, eax",
+        "jnz 2f",
+        "jmp rsi",
+        "2:",
+        "ret",
+        ".cfi_endproc",
+    )
+}
+
+struct Place(std::cell::UnsafeCell<[u64; 32]>);
+// SAFETY: used by one thread.
+unsafe impl Sync for Place {}
+static PLACE: Place = Place(std::cell::UnsafeCell::new([0; 32]));
+
+extern "C-unwind" fn jumps_out(_signal: i32) {
+    unsafe extern "C-unwind" {
+        fn siglongjmp(to: *mut [u64; 32], value: i32) -> !;
+    }
+    // SAFETY: the place is that of a function that still runs.
+    unsafe { siglongjmp(PLACE.0.get(), 1) }
+}
+
+#[test]
+fn threads_that_jump_out_of_a_handler_stay_watched() {
+    extern "C-unwind" fn raises() {
+        // SAFETY: a signal with a handler.
+        unsafe { libc::raise(libc::SIGUSR1) };
+    }
+    extern "C-unwind" fn raises_by_itself() {
+        // SAFETY: no preconditions.
+        let (process, thread) = (unsafe { libc::getpid() }, unsafe { libc::gettid() });
+        // SAFETY: a signal with a handler.
+        unsafe { libc::syscall(libc::SYS_tgkill, process, thread, libc::SIGUSR1) };
+    }
+    let detector = Detector::take();
+    // SAFETY: zeros are an action.
+    let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+    action.sa_sigaction = jumps_out as *const () as usize;
+    for flags in [0, libc::SA_ONSTACK] {
+        action.sa_flags = flags;
+        assert_eq!(
+            // SAFETY: an action with its handler.
+            unsafe { libc::sigaction(libc::SIGUSR1, &action, ptr::null_mut()) },
+            0
+        );
+        for f in [raises as extern "C-unwind" fn(), raises_by_itself] {
+            // SAFETY: a place for the jump.
+            unsafe { catch_jump(PLACE.0.get(), f) };
+            let data = memory(8);
+            let before = detector.races();
+            write(data);
+            let thread = spawn(move || write(data));
+            wait_until_over(&thread);
+            write(data);
+            thread.join().unwrap();
+            assert_eq!(detector.races(), before + 1, "after the jump");
+        }
+    }
+    // SAFETY: the default.
+    unsafe { libc::signal(libc::SIGUSR1, libc::SIG_DFL) };
+}
+
+/// A call that blocks is left too.
+#[test]
+fn threads_that_jump_out_of_a_blocking_call_stay_watched() {
+    static ENDS: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+    static READY: AtomicUsize = AtomicUsize::new(0);
+    extern "C-unwind" fn reads() {
+        // SAFETY: no preconditions.
+        READY.store(unsafe { libc::pthread_self() } as usize, Release);
+        let mut byte = [0_u8];
+        let fd = ENDS[0].load(Relaxed) as i32;
+        // SAFETY: room for one byte.
+        unsafe { libc::read(fd, byte.as_mut_ptr().cast(), 1) };
+        unreachable!("nothing was written");
+    }
+    let detector = Detector::take();
+    let mut fds = [0; 2];
+    // SAFETY: room for two descriptors.
+    assert_eq!(unsafe { libc::pipe(fds.as_mut_ptr()) }, 0);
+    ENDS.iter()
+        .zip(fds)
+        .for_each(|(end, fd)| end.store(fd as usize, Relaxed));
+    handle(libc::SIGUSR1, jumps_out as *const ());
+    let data = memory(8);
+    let thread = spawn(move || {
+        // SAFETY: a place for the jump.
+        unsafe { catch_jump(PLACE.0.get(), reads) };
+        write(data);
+    });
+    wait_until(&READY, 1);
+    write(data);
+    // SAFETY: a thread that lives.
+    unsafe { libc::pthread_kill(READY.load(Relaxed) as libc::pthread_t, libc::SIGUSR1) };
+    write(data);
+    thread.join().unwrap();
+    assert_eq!(detector.races(), 1);
+    // SAFETY: the default.
+    unsafe { libc::signal(libc::SIGUSR1, libc::SIG_DFL) };
 }
