@@ -1,7 +1,7 @@
 //! Descriptors: which of them stand for the same thing, and the order that goes through it.
 //!
-//! A write to a file description happens before the read that it satisfies: who writes releases at the descriptor's *object*, who
-//! reads acquires there.
+//! A write to a file description happens before the read that it satisfies: who writes releases at
+//! the descriptor's *object*, who reads acquires there.
 //!
 //! | descriptor | object |
 //! | --- | --- |
@@ -13,38 +13,46 @@
 //! | sockets of other families | one for all: which are the ends of a connection, only the kernel knows |
 //! | devices, and what else we did not see made | one for all |
 //!
-//! A copy (`dup`) has the object of the original, and so has one that comes in a message (`SCM_RIGHTS`). An object for many orders more
-//! than there is, which can hide a race and never invents one. What we did not see made is looked at when it is used first.
+//! A copy (`dup`) has the object of the original, and so has one that comes in a message
+//! (`SCM_RIGHTS`). An object for many orders more than there is, which can hide a race and never
+//! invents one. What we did not see made is looked at when it is used first.
 //!
 //! # Keyed objects
-//! What has a name has its order there, and outlives its descriptors: who opens a file after it was written and closed is ordered after
-//! that. For these there is a table of a fixed size, of which an inode or an address has the place that its hash says.
+//! What has a name has its order there, and outlives its descriptors: who opens a file after it was
+//! written and closed is ordered after that. For these there is a table of a fixed size, of which
+//! an inode or an address has the place that its hash says.
 //!
 //! # Polling
-//! Who polls may learn of a write without reading (a waker's eventfd). An object that an epoll instance watches names its
-//! *watcher*, where who writes releases too: the instance's object, or, where several watch, one that every `epoll_wait` acquires.
+//! Who polls may learn of a write without reading (a waker's eventfd). An object that an epoll
+//! instance watches names its *watcher*, where who writes releases too: the instance's object, or,
+//! where several watch, one that every `epoll_wait` acquires.
 //!
 //! # Use after close
-//! Each descriptor's place in the table is also a variable: its uses read it, `close` writes it. So a close that is not ordered
-//! after a use is reported as the race that it is. The write leaves no mark: who gets the number next may come by it in a way that we do
-//! not see. Files, and descriptors that we did not see made, are not checked.
+//! Each descriptor's place in the table is also a variable: its uses read it, `close` writes it. So
+//! a close that is not ordered after a use is reported as the race that it is. The write leaves no
+//! mark: who gets the number next may come by it in a way that we do not see. Files, and
+//! descriptors that we did not see made, are not checked.
 //!
 //! # Invariants
-//! 1. `Place`s change under `LOCK`. An object of its own is on the free list or in as many places and messages as `refs` says, and in
-//!    the list of its key while it has one.
-//! 2. Objects stay mapped. One that is used again while an old descriptor or watcher names it makes an edge too many.
+//! 1. `Place`s change under `LOCK`. An object of its own is on the free list or in as many places
+//!    and messages as `refs` says, and in the list of its key while it has one.
+//! 2. Objects stay mapped. One that is used again while an old descriptor or watcher names it makes
+//!    an edge too many.
 //! 3. A descriptor's place is empty before the kernel may give its number away.
 //!
 //! # Memory ordering
-//! `set: store Release` ⇄ `object: load Acquire`: the object's fields. `watch: compare_exchange SeqCst, then acquire of the
-//! object` ⇄ `publish: release at the object, then load SeqCst`: either the watcher has what was published, or it is told. The lock of the sync
-//! object in between orders them.
+//! `set: store Release` ⇄ `object: load Acquire`: the object's fields. `watch: compare_exchange
+//! SeqCst, then acquire of the object` ⇄ `publish: release at the object, then load SeqCst`: either
+//! the watcher has what was published, or it is told. The lock of the sync object in between orders
+//! them.
 //!
 //! # Blocking
-//! A spin lock for a few instructions where descriptors are made, copied and closed; elsewhere none but the events'.
+//! A spin lock for a few instructions where descriptors are made, copied and closed; elsewhere none
+//! but the events'.
 //!
 //! # Why not
-//! Inodes for pipes and sockets too: their numbers are used again, and what was released there would stay.
+//! Inodes for pipes and sockets too: their numbers are used again, and what was released there
+//! would stay.
 
 use std::cell::Cell;
 use std::ffi::c_int;
@@ -379,8 +387,8 @@ fn give_key(object: &'static Object, key: u64) {
     }
 }
 
-/// The object of a connection by its key, of which a second end is there now; a new one, which `is` so, if there is none. It has a
-/// reference more, until [`settle`] or [`leave`].
+/// The object of a connection by its key, of which a second end is there now; a new one, which `is`
+/// so, if there is none. It has a reference more, until [`settle`] or [`leave`].
 pub(super) fn joined(key: u64, is: u32) -> &'static Object {
     let locked = LOCK.lock();
     let object = match with_key(key) {
@@ -398,7 +406,8 @@ pub(super) fn joined(key: u64, is: u32) -> &'static Object {
     object
 }
 
-/// The object with the key, for the other end; it has a reference more, until [`settle`] or [`leave`].
+/// The object with the key, for the other end; it has a reference more, until [`settle`] or
+/// [`leave`].
 pub(super) fn other_end(key: u64) -> Option<&'static Object> {
     let _held = LOCK.lock();
     let object = with_key(key)?;
@@ -508,10 +517,11 @@ pub(super) fn made_signalfd(fd: c_int, is_new: bool, signals: u64) {
     }
 }
 
-fn each_signal(signals: u64, f: impl Fn(&'static Object)) {
-    (0..64)
-        .filter(|bit| signals >> bit & 1 != 0)
-        .for_each(|bit| f(&SIGNALS[bit + 1]));
+fn each_signal(mut signals: u64, f: impl Fn(&'static Object)) {
+    while signals != 0 {
+        f(&SIGNALS[signals.trailing_zeros() as usize + 1]);
+        signals &= signals - 1;
+    }
 }
 
 /// There are two new descriptors, of the same thing.
@@ -536,13 +546,12 @@ pub(super) fn copied(old: c_int, new: c_int) {
 /// The descriptor is about to be closed.
 pub(super) fn closes(fd: c_int, caller: usize) {
     let Some(place) = place(fd) else { return };
-    if current().is_some()
-        && let Some((object, is_checked)) = place.object()
-    {
-        if is_checked {
+    if current().is_some() {
+        if place.object().is_some_and(|(_, is_checked)| is_checked) {
             crate::write(place.addr(), size_of::<Place>(), Pc::code(caller));
         }
-        publish(fd);
+        let object = object(fd);
+        publish_from(object);
         if object.refs.load(Relaxed) == 1 {
             socket::ends(object);
         }
@@ -572,7 +581,8 @@ pub(super) fn closes_all(first: u32, last: u32, caller: usize) {
     }
 }
 
-/// The current goroutine uses the descriptor. Returns whether it is one of those that may block for long.
+/// The current goroutine uses the descriptor. Returns whether it is one of those that may block for
+/// long.
 pub(super) fn uses(fd: c_int, caller: usize) -> bool {
     let Some(place) = place(fd) else { return false };
     let is_checked = place.object().is_some_and(|(_, is_checked)| is_checked);
@@ -584,7 +594,10 @@ pub(super) fn uses(fd: c_int, caller: usize) -> bool {
 
 /// What the current goroutine has done is known to who reads or polls from now on.
 pub(super) fn publish(fd: c_int) {
-    let object = object(fd);
+    publish_from(object(fd));
+}
+
+fn publish_from(object: &'static Object) {
     publish_at(object);
     if object.has(DATAGRAM)
         && let Some(peer) = named_by(&object.peer)
@@ -670,7 +683,8 @@ pub(super) fn tells_by_signal(fd: c_int, signal: c_int) {
     }
 }
 
-/// A descriptor on its way in a message: its object, which it has a reference to, the inode, and the socket's object.
+/// A descriptor on its way in a message: its object, which it has a reference to, the inode, and
+/// the socket's object.
 #[derive(Clone, Copy)]
 struct OnItsWay {
     object: &'static Object,
@@ -717,7 +731,8 @@ pub(super) fn goes_by(socket: c_int, fd: c_int) {
 
 /// The descriptor came by a message over the socket.
 ///
-/// Objects without inodes of their own (eventfds) come in the order in which they went, over one connection at a time.
+/// Objects without inodes of their own (eventfds) come in the order in which they went, over one
+/// connection at a time.
 pub(super) fn came_by(socket: c_int, fd: c_int) {
     let inode = status(fd).map(|(_, device, inode)| (device, inode));
     let by = ptr::from_ref(object(socket));

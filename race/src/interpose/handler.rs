@@ -1,8 +1,9 @@
 //! What a signal handler does while it runs: its synchronisation counts, its accesses do not.
 //!
-//! A handler interrupts its thread anywhere: also in an event that holds a lock of the detector or has changed half of a context. So it
-//! has a context of its own, from a few that are kept for this: quiet, without a slot, ordered after the interrupted thread so far and after who
-//! sent the signal. When it returns, the thread is ordered after what the handler has acquired.
+//! A handler interrupts its thread anywhere: also in an event that holds a lock of the detector or
+//! has changed half of a context. So it has a context of its own, from a few that are kept for
+//! this: quiet, without a slot, ordered after the interrupted thread so far and after who sent the
+//! signal. When it returns, the thread is ordered after what the handler has acquired.
 //!
 //! | interrupted | whose context the handler's follows |
 //! | --- | --- |
@@ -12,18 +13,20 @@
 //! | the detector, in what is not to be seen half done (`mem::Busy`); the runtime; who is not watched | none: the handler is not watched |
 //!
 //! # Handlers that are left by `siglongjmp`
-//! Each handler that runs has a [`Frame`] on its stack. A jump to a place above one leaves that handler, and ends it as its return does.
+//! Each handler that runs has a [`Frame`] on its stack. A jump to a place above one leaves that
+//! handler, and ends it as its return does.
 //!
 //! # Invariants
-//! 1. All here is async-signal-safe: no lock is taken that the interrupted thread can have (`mem::is_busy`), and the thread-locals have no
-//!    destructors.
-//! 2. The thread's context is changed only where the detector is not in the middle of something: its clock grows, and its epoch
-//!    moves on. An event that was about to happen is ordered after the handler, or as if it had happened before.
+//! 1. All here is async-signal-safe: no lock is taken that the interrupted thread can have
+//!    (`mem::is_busy`), and the thread-locals have no destructors.
+//! 2. The thread's context is changed only where the detector is not in the middle of something:
+//!    its clock grows, and its epoch moves on. An event that was about to happen is ordered after
+//!    the handler, or as if it had happened before.
 //! 3. The frames are a list from the innermost outwards, all of them alive.
 //!
 //! # Why not
-//! The thread's own context: an interrupted access may have written half an entry of the history. Accesses of handlers: a
-//! report allocates and prints.
+//! The thread's own context: an interrupted access may have written half an entry of the history.
+//! Accesses of handlers: a report allocates and prints.
 
 use std::cell::{Cell, UnsafeCell};
 use std::ffi::c_int;
@@ -203,7 +206,8 @@ impl Kept {
     }
 }
 
-/// glibc's `__jmp_buf`, the first part of a `jmp_buf`: registers that a call keeps, two of them mangled.
+/// glibc's `__jmp_buf`, the first part of a `jmp_buf`: registers that a call keeps, two of them
+/// mangled.
 #[repr(C)]
 struct Registers {
     others: [usize; 6],
@@ -211,7 +215,8 @@ struct Registers {
     code: usize,
 }
 
-/// The stack pointer that is in there: turned, and mixed with a number of the thread control block (`PTR_MANGLE` of glibc).
+/// The stack pointer that is in there: turned, and mixed with a number of the thread control block
+/// (`PTR_MANGLE` of glibc).
 fn stack_of(registers: &Registers) -> usize {
     let guard: usize;
     // SAFETY: reads a word that every thread control block of glibc has.

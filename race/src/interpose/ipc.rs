@@ -6,7 +6,8 @@
 //! | semaphore of a set | an operation that adds, and who sets its value, before it | any other operation, after it, and who asks for the value |
 //! | set | who sets all values or removes the set | any operation |
 //!
-//! A POSIX queue is a descriptor, and known by its inode (`desc`). Those of System V are known by their numbers.
+//! A POSIX queue is a descriptor, and known by its inode (`desc`). Those of System V are known by
+//! their numbers.
 
 use std::ffi::{c_char, c_int, c_long, c_uint, c_ushort, c_void};
 
@@ -45,7 +46,8 @@ with_caller! {
     fn semtimedop(set: c_int, operations: *mut sembuf, n: usize, until: *const timespec) -> c_int = operate_timed;
 }
 
-/// The mode and attributes are there only if the flags ask for them; passing on what lies in their places does no harm.
+/// The mode and attributes are there only if the flags ask for them; passing on what lies in their
+/// places does no harm.
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn mq_open(
     name: *const c_char,

@@ -1,43 +1,51 @@
-//! The C library as race mode sees it: functions that take the place of libc's, for the whole program.
+//! The C library as race mode sees it: functions that take the place of libc's, for the whole
+//! program.
 //!
-//! A symbol that the executable defines comes before the C library's own, for std, for C code and for every shared library. Ours
-//! call libc's, and tell the detector what happens between threads there: order that goes through the kernel or through C code,
-//! and memory that is used anew. They are plain events; an access or an edge counts as the current goroutine's or thread's.
+//! A symbol that the executable defines comes before the C library's own, for std, for C code and
+//! for every shared library. Ours call libc's, and tell the detector what happens between threads
+//! there: order that goes through the kernel or through C code, and memory that is used anew. They
+//! are plain events; an access or an edge counts as the current goroutine's or thread's.
 //!
 //! # Who is watched
-//! [`watched`] says it, in one place. All others are forwarded: with race mode off, on a thread without a context, inside the
-//! runtime. A signal handler has a context of its own (`handler`).
+//! [`watched`] says it, in one place. All others are forwarded: with race mode off, on a thread
+//! without a context, inside the runtime. A signal handler has a context of its own (`handler`).
 //!
 //! # Invariants
 //! 1. With race mode off a function here is one load, one predictable branch and a jump to libc's.
-//! 2. No function here allocates from a heap, and none is called by the detector while it holds a lock: its own memory and output
-//!    go by `sys`.
-//! 3. A function that may be a cancellation point has the ABI `C-unwind` and nothing to drop while libc's function runs: a
-//!    cancelled thread unwinds through it.
+//! 2. No function here allocates from a heap, and none is called by the detector while it holds a
+//!    lock: its own memory and output go by `sys`.
+//! 3. A function that may be a cancellation point has the ABI `C-unwind` and nothing to drop while
+//!    libc's function runs: a cancelled thread unwinds through it.
 //! 4. errno is libc's function's when ours returns.
 //!
 //! # What is not seen
 //! Where an edge is unseen, a report may be false:
-//! - system calls that do not go through libc's functions (`syscall`, rustix, io_uring); descriptors opened and closed by them are also
-//!   taken for what had the number before, once one of our functions has used it;
-//! - calls inside libc, but for those that `stdio`, `sync` and `thread` replace: `getaddrinfo`, `syslog`, threads of `SIGEV_THREAD`;
-//! - names of files: who sees that a file is there, or gone, is not ordered after who made, renamed or removed it;
-//! - connections by way of another process or a translated address, sockets of other families than the Internet's and AF_UNIX;
+//! - system calls that do not go through libc's functions (`syscall`, rustix, io_uring);
+//!   descriptors opened and closed by them are also taken for what had the number before, once one
+//!   of our functions has used it;
+//! - calls inside libc, but for those that `stdio`, `sync` and `thread` replace: `getaddrinfo`,
+//!   `syslog`, threads of `SIGEV_THREAD`;
+//! - names of files: who sees that a file is there, or gone, is not ordered after who made, renamed
+//!   or removed it;
+//! - connections by way of another process or a translated address, sockets of other families than
+//!   the Internet's and AF_UNIX;
 //! - what a child process passes on;
-//! - what a signal handler synchronises that has interrupted the detector itself, in the middle of an event.
+//! - what a signal handler synchronises that has interrupted the detector itself, in the middle of
+//!   an event.
 //!
 //! Unseen too, so that a race is missed: accesses in signal handlers.
 //!
 //! # Reading order
-//! `real` (finding libc's functions), `thread`, `desc`, `socket` and `io` (descriptors), `ready` (waiting for them), `stdio`, `heap`, `map`, `ipc`, `sync`, `send`, `signal`,
-//! `handler`,
+//! `real` (finding libc's functions), `thread`, `desc`, `socket` and `io` (descriptors), `ready`
+//! (waiting for them), `stdio`, `heap`, `map`, `ipc`, `sync`, `send`, `signal`, `handler`,
 //! `process`.
 //!
 //! # Blocking
 //! As libc's functions; besides, spin locks for a few dozen instructions.
 //!
 //! # Why not
-//! `--wrap` at link time: shared libraries and inlined std would be missed. `LD_PRELOAD`: a second copy of the detector.
+//! `--wrap` at link time: shared libraries and inlined std would be missed. `LD_PRELOAD`: a second
+//! copy of the detector.
 
 mod desc;
 mod handler;
@@ -85,8 +93,8 @@ pub(crate) fn init() {
     signal::init();
 }
 
-/// Runs `f` unwatched, as the runtime's own business: what the C library is asked for makes no events, and a thread that is
-/// created has no context. `f` must not switch goroutines.
+/// Runs `f` unwatched, as the runtime's own business: what the C library is asked for makes no
+/// events, and a thread that is created has no context. `f` must not switch goroutines.
 pub fn unwatched<R>(f: impl FnOnce() -> R) -> R {
     let Some(me) = watched() else { return f() };
     struct Back(GoCtx);
@@ -106,7 +114,8 @@ fn watch_again(me: Option<GoCtx>) {
     set_current(me.filter(|_| enabled()));
 }
 
-/// Runs `f`, which may block the thread for long, without a slot of the detector: there are 256, and others want them.
+/// Runs `f`, which may block the thread for long, without a slot of the detector: there are 256,
+/// and others want them.
 fn blocking<R>(me: GoCtx, f: impl FnOnce() -> R) -> R {
     let outer = handler::goes_away(me);
     let result = f();

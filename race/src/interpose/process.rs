@@ -1,10 +1,13 @@
-//! Other processes. What flows between them is not watched, and a child of `fork` is not either (`state.rs`).
+//! Other processes. What flows between them is not watched, and a child of `fork` is not either
+//! (`state.rs`).
 //!
-//! What was done before a child was started, or before it was sent a signal, is ordered before what comes after somebody has
-//! waited for it. A child that is waited for before `fork` has returned in its parent is one of those that are just being started.
+//! What was done before a child was started, or before it was sent a signal, is ordered before what
+//! comes after somebody has waited for it. A child that is waited for before `fork` has returned in
+//! its parent is one of those that are just being started.
 //!
-//! `vfork` is `fork` in race mode, as it may be: its child would share our memory, and with it the table of descriptors, of which it
-//! closes and copies its own. `posix_spawn` does that inside libc, where we do not see it; `exec` ends all.
+//! `vfork` is `fork` in race mode, as it may be: its child would share our memory, and with it the
+//! table of descriptors, of which it closes and copies its own. `posix_spawn` does that inside
+//! libc, where we do not see it; `exec` ends all.
 //!
 //! # Blocking
 //! A spin lock for a look at a few children.
@@ -33,7 +36,8 @@ real! {
     static WAITID: fn waitid(idtype_t, id_t, *mut siginfo_t, c_int) -> c_int;
 }
 
-/// A child's number, [`STARTING`], or 0: none. The sync object at its address has what was done before the child was started.
+/// A child's number, [`STARTING`], or 0: none. The sync object at its address has what was done
+/// before the child was started.
 #[repr(align(8))]
 struct Child(Cell<pid_t>);
 
@@ -199,7 +203,8 @@ with_caller! {
     fn waitid(kind: idtype_t, id: id_t, info: *mut siginfo_t, options: c_int) -> c_int = wait_id;
 }
 
-/// A child is started by `f`, which puts its number at the place that it gets, and returns 0 if there is one.
+/// A child is started by `f`, which puts its number at the place that it gets, and returns 0 if
+/// there is one.
 #[inline(always)]
 fn spawn_by(to: *mut pid_t, f: impl FnOnce(*mut pid_t) -> c_int) -> c_int {
     if watched().is_none() {

@@ -1,7 +1,8 @@
 //! Signals sent, and waited for without a handler.
 //!
-//! What was done before a signal was sent, or a timer set that sends one, is ordered before what comes after it was received: by
-//! `sigwait` and its like here, by a signalfd in `desc`, by a handler in `signal`. Signals of one number are one object.
+//! What was done before a signal was sent, or a timer set that sends one, is ordered before what
+//! comes after it was received: by `sigwait` and its like here, by a signalfd in `desc`, by a
+//! handler in `signal`. Signals of one number are one object.
 
 use std::ffi::{c_int, c_uint};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

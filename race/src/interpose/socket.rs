@@ -7,12 +7,14 @@
 //! | one that listens | that of its address, where who connects releases, and one byte on acquires |
 //! | datagram socket | who sends releases at the address of the receiver, who receives acquires at its own |
 //!
-//! An address of the Internet's families is its port: which hosts are this one, only the kernel knows. One in the file system is the inode
-//! there. Where the kernel does not tell who the other end is, all AF_UNIX streams are one.
+//! An address of the Internet's families is its port: which hosts are this one, only the kernel
+//! knows. One in the file system is the inode there. Where the kernel does not tell who the other
+//! end is, all AF_UNIX streams are one.
 //!
 //! # Ends that never met
-//! Who connects may have written and closed before the other end is accepted; then the object is gone. So an end that is closed before
-//! the other has come releases at the address, too. The other way round, while somebody is in `connect`.
+//! Who connects may have written and closed before the other end is accepted; then the object is
+//! gone. So an end that is closed before the other has come releases at the address, too. The other
+//! way round, while somebody is in `connect`.
 //!
 //! # Blocking
 //! System calls where sockets are connected and accepted; those of datagrams one more, once.
@@ -46,7 +48,8 @@ struct Address {
 impl Address {
     /// The first bytes, as a type that they may be of.
     fn as_type<T>(&self) -> &T {
-        // SAFETY: the storage is large enough and aligned for every address, all of whose bit patterns are valid; what is missing is zero.
+        // SAFETY: the storage is large enough and aligned for every address, all of whose bit
+        // patterns are valid; what is missing is zero.
         unsafe { &*(&raw const self.of).cast::<T>() }
     }
 
@@ -134,7 +137,8 @@ impl Address {
         let name = &name[..len.min(name.len())];
         if *name.first()? != 0 {
             let mut status = MaybeUninit::<libc::stat>::uninit();
-            // SAFETY: a path, behind which there are zeros: the storage is larger than any; and room for the answer.
+            // SAFETY: a path, behind which there are zeros: the storage is larger than any; and
+            // room for the answer.
             if keep_errno(|| unsafe { libc::stat(name.as_ptr(), status.as_mut_ptr()) }) != 0 {
                 return None;
             }
@@ -194,7 +198,8 @@ fn option(fd: c_int, name: c_int) -> c_int {
     value
 }
 
-/// The object of a socket that we did not see made. It is not freed: its descriptor may be one of many.
+/// The object of a socket that we did not see made. It is not freed: its descriptor may be one of
+/// many.
 pub(super) fn look_at(fd: c_int) -> &'static Object {
     let (domain, kind) = (option(fd, libc::SO_DOMAIN), option(fd, libc::SO_TYPE));
     let own = Address::own(fd);
@@ -367,7 +372,8 @@ pub(super) fn ends(object: &'static Object) {
     }
 }
 
-/// Whether the kernel tells who the other end of an AF_UNIX stream is; asked once, of a socket that is there.
+/// Whether the kernel tells who the other end of an AF_UNIX stream is; asked once, of a socket that
+/// is there.
 fn tells_peers(inode: u64) -> bool {
     /// 0: not asked yet; 1: yes; 2: no.
     static ANSWER: AtomicU32 = AtomicU32::new(0);
@@ -461,7 +467,8 @@ fn peer_of(inode: u64) -> Result<Option<u64>, NoAnswer> {
     }
     let words = &answer[..bytes / 4];
     let mut at = BEFORE / 4;
-    // Attributes: two bytes of length, header included, two of type, and what it says; each begins at a word.
+    // Attributes: two bytes of length, header included, two of type, and what it says; each begins
+    // at a word.
     while let Some(&head) = words.get(at) {
         let (len, kind) = ((head & 0xffff) as usize, (head >> 16) as u16);
         if kind == PEER {

@@ -7,10 +7,12 @@
 //! | writes | before it, also to the stream's descriptor: what others have put into its buffer may go with it |
 //! | reads | after it, also from the descriptor |
 //!
-//! Where two calls overlap, that may be an order too many. Everybody merges: who waits for the lock has released already.
+//! Where two calls overlap, that may be an order too many. Everybody merges: who waits for the lock
+//! has released already.
 //!
 //! # Why not
-//! Taking the lock ourselves around the call, which would be exact: a thread that is cancelled in the call would keep it.
+//! Taking the lock ourselves around the call, which would be exact: a thread that is cancelled in
+//! the call would keep it.
 
 use std::ffi::{c_char, c_int, c_long, c_void};
 
@@ -301,17 +303,19 @@ unsafe extern "C-unwind" fn closedir(directory: *mut DIR) -> c_int {
     unsafe { CLOSEDIR.get()(directory) }
 }
 
-/// C functions with any number of arguments, of which so many are named. With race mode off libc's gets the call as it came. Else,
-/// and where libc's has not been found yet, the arguments are made a `va_list`, as the System V ABI has it (3.5.7), and the function goes on in the one
-/// that takes that.
+/// C functions with any number of arguments, of which so many are named. With race mode off libc's
+/// gets the call as it came. Else, and where libc's has not been found yet, the arguments are made
+/// a `va_list`, as the System V ABI has it (3.5.7), and the function goes on in the one that takes
+/// that.
 macro_rules! variadic {
     ($($REAL:ident $find:ident $name:ident = $body:ident $named:literal $list:literal;)*) => {$(
         extern "C" fn $find() {
             $REAL.get();
         }
 
-        // SAFETY: keeps all registers for libc's function; else saves those that arguments come in, below a frame of its own, and
-        // passes the list in the register after those of the named arguments.
+        // SAFETY: keeps all registers for libc's function; else saves those that arguments come in,
+        // below a frame of its own, and passes the list in the register after those of the named
+        // arguments.
         #[unsafe(naked)]
         #[unsafe(no_mangle)]
         unsafe extern "C-unwind" fn $name() {

@@ -1,4 +1,5 @@
-//! Locks and waits of the C library, as C code and some crates use them. Rust's std has its own, which are seen as what they are made of.
+//! Locks and waits of the C library, as C code and some crates use them. Rust's std has its own,
+//! which are seen as what they are made of.
 //!
 //! | object | who releases | who acquires |
 //! | --- | --- | --- |
@@ -9,12 +10,13 @@
 //! | barrier | who comes | who goes |
 //! | semaphore | post | a wait that took one |
 //!
-//! Readers are not ordered among themselves, and a writer is ordered after all of them. C11's mutexes, conditions and once flags are
-//! POSIX's by other names.
+//! Readers are not ordered among themselves, and a writer is ordered after all of them. C11's
+//! mutexes, conditions and once flags are POSIX's by other names.
 //!
 //! # An unlock that fails
-//! The release has to come before the unlock: after it the next owner may be there already. And one that was none has to leave no
-//! trace, since it would take the place of the owner's. So the mutex is asked beforehand whose it is, as glibc does itself.
+//! The release has to come before the unlock: after it the next owner may be there already. And one
+//! that was none has to leave no trace, since it would take the place of the owner's. So the mutex
+//! is asked beforehand whose it is, as glibc does itself.
 
 use std::cell::Cell;
 use std::ffi::c_int;
@@ -29,8 +31,8 @@ use super::real::{keep_errno, real};
 use super::watched;
 use crate::{GoCtx, acquire, release, release_g, release_merge};
 
-/// C functions that take an object and more, with the type of the object. `$how` is one of the functions below, and gets the address of the
-/// object and libc's function as a closure.
+/// C functions that take an object and more, with the type of the object. `$how` is one of the
+/// functions below, and gets the address of the object and libc's function as a closure.
 macro_rules! on_object {
     ($($(#[$version:literal])? $NAME:ident $name:ident($object:ty $(, $arg:ident: $ty:ty)*) = $how:ident;)*) => {
         real! { $($(#[$version])? static $NAME: fn $name(*mut $object $(, $ty)*) -> c_int;)* }
@@ -83,7 +85,8 @@ fn is_taken(error: c_int) -> bool {
     error == 0 || error == libc::EOWNERDEAD
 }
 
-/// `fn name(object, f) { ... }`: what a call does in race mode; without it, the call is `f` and no more.
+/// `fn name(object, f) { ... }`: what a call does in race mode; without it, the call is `f` and no
+/// more.
 macro_rules! in_race_mode {
     ($(fn $name:ident($object:ident, $f:ident) $body:block)*) => {$(
         #[inline(always)]
@@ -150,7 +153,8 @@ in_race_mode! {
     }
 }
 
-/// Whether the calling thread has the read-write lock for writing: glibc's own test, by the field that it looks at.
+/// Whether the calling thread has the read-write lock for writing: glibc's own test, by the field
+/// that it looks at.
 fn is_written_here(lock: usize) -> bool {
     const WRITER: usize = 24;
     let writer = std::ptr::with_exposed_provenance::<c_int>(lock + WRITER);
@@ -170,10 +174,11 @@ struct Mutex {
     kind: AtomicI32,
 }
 
-/// Whether the calling thread may unlock the mutex: glibc's own tests, by the fields that it looks at. A type that has no owner to be
-/// asked for is anybody's to unlock.
+/// Whether the calling thread may unlock the mutex: glibc's own tests, by the fields that it looks
+/// at. A type that has no owner to be asked for is anybody's to unlock.
 ///
-/// The answer does not change before the unlock: the fields name this thread only while it has the mutex.
+/// The answer does not change before the unlock: the fields name this thread only while it has the
+/// mutex.
 fn is_unlocked_by_me(mutex: usize) -> bool {
     /// The bits of the type itself; the others say who shares it, and how.
     const TYPE: c_int = 3;
@@ -200,8 +205,8 @@ fn is_unlocked_by_me(mutex: usize) -> bool {
             && mutex.lock.load(Relaxed) & OWNER_IN_LOCK == me.cast_unsigned()
 }
 
-/// The thread ends, and with it what it did with the robust mutexes that it still has: who gets one of them next is told that its owner
-/// died, and is ordered after it.
+/// The thread ends, and with it what it did with the robust mutexes that it still has: who gets one
+/// of them next is told that its owner died, and is ordered after it.
 pub(super) fn owner_ends(ctx: GoCtx) {
     /// The kernel's list of them, which glibc keeps.
     #[repr(C)]
@@ -232,7 +237,8 @@ pub(super) fn owner_ends(ctx: GoCtx) {
         }
         release_g(ctx, at.wrapping_add_signed(list.offset));
         let next = std::ptr::with_exposed_provenance::<usize>(at);
-        // SAFETY: an entry of the list is in a mutex that the thread has, and begins with the link to the next.
+        // SAFETY: an entry of the list is in a mutex that the thread has, and begins with the link
+        // to the next.
         at = unsafe { next.read() } & !FLAGS;
     }
 }
