@@ -652,7 +652,8 @@ mod tests {
         let _d = detector();
         let me = go_start(None, 1 << 40, fresh_pc());
         let other = on(me, || go_start(Some(me), 2, fresh_pc()));
-        let memory = fresh_memory(4096);
+        // The rest of what is in use is marked too: nobody else's is among that.
+        let memory = fresh_memory(2 * shadow::CHUNK);
         on(other, || write(memory + 800, 8, fresh_pc()));
         for size in [1 << 40, usize::MAX, 1 << 31] {
             on(me, || read_range(memory, size, fresh_pc()));

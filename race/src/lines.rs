@@ -36,6 +36,8 @@ use crate::{Pc, pages};
 const ENTRIES: usize = 1 << 22;
 /// Bytes of a block inside a range.
 const BLOCK: usize = 512;
+/// Of a larger range so many bytes have lines.
+const LARGEST: usize = 64 << 20;
 
 /// In an entry's second word, above the place: the access made the block that it covers, ...
 const ALLOCATION: u64 = 1 << 48;
@@ -161,7 +163,7 @@ impl Lines {
     /// Keeps the line of an access to `size` bytes at `addr`, which are watched; `who` is slot, epoch and flags, as a cell has them.
     #[inline(never)]
     pub(crate) fn keep(self, addr: usize, size: usize, who: u64, line: Line) {
-        let end = addr.saturating_add(size);
+        let end = addr.saturating_add(size.min(LARGEST));
         if line.allocation || who & FREED != 0 {
             return self.put(addr, 0xff, Extent::Object, who, line);
         }
