@@ -1,5 +1,5 @@
-//! What the inlined part of race mode (`cargo raddle`'s `hooks.rs`) calls when it does not know an access, or a half of the history
-//! is full. The names end with the version of the agreement between the two.
+//! What the inlined part of race mode (`cargo raddle`'s `hooks.rs`) calls when it does not know an access, or the history has
+//! no room. The names end with the version of the agreement between the two.
 //!
 //! # Five steps
 //! 1. `$name`: is the access known by one of the other cells, or does nobody watch? A few instructions, a few registers.
@@ -514,7 +514,7 @@ unsafe extern "C" fn save_all_and_finish() {
     )
 }
 
-/// The history has come to the end of a half. Saves what `save_and_check` expects, and has that find out.
+/// The history has no room. Saves what `save_and_check` expects, and has that find out.
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
 unsafe extern "C" fn raddle_race_turn_v1() {
