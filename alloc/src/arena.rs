@@ -136,7 +136,15 @@ pub(crate) fn grow(bytes: usize) -> Option<(usize, usize)> {
         // An earlier try may have mapped some of it, and left it for good.
         let (from, to) = (table.max(TABLE_MAPPED.load(Relaxed)), table + tables);
         if from < to {
-            map_at(from, to - from).ok()?;
+            match map_at(from, to - from) {
+                Ok(()) => {}
+                // Nothing but a heap has this address.
+                Err(libc::EEXIST) if from == TABLE => crate::fatal(
+                    "two copies of Raddle's runtime are in this process, which has room for one: link what uses Raddle into one \
+                     program or library, or load each in a process of its own",
+                ),
+                Err(_) => return None,
+            }
             TABLE_MAPPED.store(to, Relaxed);
         }
         match map_at(START + at, bytes) {

@@ -134,12 +134,21 @@ unsafe fn map_at(addr: usize, size: usize, is_writable: bool, how: c_int) -> boo
     true
 }
 
+/// Whether the last mapping failed because there is one.
+fn exists() -> bool {
+    std::io::Error::last_os_error().raw_os_error() == Some(libc::EEXIST)
+}
+
 /// Says why there is no shadow, and what to do.
 #[cold]
 fn cannot_map() -> ! {
-    match std::io::Error::last_os_error().raw_os_error() {
-        Some(libc::EEXIST) => refuse(why_too_low()),
-        _ => refuse(
+    match exists() {
+        true if new_mapping() < TABLE => refuse(why_too_low()),
+        true => refuse(
+            "another copy of Raddle's runtime is in this process, or something else where that would be, and there is room for one: \
+             link what uses Raddle into one program or library",
+        ),
+        false => refuse(
             "the system refuses the detector its memory, or some terabytes of addresses that cost none: lift the limit on \
              address space (ulimit -v unlimited), and strict accounting (sysctl vm.overcommit_memory=0)",
         ),
@@ -234,7 +243,9 @@ fn reserve_block(folded: usize) {
     }
     let (at, is_writable) = (PLANE_A + folded * 2, IS_WRITABLE.load(Relaxed));
     // SAFETY: nothing is replaced.
-    if !unsafe { map_at(at, 2 * BLOCK, is_writable, libc::MAP_FIXED_NOREPLACE) } {
+    let is_new = unsafe { map_at(at, 2 * BLOCK, is_writable, libc::MAP_FIXED_NOREPLACE) };
+    // Of another library compiled by `cargo raddle` the zeros do as well.
+    if !is_new && (is_writable || !exists()) {
         cannot_map();
     }
     word.fetch_or(bit, Relaxed); // invariant 4
@@ -287,7 +298,6 @@ fn map_new(addr: usize, size: usize) {
 fn map_shared(addr: usize) {
     // SAFETY: nothing is replaced.
     let is_new = unsafe { map_at(addr, 4096, true, libc::MAP_FIXED_NOREPLACE) };
-    let exists = || std::io::Error::last_os_error().raw_os_error() == Some(libc::EEXIST);
     if !is_new && !exists() {
         cannot_map();
     }

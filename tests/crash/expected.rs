@@ -96,6 +96,26 @@ fn lacking(number: &str) -> String {
     library
 }
 
+/// A library that, loaded before the program, has memory at the address, as another copy of the runtime has.
+fn another_copy(address: &str) -> String {
+    let path = |ending| {
+        format!(
+            "{}/another_copy_{address}.{ending}",
+            env!("CARGO_TARGET_TMPDIR")
+        )
+    };
+    let (source, library) = (path("c"), path("so"));
+    let text = "#include <sys/mman.h>\n\
+                __attribute__((constructor)) static void take(void) {\n\
+                mmap((void *)ADDRESS, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);\n}\n";
+    std::fs::write(&source, text.replace("ADDRESS", address)).expect("the directory is for that");
+    let built = Command::new("cc")
+        .args(["-shared", "-fPIC", "-o", &library, &source])
+        .status();
+    assert!(built.expect("rustc links by it").success());
+    library
+}
+
 /// At each number of Ps, race mode off and on.
 #[track_caller]
 fn each_way(name: &str, argument: &str, check: impl Fn(&Outcome)) {
@@ -392,6 +412,17 @@ tests! {
             with("--race=exitcode=0").exits(status).says("Found 1 data race(s)");
             program(name).run().exits(status);
         }
+    }
+
+    fn a_second_copy_in_the_process_is_refused() {
+        const HEAP: &str = "0x008000000000";
+        const DETECTOR: &str = "0x4c0000000000";
+        program("returns").env("LD_PRELOAD", &another_copy(HEAP)).run()
+            .is_killed_by(libc::SIGABRT).prints("")
+            .says("raddle: fatal: two copies of Raddle's runtime are in this process");
+        let detector = || program("races").env("LD_PRELOAD", &another_copy(DETECTOR));
+        detector().arg("--race").run().exits(2).says("another copy of Raddle's runtime is in this process");
+        detector().run().exits(0).says_nothing();
     }
 
     fn addresses_that_are_taken_are_explained() {
