@@ -359,6 +359,55 @@ fn main() {
     Outcome(run).expect(66).says("src/lib.rs:10");
 }
 
+/// Links `main.c` with a library of a package that uses Raddle, and runs it in race mode.
+#[test]
+fn libraries_for_c_are_linked_and_watched() {
+    let library = format!(
+        "{RACY}\n#[unsafe(no_mangle)] pub extern \"C\" fn work() -> u32 {{ raddle::run(|| raddle::go(|| 42).join().unwrap()) }}\n\
+         #[unsafe(no_mangle)] pub extern \"C\" fn race() {{ count(); }}"
+    );
+    let main = "#include <stdio.h>\nunsigned work(void); void race(void);\n\
+                int main(int n, char **v) { printf(\"%u\\n\", work()); if (n > 1) race(); return 5; }\n";
+    let raddle = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let rest = format!(
+        "[lib]\ncrate-type = ['cdylib', 'staticlib']\n[dependencies]\nraddle = {{ path = {raddle:?} }}\n"
+    );
+    let package = Package::new(
+        "for_c",
+        &rest,
+        &[("src/lib.rs", &library), ("main.c", main)],
+    );
+    package.raddle("build --race").expect(0);
+    let built = "target/raddle-race/x86_64-unknown-linux-gnu/debug";
+    let links = [
+        (
+            "static",
+            format!("{built}/libfor_c.a -lpthread -ldl -lm -lgcc_s"),
+        ),
+        (
+            "shared",
+            format!(
+                "-L{built} -l:libfor_c.so -Wl,-rpath,{}/{built}",
+                package.0.display()
+            ),
+        ),
+    ];
+    for (program, libraries) in links {
+        let mut cc = Command::new("cc");
+        cc.args(["main.c", "-o", program])
+            .args(libraries.split(' '));
+        Outcome(cc.current_dir(&package.0).output().unwrap()).expect(0);
+        let run = |race: &str, arguments: &[&str]| {
+            let mut command = Command::new(package.0.join(program));
+            let run = command.args(arguments).env("RADDLE_RACE", race).output();
+            Outcome(run.unwrap()).says("42\n")
+        };
+        run("0", &["race"]).expect(5).does_not_say("DATA RACE");
+        run("1", &[]).expect(5).does_not_say("DATA RACE");
+        run("1", &["race"]).expect(66).says("src/lib.rs:10");
+    }
+}
+
 /// A toolchain that has all of the one in use but its linker, by links.
 fn without_linker() -> PathBuf {
     let printed = Command::new("rustc").args(["--print", "sysroot"]).output();
