@@ -1,5 +1,7 @@
 //! What std offers to synchronise with, from threads and from goroutines, and the same with the synchronisation left out.
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Barrier, Condvar, LazyLock, Mutex, Once, OnceLock, RwLock, Weak};
@@ -770,4 +772,167 @@ pub fn no_race_child_of_fork() {
         assert_eq!(status, 0);
     });
     forker.join().unwrap();
+}
+
+/// A constructor starts a thread, as those of C++ do; it runs before the runtime and before `main`.
+static OF_CONSTRUCTOR: Racy<u64> = Racy::new(0);
+static CONSTRUCTED: AtomicBool = AtomicBool::new(false);
+static SEEN: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn construct(count: i32, args: *const *const std::ffi::c_char) {
+    let mut args = (0..count as usize).map(|i| {
+        // SAFETY: libc passes the arguments of `main`.
+        unsafe { std::ffi::CStr::from_ptr(*args.add(i)) }
+    });
+    if args.any(|arg| arg.to_bytes().ends_with(b"race_thread_of_a_constructor")) {
+        thread::spawn(|| {
+            *OF_CONSTRUCTOR.at() = 1; //~ race constructor
+            CONSTRUCTED.store(true, Ordering::Relaxed);
+            // Threads that begin after another's end are ordered by std's own locks.
+            while !SEEN.load(Ordering::Relaxed) {
+                thread::yield_now();
+            }
+        });
+    }
+}
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static CONSTRUCT: extern "C" fn(i32, *const *const std::ffi::c_char) = construct;
+
+pub fn race_thread_of_a_constructor() {
+    while !CONSTRUCTED.load(Ordering::Relaxed) {
+        thread::yield_now();
+    }
+    *OF_CONSTRUCTOR.at() = 2; //~ race constructor
+    SEEN.store(true, Ordering::Relaxed);
+}
+
+/// Two connections of one server, each with a thread that answers by `handle`; then what the first client says.
+fn serve(
+    handle: impl Fn(TcpStream) + Copy + Send + Sync + 'static,
+    client: impl Fn([TcpStream; 2]),
+) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = listener.local_addr().unwrap();
+    let up = &*leak(AtomicUsize::new(0));
+    thread::spawn(move || {
+        for connection in listener.incoming() {
+            let connection = connection.unwrap();
+            thread::spawn(move || {
+                up.fetch_add(1, Ordering::Relaxed);
+                handle(connection);
+            });
+        }
+    });
+    let clients = [(); 2].map(|()| TcpStream::connect(to).unwrap());
+    while up.load(Ordering::Relaxed) < 2 {
+        thread::yield_now();
+    }
+    client(clients);
+}
+
+pub fn race_two_connections_of_one_server() {
+    let hits = var(0);
+    serve(
+        move |mut connection| {
+            connection.read_exact(&mut [0]).unwrap();
+            *hits.at() += 1; //~ race
+            connection.write_all(b"x").unwrap();
+        },
+        |mut clients| {
+            clients.iter_mut().for_each(|c| c.write_all(b"x").unwrap());
+            clients
+                .iter_mut()
+                .for_each(|c| c.read_exact(&mut [0]).unwrap());
+        },
+    );
+}
+
+pub fn no_race_connections_one_after_the_other() {
+    let hits = var(0);
+    serve(
+        move |mut connection| {
+            connection.read_exact(&mut [0]).unwrap();
+            *hits.at() += 1;
+            connection.write_all(b"x").unwrap();
+        },
+        move |clients| {
+            for mut client in clients {
+                *hits.at() += 1;
+                client.write_all(b"x").unwrap();
+                client.read_exact(&mut [0]).unwrap();
+            }
+        },
+    );
+    assert_eq!(*hits.at(), 4);
+}
+
+pub fn race_two_files() {
+    let x = var(0);
+    threads_in_turn(
+        move || {
+            *x.at() = 1; //~ race
+            std::fs::File::options()
+                .write(true)
+                .open("/dev/null")
+                .unwrap();
+            drop(
+                std::fs::File::open("/proc/self/status")
+                    .unwrap()
+                    .read(&mut [0]),
+            );
+        },
+        move || {
+            std::fs::read("/proc/self/stat").unwrap();
+            *x.at() = 2; //~ race
+        },
+    );
+}
+
+pub fn no_race_signal_handler() {
+    static RAISED: AtomicBool = AtomicBool::new(false);
+    extern "C" fn handler(_signal: i32) {
+        RAISED.store(true, Ordering::Release);
+    }
+    let x = var(0);
+    // SAFETY: a handler.
+    unsafe { libc::signal(libc::SIGUSR1, handler as *const () as usize) };
+    threads(
+        move || {
+            *x.at() = 1;
+            // SAFETY: a signal with a handler.
+            unsafe { libc::raise(libc::SIGUSR1) };
+        },
+        move || {
+            while !RAISED.load(Ordering::Acquire) {
+                thread::yield_now();
+            }
+            *x.at() = 2;
+        },
+    );
+}
+
+/// What the thread does after the handler is not covered by what the handler released.
+pub fn race_after_a_signal_handler() {
+    static RAISED: AtomicBool = AtomicBool::new(false);
+    extern "C" fn handler(_signal: i32) {
+        RAISED.store(true, Ordering::Release);
+    }
+    let x = var(0);
+    // SAFETY: a handler.
+    unsafe { libc::signal(libc::SIGUSR1, handler as *const () as usize) };
+    threads(
+        move || {
+            // SAFETY: a signal with a handler.
+            unsafe { libc::raise(libc::SIGUSR1) };
+            *x.at() = 1; //~ race
+        },
+        move || {
+            while !RAISED.load(Ordering::Acquire) {
+                thread::yield_now();
+            }
+            *x.at() = 2; //~ race
+        },
+    );
 }
