@@ -15,7 +15,8 @@ extern "C" fn before_all() {
     }
 }
 
-/// Whether there is instrumented code in the program: `cargo raddle` has the linker define a symbol.
+/// Whether there is instrumented code in the program: the detector that `cargo raddle` compiles for it
+/// defines a symbol (`abi`).
 ///
 /// **Blocking**: none.
 #[must_use]
