@@ -196,19 +196,26 @@ fn new_mapping() -> usize {
 
 /// Before instrumented code runs: it may look at the cells of all that there is, and of what is
 /// mapped beside that. They are empty.
+///
+/// What there is, is the program's own, and of a host into which it was loaded.
 pub(crate) fn reserve_first() {
     const FAR: usize = 16;
     lift_limit();
-    static OF_PROGRAM: u8 = 0;
-    let program = (&raw const OF_PROGRAM).addr();
-    let on_stack = (&raw const program).addr();
+    crate::sys::each_mapping(&mut |from, to| {
+        // What is reserved is a mapping too, and has no shadow.
+        if !is_own(from) {
+            reserve(from, to.saturating_sub(from));
+        }
+    });
+    let end_of_data = crate::sys::end_of_data();
+    let on_stack = (&raw const end_of_data).addr();
     let mapping = new_mapping();
     // A program at a fixed address, libraries that know their place; what grows by `brk`; mappings,
     // which grow downwards, or, without a limit on the stack, upwards; the stack.
     let grows_down = mapping > TABLE;
     for (at, below, above) in [
         (0, 0, FAR),
-        (program, 0, 1),
+        (end_of_data, 0, 1),
         (
             mapping,
             if grows_down { FAR } else { 1 },

@@ -79,6 +79,59 @@ pub(crate) fn write(fd: c_int, bytes: &[u8]) -> isize {
     unsafe { libc::syscall(libc::SYS_write, fd, bytes.as_ptr(), bytes.len()) as isize }
 }
 
+/// Shows the start and the end of each mapping of the process; none without `/proc`.
+pub(crate) fn each_mapping(show: &mut dyn FnMut(usize, usize)) {
+    let path = c"/proc/self/maps".as_ptr();
+    // SAFETY: a C string.
+    let fd = unsafe { libc::syscall(libc::SYS_open, path, libc::O_RDONLY | libc::O_CLOEXEC) };
+    let mut buffer = [0_u8; 2048];
+    let mut line = MappingLine::default();
+    loop {
+        // SAFETY: room for so many bytes. A descriptor that is none is refused.
+        let read = unsafe { libc::syscall(libc::SYS_read, fd, &raw mut buffer, buffer.len()) };
+        let Some(read) = usize::try_from(read).ok().filter(|&read| read > 0) else {
+            break;
+        };
+        for &byte in &buffer[..read] {
+            if let Some((start, end)) = line.take(byte) {
+                show(start, end);
+            }
+        }
+    }
+    // SAFETY: opened above, or refused.
+    unsafe { libc::syscall(libc::SYS_close, fd) };
+}
+
+/// A line of `/proc/self/maps` that is being read: `START-END ...`, in hexadecimal.
+#[derive(Debug, Default)]
+struct MappingLine {
+    start: usize,
+    number: usize,
+    is_read: bool,
+}
+
+impl MappingLine {
+    fn take(&mut self, byte: u8) -> Option<(usize, usize)> {
+        match (char::from(byte).to_digit(16), byte) {
+            (_, b'\n') => *self = Self::default(),
+            _ if self.is_read => {}
+            (Some(digit), _) => self.number = self.number << 4 | digit as usize,
+            (None, b'-') => self.start = std::mem::take(&mut self.number),
+            (None, _) => {
+                self.is_read = true;
+                return Some((self.start, self.number));
+            }
+        }
+        None
+    }
+}
+
+/// Where the data of the program ends, which grows by `brk`.
+pub(crate) fn end_of_data() -> usize {
+    // SAFETY: asks only.
+    unsafe { libc::syscall(libc::SYS_brk, 0) as usize }
+}
+
 /// While it lives, no signal handler runs on this thread.
 #[derive(Debug)]
 pub(crate) struct SignalsBlocked(u64);
@@ -114,4 +167,29 @@ fn set_mask(mask: u64) -> u64 {
 /// What a system call returned as an address: -1 is `MAP_FAILED`.
 pub(crate) fn pointer(at: c_long) -> *mut c_void {
     std::ptr::with_exposed_provenance_mut(at as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_mapped_is_shown() {
+        let (on_stack, at_end) = (0_u8, end_of_data());
+        let wanted = [
+            (&raw const on_stack).addr(),
+            what_is_mapped_is_shown as *const () as usize,
+            at_end - 1,
+        ];
+        let mut found = [false; 3];
+        let mut before = 0;
+        each_mapping(&mut |start, end| {
+            assert!(before <= start && start < end, "{start:x}-{end:x}");
+            before = end;
+            for (found, wanted) in found.iter_mut().zip(wanted) {
+                *found |= (start..end).contains(&wanted);
+            }
+        });
+        assert_eq!(found, [true; 3]);
+    }
 }
