@@ -59,7 +59,7 @@ pub const OPTIONS: [Row; 10] = [
         "history_size",
         "0 to 7",
         "1",
-        "for how long the stack of the previous access is known: 32 K x 2^n accesses of its goroutine, and the calls among them; what is older is reported with its line alone",
+        "the stack of a previous access lasts 32 K x 2^n accesses of its goroutine, its line longer",
     ),
     row(
         "suppressions",
