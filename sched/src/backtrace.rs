@@ -10,16 +10,19 @@ use std::backtrace::Backtrace;
 use std::env;
 use std::fmt::Write;
 
-/// What a frame's name has in it whose callees are the machinery of panics, or of a deadlock's report.
-const INNER_ENDS: [&str; 2] = [
+/// The frames whose callees are the machinery of panics, or of a deadlock's report: what a name has in
+/// it, and what it is where an optimised build has no path for it.
+const INNER_ENDS: [&str; 3] = [
     "__rust_end_short_backtrace",
     "raddle_sched::deadlock::capture_own_stack",
+    "capture_own_stack",
 ];
 
-/// What a frame's name has in it whose callers are the runtime's own.
-const OUTER_BEGINS: [&str; 2] = [
+/// The frames whose callers are the runtime's own, in the same way.
+const OUTER_BEGINS: [&str; 3] = [
     "__rust_begin_short_backtrace",
     "raddle::goroutine::outermost_frame",
+    "outermost_frame",
 ];
 
 /// Below a short form, what std says there.
@@ -46,7 +49,10 @@ fn short(text: &str) -> String {
     }
     let is = |frame: &[&str], marks: &[&str]| {
         let name = name_of(frame[0]);
-        name.is_some_and(|name| marks.iter().any(|mark| name.contains(mark)))
+        let [marks @ .., bare] = marks else {
+            return false;
+        };
+        name.is_some_and(|name| name == *bare || marks.iter().any(|mark| name.contains(mark)))
     };
     let first = frames.iter().rposition(|frame| is(frame, &INNER_ENDS));
     let frames = &frames[first.map_or(0, |at| at + 1)..];

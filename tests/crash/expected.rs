@@ -256,10 +256,13 @@ tests! {
 
     fn a_panic_shows_its_stack_as_std_does() {
         let outcome = program("goroutine_panics").env("RUST_BACKTRACE", "1").run();
-        outcome.exits(0).says("the thread broke\nstack backtrace:\n   0: ").says("goroutine_panics::{{closure}}");
+        outcome.exits(0).says("the thread broke\nstack backtrace:\n   0: ");
+        // An optimised build has no paths.
+        let names = ["goroutine_panics::{{closure}}", ": {closure#0}"];
+        assert!(names.iter().any(|name| outcome.stderr.contains(name)), "{outcome}");
         is_short(&outcome);
         let outcome = program("goroutine_panics").env("RUST_BACKTRACE", "full").run();
-        outcome.exits(0).says("raddle_sched::");
+        outcome.exits(0).says("m_main");
         assert!(!outcome.stderr.contains("RUST_BACKTRACE=full"), "{outcome}");
     }
 
