@@ -25,7 +25,7 @@ use crate::{Pc, depot, is_instrumented, pages, report, sync};
 /// New heap or data memory exists: maps its shadow.
 ///
 /// # Blocking
-/// Three system calls per run of new MiBs, under a spin lock.
+/// Some ten system calls per run of new MiBs, under a spin lock.
 pub fn map_shadow(addr: usize, size: usize) {
     shadow::map_chunks(addr, size);
 }
@@ -83,7 +83,7 @@ fn forget(addr: usize, size: usize) {
 }
 
 /// Of whole chunks the memory of the cells goes back to the system: what a program has freed costs no
-/// shadow.
+/// shadow. The look at their pages takes the marks off.
 fn release_chunks(addr: usize, end: usize) {
     let chunks = addr.next_multiple_of(CHUNK)..end & !(CHUNK - 1);
     for chunk in chunks.step_by(CHUNK) {

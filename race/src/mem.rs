@@ -127,22 +127,25 @@ impl Drop for SpinGuard<'_> {
     }
 }
 
-/// Says why on standard error and aborts. No allocation.
-#[cold]
-pub(crate) fn fatal(why: &str) -> ! {
+/// Says why on standard error. No allocation.
+fn say(why: &str) {
     for part in ["raddle: race: ", why, "\n"] {
         // There is nobody to tell.
         let _ = write_all(2, part.as_bytes());
     }
+}
+
+/// Says why on standard error and aborts. No allocation.
+#[cold]
+pub(crate) fn fatal(why: &str) -> ! {
+    say(why);
     std::process::abort()
 }
 
 /// Says on standard error why the process cannot be watched, and ends it with status 2. No allocation; nothing of the program's runs.
 #[cold]
 pub(crate) fn refuse(why: &str) -> ! {
-    for part in ["raddle: race: ", why, "\n"] {
-        let _ = write_all(2, part.as_bytes());
-    }
+    say(why);
     // SAFETY: ends the process.
     unsafe { libc::_exit(2) }
 }

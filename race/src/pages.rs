@@ -8,16 +8,16 @@
 //!
 //! A page is *owned* while all its granules have one and the same mark, which is written down once,
 //! in the table of owners, and not in the cells: those are empty. A large block begins and ends so,
-//! and what of it is never touched never has shadow. Who is about to set a cell in such a page writes
-//! the owner's mark out first.
+//! and what of it is never touched never has shadow. An event that is about to set a cell in such a
+//! page writes the owner's mark out first.
 //!
 //! # Invariant
 //! A page that is owned has no cells, and is not noted to have any. So the first mark in it goes by
 //! [`note`], which sees it.
 //!
 //! # Memory ordering
-//! `write_out: fetch_or Release CELLS, after the cells` ⇄ `note: load Acquire`: who finds the page
-//! noted finds the owner's mark in it.
+//! `write_out: fetch_or Release CELLS, after the cells` ⇄ `note: load Acquire`: an event that finds the
+//! page noted finds the owner's mark in it.
 //!
 //! The bytes lie at `0x4c10_0000_0000` plus the folded address divided by 512, and are mapped with their chunks
 //! (`shadow.rs`): a page of the table serves two chunks. Eight at a time are looked at where many may have none.

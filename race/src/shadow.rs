@@ -212,15 +212,14 @@ pub(crate) fn reserve_first() {
     let mapping = new_mapping();
     // A program at a fixed address, libraries that know their place; what grows by `brk`; mappings,
     // which grow downwards, or, without a limit on the stack, upwards; the stack.
-    let grows_down = mapping > TABLE;
+    let (below, above) = match mapping > TABLE {
+        true => (FAR, 1),
+        false => (1, FAR),
+    };
     for (at, below, above) in [
         (0, 0, FAR),
         (end_of_data, 0, 1),
-        (
-            mapping,
-            if grows_down { FAR } else { 1 },
-            if grows_down { 1 } else { FAR },
-        ),
+        (mapping, below, above),
         (on_stack, 1, 0),
     ] {
         let from = at.saturating_sub(below * BLOCK);

@@ -9,16 +9,7 @@ use std::thread::spawn;
 
 /// A thread writes to `data` and then does `tell`; the caller does `hear` and then reads it.
 fn ordered(tell: impl FnOnce() + Send + 'static, hear: impl FnOnce()) -> usize {
-    let detector = Detector::take();
-    let data = memory(8);
-    let thread = spawn(move || {
-        write(data);
-        tell();
-    });
-    hear();
-    read(data);
-    thread.join().unwrap();
-    detector.races()
+    races_between(tell, hear, read)
 }
 
 fn ends() -> (PipeReader, PipeWriter) {

@@ -3,20 +3,10 @@
 use super::*;
 use std::mem::MaybeUninit;
 use std::ptr;
-use std::thread::spawn;
 
 /// A thread writes and then does `tell`; the caller does `hear` and then writes.
 fn ordered(tell: impl FnOnce() + Send + 'static, hear: impl FnOnce()) -> usize {
-    let detector = Detector::take();
-    let data = memory(8);
-    let thread = spawn(move || {
-        write(data);
-        tell();
-    });
-    hear();
-    write(data);
-    thread.join().unwrap();
-    detector.races()
+    races_between(tell, hear, write)
 }
 
 #[test]

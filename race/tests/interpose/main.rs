@@ -65,6 +65,25 @@ fn read(addr: usize) {
     race::read(addr, 8, pc());
 }
 
+/// A thread writes to memory and then does `tell`; the caller does `hear`, and has an access of its own
+/// by `then`. Returns the races.
+fn races_between(
+    tell: impl FnOnce() + Send + 'static,
+    hear: impl FnOnce(),
+    then: fn(usize),
+) -> usize {
+    let detector = Detector::take();
+    let data = memory(8);
+    let thread = std::thread::spawn(move || {
+        write(data);
+        tell();
+    });
+    hear();
+    then(data);
+    thread.join().unwrap();
+    detector.races()
+}
+
 /// Waits for another thread in a way that the detector does not see.
 fn wait_until(flag: &AtomicUsize, value: usize) {
     while flag.load(Acquire) < value {
