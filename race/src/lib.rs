@@ -51,7 +51,7 @@
 //! `depot`, `births` (the detector's own memory).
 //!
 //! # Cost
-//! A goroutine: 2.8 KiB of context, 512 bytes of history, up to 1.1 MiB when it is busy (512 MiB of all together), a hundred bytes of record. Lines of what
+//! A goroutine: 2.8 KiB of context, 512 bytes of history, up to 1.1 MiB when it is busy (128 MiB of all together), a hundred bytes of record. Lines of what
 //! the history gave up: up to 64 MiB. A sync
 //! object: 64 bytes, and 2.6 KiB once something is released there. A heap block: nothing while there are few kinds of them, else 64 bytes; and
 //! its stack, which equal ones share; 32 MiB of stacks at most. Shadow: four times the memory *touched*, mapped as

@@ -27,8 +27,11 @@ use crate::{proc, state};
 pub(crate) const BYTES: usize = 32 << 10;
 /// Words of a part that hold events.
 pub(crate) const WORDS: usize = (BYTES - size_of::<Links>()) / size_of::<AtomicU64>();
-/// Parts in use, at most: 512 MiB.
-const BUDGET: usize = (512 << 20) / BYTES;
+/// Parts in use, at most: 64 MiB x 2^`history_size`, so what a hundred goroutines need to have all that they may have. More busy ones than
+/// that are given the latest of all; without such an end a thousand of them would be seen to grow for minutes, up to a gigabyte.
+fn budget() -> usize {
+    ((64 << 20) / BYTES) << state::config().history_size
+}
 
 /// A part. In the pool its first word is a link.
 #[derive(Debug)]
@@ -139,7 +142,7 @@ impl Chain {
         let held = lock();
         let oldest = if self.len() >= most() {
             Some(self.remove_oldest(&held)?)
-        } else if AGES.in_use.load(Relaxed) >= BUDGET {
+        } else if AGES.in_use.load(Relaxed) >= budget() {
             let oldest = part(&AGES.first)?;
             // SAFETY: of a full part, which is in a chain (invariant 2); that is in a record, which stays mapped.
             let chain = unsafe { oldest.links.chain.load(Relaxed).as_ref() }?;
@@ -271,7 +274,7 @@ mod tests {
     #[test]
     fn when_the_budget_is_used_up_the_oldest_of_all_is_taken() {
         let _d = detector();
-        let before = AGES.in_use.swap(BUDGET, Relaxed);
+        let before = AGES.in_use.swap(budget(), Relaxed);
         // Other tests' are older.
         while Chain::default().take(|_| {}).is_some() {}
         AGES.in_use.store(before, Relaxed);
@@ -279,7 +282,7 @@ mod tests {
         (0..3).for_each(|_| assert!(!add(&idle).1));
         let of_idle = of(&idle);
         assert!(!add(&busy).1);
-        let before = AGES.in_use.swap(BUDGET, Relaxed);
+        let before = AGES.in_use.swap(budget(), Relaxed);
         for left in [2, 1] {
             assert_eq!(add(&busy).0, of_idle[left]);
             assert_eq!(of(&idle), of_idle[..left]);

@@ -162,6 +162,7 @@ suite! {
         blocking_gives_the_p_up
         blocking_returns_and_unwinds
         yield_lets_others_run
+        yield_passes_nobody
         a_locked_goroutine_stays_on_its_thread
         a_locked_goroutine_talks_to_others
         a_thread_ends_with_the_goroutine_that_locked_it

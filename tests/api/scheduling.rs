@@ -107,6 +107,26 @@ fn thread_number() -> i32 {
     unsafe { libc::gettid() }
 }
 
+/// Far more goroutines than a P's own queue has room for, so that most wait in the global one.
+pub(crate) fn yield_passes_nobody() {
+    const CROWD: usize = 1000;
+    raddle::set_procs(1);
+    let (begins, turned) = (AtomicBool::new(false), AtomicUsize::new(0));
+    raddle::scope(|scope| {
+        for _ in 0..CROWD {
+            scope.go(|| {
+                while !begins.load(Ordering::Acquire) {
+                    raddle::yield_now();
+                }
+                turned.fetch_add(1, Ordering::Relaxed);
+                (0..5).for_each(|_| raddle::yield_now());
+                assert_eq!(turned.load(Ordering::Relaxed), CROWD);
+            });
+        }
+        begins.store(true, Ordering::Release);
+    });
+}
+
 pub(crate) fn a_locked_goroutine_stays_on_its_thread() {
     raddle::scope(|s| {
         for _ in 0..4 {
