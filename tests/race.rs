@@ -19,8 +19,8 @@
 //!     RADDLE_RACE_CASES=mop:: cargo test --test race    those whose name has this in it
 //!
 //! `race/cases/src/oracle.rs` is run as well: random programs, and an exact account of what happens before what in them. So are
-//! `race/crates/clean`, programs over well-kept crates, and `race/crates/advisories`, data races of old versions; neither uses
-//! Raddle. `race/COVERAGE.md` lists Go's cases and ours.
+//! `race/crates/clean`, programs over well-kept crates, `race/crates/allocators`, on an allocator in C, and `race/crates/advisories`, data
+//! races of old versions; none uses Raddle. `race/COVERAGE.md` lists Go's cases and ours.
 
 #[path = "support/mod.rs"]
 mod support;
@@ -47,6 +47,7 @@ const WORKERS: usize = 2;
 const CASES: &str = "cases";
 const CLEAN: &str = "crates/clean";
 const ADVISORIES: &str = "crates/advisories";
+const ALLOCATORS: &str = "crates/allocators";
 
 fn directory(package: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -435,8 +436,10 @@ fn add_runs<'a>(
 #[test]
 fn crates_are_reported_or_silent() {
     let mut results = Vec::new();
-    for package in [CLEAN, ADVISORIES] {
-        let program = build(package, true);
+    let in_release = [CLEAN, ADVISORIES, ALLOCATORS].map(|package| (package, true));
+    // Calls of an allocator are followed in all builds.
+    for (package, release) in in_release.into_iter().chain([(ALLOCATORS, false)]) {
+        let program = build(package, release);
         let marks = Marks::of(package, "main");
         let listed = support::run(&mut Command::new(&program), LIMIT);
         let names: Vec<String> = listed
@@ -449,7 +452,7 @@ fn crates_are_reported_or_silent() {
             let seeded = |seed: usize| Setting {
                 procs: 0,
                 debug: format!("seed={seed}"),
-                unoptimised: false,
+                unoptimised: !release,
             };
             (1..=(3 * rounds).max(1)).map(seeded).collect()
         };

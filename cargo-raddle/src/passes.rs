@@ -37,18 +37,21 @@ pub(crate) fn pipeline(hooks: Option<&Path>) -> Pipeline {
     Pipeline { passes, llvm_args }
 }
 
-/// Where the hooks of a sysroot lie.
+/// Where the hooks of a sysroot lie that are for the program's crates.
 pub(crate) fn hooks_of(sysroot: &Path) -> PathBuf {
     sysroot.join("hooks.bc")
 }
 
-/// What is inlined, as a program.
+/// What is inlined everywhere, as a program.
 pub(crate) const HOOKS: &str = include_str!("../hooks/hooks.rs");
 
-/// Compiles the hooks to bitcode, by the compiler that will read it.
-pub(crate) fn compile_hooks(rustc: &Path, scratch: &Path, to: &Path) -> Result<()> {
+/// What is inlined in the program's crates as well.
+pub(crate) const ALLOCATORS: &str = include_str!("../hooks/allocators.rs");
+
+/// Compiles hooks to bitcode, by the compiler that will read it.
+pub(crate) fn compile_hooks(rustc: &Path, hooks: &str, scratch: &Path, to: &Path) -> Result<()> {
     let source = scratch.join("hooks.rs");
-    fs::write(&source, HOOKS).with_context(|| format!("cannot write {}", source.display()))?;
+    fs::write(&source, hooks).with_context(|| format!("cannot write {}", source.display()))?;
     let mut command = Command::new(rustc);
     command
         .args([

@@ -23,7 +23,7 @@ use anyhow::{Context, Result};
 
 use crate::cache;
 use crate::instrument::{self, Instrumenter};
-use crate::passes::{HOOKS, compile_hooks, hooks_of, pipeline};
+use crate::passes::{ALLOCATORS, HOOKS, compile_hooks, hooks_of, pipeline};
 use crate::toolchain::Toolchain;
 
 /// The libraries to instrument, largest first so that the work spreads well over the CPUs. Left plain are those that order nothing
@@ -69,6 +69,7 @@ impl Sysroot {
                     (pipeline(None), INSTRUMENTED, instrument::LEFT_ALONE)
                 ),
                 HOOKS,
+                ALLOCATORS,
             ])
         };
         let id = id_of("instrumented");
@@ -120,11 +121,14 @@ fn make(toolchain: &Toolchain, target: &str, dir: &Path) -> Result<()> {
 
     let scratch = dir.join("scratch");
     create_dir(&scratch)?;
-    let hooks = hooks_of(dir);
-    compile_hooks(&toolchain.sysroot.join("bin/rustc"), &scratch, &hooks)?;
+    let rustc = toolchain.sysroot.join("bin/rustc");
+    let of_std = scratch.join("hooks.bc");
+    compile_hooks(&rustc, HOOKS, &scratch, &of_std)?;
+    let of_crates = format!("{HOOKS}{ALLOCATORS}");
+    compile_hooks(&rustc, &of_crates, &scratch, &hooks_of(dir))?;
     let instrumenter = Instrumenter {
         lld: toolchain.rust_lld(),
-        pipeline: pipeline(Some(&hooks)),
+        pipeline: pipeline(Some(&of_std)),
         scratch: scratch.clone(),
     };
     let next = AtomicUsize::new(0);

@@ -519,13 +519,13 @@ fn choose(c: &mut Ctx, g: Granule, new: Cell) -> (usize, Cell) {
 }
 
 #[inline(always)]
-fn races(c: &Ctx, old: Cell, new: Cell) -> bool {
+pub(crate) fn races(c: &Ctx, old: Cell, new: Cell) -> bool {
     old.conflicts(new) && !c.is_own(old) && !c.clock.covers(old.slot(), old.epoch())
 }
 
 /// A cell other than `own` that races with the access.
 #[inline(always)]
-fn compare(c: &Ctx, g: Granule, new: Cell, own: usize) -> Option<Cell> {
+pub(crate) fn compare(c: &Ctx, g: Granule, new: Cell, own: usize) -> Option<Cell> {
     let load = |i: usize| Cell(g.cell(i).load(SeqCst)); // SeqCst: see the header
     let (zero, one) = (load(0), load(1));
     let racing = |i: usize, old: Cell| (i != own && races(c, old, new)).then_some(old);

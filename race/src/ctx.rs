@@ -130,6 +130,8 @@ pub(crate) struct Ctx {
     /// What it knows of sync objects.
     pub(crate) known: Known,
     random: u64,
+    /// Where the heap block begins that it was given last.
+    pub(crate) last_block: usize,
     /// The stack at the cursor's landmark, of an allocation's announced callers, ...
     made_at: Pc,
     /// ... how many frames on top are none of them, ...

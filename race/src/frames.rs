@@ -107,6 +107,15 @@ impl Line {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn of_function(function: &str, file: &str) -> Line {
+        Line::of(Frame {
+            function: Some(function),
+            file: Some(file),
+            ..Frame::default()
+        })
+    }
+
     /// The file as reports name it.
     pub(crate) fn file(&self) -> Option<&str> {
         let prefix = config().options.strip_path_prefix.as_str();
@@ -195,7 +204,7 @@ fn cut_outer_end(lines: &mut Vec<Line>) {
 }
 
 /// Every frame of a stack; those whose function is unknown have none.
-fn named(stack: &Stack) -> Vec<Line> {
+pub(crate) fn named(stack: &Stack) -> Vec<Line> {
     let mut lines = Vec::new();
     let real = &stack.real[..stack.real_count];
     for (i, pc) in stack.frames[..stack.count].iter().enumerate() {

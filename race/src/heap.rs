@@ -12,12 +12,13 @@
 
 use std::ops::Range;
 
-use crate::access::{bytes_in, place};
+use crate::access::{bytes_in, compare, place, races};
 use crate::cell::{Cell, FREED};
 use crate::ctx::{Ctx, GoCtx};
 use crate::current::{current, set_current};
 use crate::history::Event;
-use crate::shadow::{self, CHUNK, Granule};
+use crate::report::Access;
+use crate::shadow::{self, CELLS, CHUNK, Granule};
 use crate::state::host;
 use crate::sync::{BlockRecord, Keep};
 use crate::{Pc, depot, is_instrumented, pages, report, sync};
@@ -213,6 +214,7 @@ fn begins(addr: usize, size: usize, room: usize, pc: Pc) {
     sync::remove(addr, room, Keep::Block(addr));
     let place = place_of(me, pc);
     let c = me.get();
+    c.last_block = addr;
     c.follow_generation();
     let record = BlockRecord {
         size,
@@ -244,9 +246,9 @@ fn begins(addr: usize, size: usize, room: usize, pc: Pc) {
 /// A heap block is gone: its sync objects return to the current P's cache, and a later access that is not ordered
 /// after this call is a race with the free. Without a current goroutine, or inside the runtime, the shadow is only cleared.
 ///
-/// Earlier accesses are not checked against the free: the last handle of an `Arc` is ordered by its count, which typed
-/// events do not show, and no report may be false. In compiled programs the runtime's own crates, and C, count unseen: it was
-/// tried there, and a ticker's shared state, freed by the runtime, was reported. Who allocated the block is known until its memory is used again.
+/// In compiled programs an earlier access that is not ordered before the free is a race with it, too, if it is
+/// instrumented code that frees (`freeing`). Where there are typed events only, earlier accesses are not looked at: the last handle of
+/// an `Arc` is ordered by its count, which those do not show. The allocation of the block is known until its memory is used again.
 pub fn free(addr: usize, size: usize, pc: Pc) {
     ends(addr, size, size, pc);
 }
@@ -254,6 +256,58 @@ pub fn free(addr: usize, size: usize, pc: Pc) {
 /// [`free`] of what [`malloc_aligned`] announced.
 pub fn free_aligned(addr: usize, size: usize, pc: Pc) {
     ends(addr, size, size.saturating_add(7) & !7, pc);
+}
+
+/// A block is about to be freed: reports the first access to it that is not ordered before, if there is one. It costs by
+/// the pages that have marks.
+///
+/// The free leaves its own mark after this look, not before it as an access does. So an access that comes at
+/// the very moment between may be missed by both.
+#[inline(never)]
+fn hold_against_accesses(c: &mut Ctx, addr: usize, size: usize, template: u64, pc: Pc) {
+    let end = addr.saturating_add(size);
+    let new = |granule| Cell(template | FREED | u64::from(bytes_in(granule, addr, end)));
+    let mut racing = None;
+    pages::each_marked(addr, size, pages::CELLS | pages::OWNED, |part| {
+        if racing.is_none() {
+            racing = match pages::owner_of(part.start) {
+                Some(old) => races(c, old, new(part.start)).then_some((part.start, old)),
+                None => part.step_by(8).find_map(|granule| {
+                    let old = compare(c, Granule::of(granule), new(granule), CELLS)?;
+                    Some((granule, old))
+                }),
+            };
+        }
+        pages::CELLS | pages::OWNED
+    });
+    if let Some((granule, old)) = racing {
+        let access = Access {
+            addr,
+            size,
+            flags: FREED,
+            pc,
+        };
+        let access = access.at_granule(granule);
+        report::race(c, access, granule, old, new(granule));
+    }
+}
+
+/// [`free`] of a block whose memory goes back to the system: no access can follow.
+pub(crate) fn free_for_ever(addr: usize, size: usize, pc: Pc) {
+    if let Some(me) = current()
+        && is_instrumented()
+        && shadow::is_watched(addr)
+    {
+        let c = me.get();
+        c.follow_generation();
+        if let Some(template) = c.template()
+            && c.watches_accesses()
+            && c.is_outside()
+        {
+            hold_against_accesses(c, addr, size, template, pc);
+        }
+    }
+    clear_shadow(addr, size);
 }
 
 /// A block of `size` bytes ends, with the marks of `room`.
@@ -287,6 +341,9 @@ fn ends(addr: usize, size: usize, room: usize, pc: Pc) {
                 allocation: false,
                 pc: own,
             });
+            if is_instrumented() {
+                hold_against_accesses(c, addr, size, template, own);
+            }
             overwrite_block(addr, room, c, template | FREED);
         }
         None => forget(addr, room),

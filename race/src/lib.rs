@@ -38,13 +38,13 @@
 //!   (`ctx.rs`);
 //! - order that goes by ways `interpose` lists as unseen, or by `fetch_max` and `fetch_min` alone, which LLVM's pass leaves out: there a false
 //!   report is possible;
-//! - a free is not held against accesses before it (`heap.rs`);
+//! - a free is held against accesses before it only where instrumented code frees (`freeing.rs`);
 //! - after 2^45 releases on a slot it is retired (`slot.rs`).
 //!
 //! # Reading order
 //! `cell`, `shadow`, `access`, `heap` (what is remembered of memory); `clock`, `slot`, `ctx`,
 //! `contexts`, `current`, `goroutine` (who and when); `sync`, `edges`, `atomic` (order); `history`, `parts`, `lines`, `record`,
-//! `tally`, `report` (what is said), `frames`, `plumbing`, `place` (its names), `text`, `snippet`,
+//! `tally`, `report` (what is said), `frames`, `plumbing`, `freeing`, `place` (its names), `text`, `snippet`,
 //! `machine`, `log` (its form); `options` (a crate of its own, what was asked for); `abi` (what instrumented
 //! code calls), `instrumented` (what is before it),
 //! `interpose` (the C library), `sys`; `carry` (moves that are no accesses); `mem`, `proc`,
@@ -79,6 +79,7 @@ mod current;
 mod depot;
 mod edges;
 mod frames;
+mod freeing;
 mod goroutine;
 mod heap;
 mod history;

@@ -90,11 +90,16 @@ pub(crate) fn note(addr: usize, mark: u8) {
     }
 }
 
-/// The mark of all granules of the watched address's page, while it is owned.
+/// The watched address's place in the table of owners.
 fn owner(addr: usize) -> &'static AtomicU64 {
     let at = OWNERS + ((addr & FOLD) >> PAGE_BITS) * 8;
     // SAFETY: as in `byte`; a multiple of 8.
     unsafe { &*std::ptr::with_exposed_provenance::<AtomicU64>(at) }
+}
+
+/// The mark of all granules of the watched address's page, while it is owned.
+pub(crate) fn owner_of(addr: usize) -> Option<Cell> {
+    has(addr, OWNED).then(|| Cell(owner(addr).load(Relaxed)))
 }
 
 /// Gives the watched whole pages `[from, to)`, which have no cells, an owner: `cell` is the mark of all

@@ -17,6 +17,9 @@ pub(crate) const CRATES: [&str; 12] = [
     "raddle",
 ];
 
+/// Those of the standard library.
+const OF_STD: [&str; 5] = ["alloc", "core", "std", "test", "hashbrown"];
+
 /// Parts of the names of functions that the compiler makes.
 const GLUE: [&str; 7] = [
     "__rust",
@@ -48,10 +51,24 @@ const SOURCES: [&str; 3] = ["/rustc/", "/rust/deps/", "/lib/rustlib/src/rust/lib
 
 /// Whether a function is not the program's: `crates` are [`CRATES`] or fewer of them.
 pub(crate) fn is_plumbing(function: &str, file: Option<&str>, crates: &[&str]) -> bool {
-    GLUE.iter().any(|glue| function.contains(glue))
+    is_glue(function)
         || crate_of(function).is_some_and(|name| crates.contains(&name))
-        || crates.contains(&"std")
-            && file.is_some_and(|file| SOURCES.iter().any(|at| file.contains(at)))
+        || crates.contains(&"std") && file.is_some_and(is_source_of_std)
+}
+
+/// Whether the compiler made the function.
+pub(crate) fn is_glue(function: &str) -> bool {
+    GLUE.iter().any(|glue| function.contains(glue))
+}
+
+fn is_source_of_std(file: &str) -> bool {
+    SOURCES.iter().any(|at| file.contains(at))
+}
+
+/// Whether the function is the standard library's.
+pub(crate) fn is_std(function: &str, file: Option<&str>) -> bool {
+    file.is_some_and(is_source_of_std)
+        || crate_of(function).is_some_and(|name| OF_STD.contains(&name))
 }
 
 /// Whether a thread or the program begins with the function.
@@ -77,7 +94,7 @@ pub(crate) fn is_detector(function: &str) -> bool {
 
 /// The crate of a function by its name: for a method that of its type, or of the trait, where the type is nobody's
 /// (`<T as core::convert::Into<U>>::into`) or the language's.
-fn crate_of(function: &str) -> Option<&str> {
+pub(crate) fn crate_of(function: &str) -> Option<&str> {
     let mut path = function.trim_start_matches(['<', '&', '*', '[', '(']);
     for word in ["mut ", "const ", "dyn ", "impl "] {
         path = path.strip_prefix(word).unwrap_or(path);

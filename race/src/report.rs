@@ -26,7 +26,7 @@ use crate::record::Identity;
 use crate::state::{Config, config, host};
 use crate::sync::BlockRecord;
 use crate::tally::Tally;
-use crate::{Pc, lines, log, machine, pages, shadow, slot, sync, text};
+use crate::{Pc, freeing, lines, log, machine, pages, shadow, slot, sync, text};
 
 /// The access that found the race.
 #[derive(Clone, Copy, Debug)]
@@ -248,6 +248,8 @@ static LOCK: SpinLock = SpinLock::new();
 static CLOSED: AtomicBool = AtomicBool::new(false);
 static ADDRESSES: Seen = Seen([const { AtomicU64::new(0) }; SEEN]);
 static PAIRS: Seen = Seen([const { AtomicU64::new(0) }; SEEN]);
+/// Stacks of frees that are not held against accesses.
+static PERMITTED: Seen = Seen([const { AtomicU64::new(0) }; SEEN]);
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 /// Those that are on no open tally.
 static UNTALLIED: AtomicUsize = AtomicUsize::new(0);
@@ -356,6 +358,16 @@ fn gather(job: &Job<'_>) -> bool {
         is_cut: false,
         block: None,
     };
+    if access.flags & FREED != 0 {
+        let stack = pair_key(own.stack.frames(), &[]);
+        if PERMITTED.find(stack, !0).is_some() {
+            return false;
+        }
+        if !freeing::is_asked_by_instrumented_code(&own.stack) {
+            PERMITTED.insert(stack, 0);
+            return false;
+        }
+    }
     // Before any name: who looks those up allocates, and a block that was freed would be used again.
     let block = Known::of(access.addr, previous.block);
     let sides = [own.named(), previous.named()];

@@ -17,12 +17,13 @@
 //! # Blocking
 //! As the events that they make.
 //!
-//! In reading order: `access`, `func`, `bulk`, `atomic`; `thunk` is called by what is inlined, and calls `place`.
+//! In reading order: `access`, `func`, `bulk`, `atomic`, `heap`; `thunk` is called by what is inlined, and calls `place`.
 
 mod access;
 mod atomic;
 mod bulk;
 mod func;
+mod heap;
 mod place;
 mod thunk;
 

@@ -14,7 +14,7 @@ use std::ffi::{c_int, c_void};
 
 use super::real::{keep_errno, set_errno};
 use super::watched;
-use crate::heap::{clear_shadow, free, malloc};
+use crate::heap::{clear_shadow, free, free_for_ever, malloc};
 use crate::{Pc, enabled, pages, read_range};
 
 unsafe extern "C" {
@@ -105,10 +105,12 @@ fn begins(p: *mut c_void, caller: usize) -> *mut c_void {
 #[inline(never)]
 fn ends(p: *mut c_void, caller: usize) {
     keep_errno(|| {
-        if watched().is_some() && !is_mapping(p) {
-            free(p.addr(), size_of_block(p), Pc::code(caller));
-        } else {
+        if watched().is_none() {
             forget(p.addr(), size_of_block(p));
+        } else if is_mapping(p) {
+            free_for_ever(p.addr(), size_of_block(p), Pc::code(caller));
+        } else {
+            free(p.addr(), size_of_block(p), Pc::code(caller));
         }
     });
 }

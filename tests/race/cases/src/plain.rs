@@ -1173,19 +1173,99 @@ pub fn race_box_replaced() {
     );
 }
 
-/// A free is not held against what came before it: only who touches the memory later is reported.
-pub fn no_race_known_limit_free_after_use() {
-    let p = Ptr(Box::into_raw(Box::new(1u64)));
+pub fn race_free_after_write() {
+    let p = Ptr(Box::into_raw(Box::new(1u64))); //~ block
     then(
         move || {
             // SAFETY: alive still.
-            unsafe { *p.get() = 2 };
+            unsafe { *here(p.get()) = 2 }; //~ race
         },
         || {
             // SAFETY: the last use, in time.
-            drop(unsafe { Box::from_raw(p.get()) });
+            drop(unsafe { Box::from_raw(p.get()) }); //~ race
         },
     );
+}
+
+pub fn race_free_after_read() {
+    let p = Ptr(Box::into_raw(Box::new([1u8; 3]))); //~ block
+    then(
+        move || {
+            // SAFETY: alive still.
+            read(unsafe { (*here(p.get()))[2] }); //~ race
+        },
+        || {
+            // SAFETY: the last use, in time.
+            drop(unsafe { Box::from_raw(p.get()) }); //~ race
+        },
+    );
+}
+
+/// Far behind the beginning of a large block, most of which nobody has touched.
+pub fn race_free_of_large_block_after_write() {
+    let mut block = Vec::<u64>::with_capacity(here(1_000_000)); //~ block
+    let p = Ptr(block.as_mut_ptr());
+    std::mem::forget(block);
+    then(
+        move || {
+            // SAFETY: alive still.
+            unsafe { here(p.get()).add(777_777).write(2) }; //~ race
+        },
+        || {
+            // SAFETY: the last use, in time.
+            drop(unsafe { Vec::from_raw_parts(p.get(), 0, 1_000_000) }); //~ race
+        },
+    );
+}
+
+/// A vector that grows leaves its block.
+pub fn race_growth_after_read() {
+    let mut grows = Vec::with_capacity(here(4)); //~ block
+    grows.push(1u64);
+    let p = Ptr(grows.as_mut_ptr());
+    then(
+        move || {
+            // SAFETY: alive still.
+            read(unsafe { *here(p.get()) }); //~ race
+        },
+        move || {
+            grows.reserve(1000); //~ race
+        },
+    );
+}
+
+/// The last handle frees, whoever has it: the counts order it after all uses.
+pub fn no_race_free_by_last_of_many_handles() {
+    for _ in 0..20 {
+        let shared = std::sync::Arc::new((vec![0u64; 10], vec![0u8; 100_000]));
+        let users: Vec<_> = (0..4)
+            .map(|n| {
+                let mine = shared.clone();
+                go(move || {
+                    read(mine.0[n] + u64::from(mine.1[n * 20_000]));
+                    raddle::yield_now();
+                })
+            })
+            .collect();
+        drop(shared);
+        users.into_iter().for_each(|user| user.join().unwrap());
+    }
+}
+
+/// Messages that are made here and dropped there, some of them unread.
+pub fn no_race_free_of_messages() {
+    let (tx, rx) = raddle::chan::bounded::<Box<[u64; 20]>>(3);
+    let receiver = go(move || rx.iter().take(50).map(|m| m[3]).sum::<u64>());
+    let senders: Vec<_> = (0..3)
+        .map(|n| {
+            let tx = tx.clone();
+            go(move || while tx.send(Box::new([n; 20])).is_ok() {})
+        })
+        .collect();
+    read(receiver.join().unwrap());
+    senders
+        .into_iter()
+        .for_each(|sender| sender.join().unwrap());
 }
 
 pub fn race_use_after_free() {
