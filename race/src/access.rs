@@ -206,7 +206,7 @@ pub(crate) fn check_atomic(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc
         flags,
         pc,
     };
-    c.remember_in_room(access.event());
+    c.remember(access.event());
     if let Some((i, cell)) = in_place(c, cells, new) {
         g.cell(i).store(cell.0, Relaxed);
         return;
@@ -291,6 +291,11 @@ pub(crate) fn check_quickly(
             Some(_) => {}
             None => {
                 pages::note(granule, pages::CELLS);
+                if !remembered && access.pc.location().is_some() {
+                    // Its callers are to be looked for, which takes functions of the C library.
+                    c.left = Left::Check(access);
+                    return false;
+                }
                 if !remembered {
                     remembered = true;
                     c.remember_in_room(access.event());

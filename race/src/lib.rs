@@ -103,6 +103,7 @@ mod plumbing;
 mod proc;
 #[cfg(test)]
 mod programs;
+mod real_stack;
 mod record;
 mod report;
 mod shadow;
@@ -123,7 +124,7 @@ pub use access::{
 };
 pub use atomic::{AtomicOp, atomic, fence};
 pub use contexts::{
-    current, go_start, go_start_orphan, has_current, init, proc_destroy, runtime_enter,
+    current, go_start, go_start_orphan, has_current, init, proc_destroy, runtime_enter, set_name,
     thread_attach, thread_start,
 };
 pub use ctx::GoCtx;

@@ -17,6 +17,9 @@ pub(crate) const CRATES: [&str; 12] = [
     "raddle",
 ];
 
+/// Those of them on top of each stack of an allocation.
+pub(crate) const HEAP: [&str; 2] = ["raddle_alloc", "raddle_race"];
+
 /// Parts of the names of functions that the compiler makes.
 const GLUE: [&str; 7] = [
     "__rust",
