@@ -26,6 +26,9 @@ use crate::mem::{self, SpinLock};
 pub(crate) const FRAMES: usize = 16;
 /// Frames kept of a real stack, on which the detector's own, the runtime's and std's come first.
 pub(crate) const MOST: usize = 32;
+/// The same of an allocation or free without a place, of which there are many: a detector that is
+/// optimised has few frames of its own.
+pub(crate) const MOST_OF_HEAP: usize = if cfg!(debug_assertions) { MOST } else { FRAMES };
 /// All of the depot: about a quarter of a million stacks.
 const BYTES: usize = 32 << 20;
 const WORDS: usize = BYTES / 8;

@@ -119,8 +119,8 @@ mod testing;
 mod text;
 
 pub use access::{
-    read, read_cells, read_pc, read_range, read_range_pc, write, write_pc, write_range,
-    write_range_pc,
+    read, read_cells, read_pc, read_races, read_range, read_range_pc, write, write_pc, write_races,
+    write_range, write_range_pc,
 };
 pub use atomic::{AtomicOp, atomic, fence};
 pub use contexts::{
