@@ -15,11 +15,14 @@ use crate::{Pc, depot};
 #[cold]
 #[inline(never)]
 pub(crate) fn with_callers(c: Option<&Ctx>, pc: Pc) -> Pc {
-    let mut room = [pc; depot::MOST];
-    let frames = match pc.is_none() {
-        true => &mut room[..depot::MOST_OF_HEAP],
-        false => &mut room[..],
-    };
+    match pc.is_none() {
+        true => with::<{ depot::MOST_OF_HEAP }>(c, pc),
+        false => with::<{ depot::MOST }>(c, pc),
+    }
+}
+
+fn with<const MOST: usize>(c: Option<&Ctx>, pc: Pc) -> Pc {
+    let mut frames = [pc; MOST];
     let above = usize::from(pc.location().is_some());
     let me = current();
     // What the host allocates meanwhile is nobody's: a walk never begins another.

@@ -37,6 +37,8 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::*, fence};
 
 /// Frames of a walk that is remembered.
 const SHORT: usize = 32;
+/// Frames that are asked for at each allocation.
+const SHORTER: usize = 16;
 const ENTRIES: usize = 1024;
 /// Bytes in which the code of `outermost_frame` surely ends: it is a call and little else.
 const OUTERMOST_BYTES: usize = 256;
@@ -136,8 +138,16 @@ pub(crate) fn current_stack(stack: &mut [Pc]) -> usize {
         });
         return count;
     }
+    match stack.len() {
+        ..=SHORTER => known_stack::<SHORTER>(start, stack),
+        _ => known_stack::<SHORT>(start, stack),
+    }
+}
+
+/// [`current_stack`] of at most `MOST` frames, from `start` on.
+fn known_stack<const MOST: usize>(start: usize, stack: &mut [Pc]) -> usize {
     let limit = stack.len();
-    let mut frames = [NOWHERE; SHORT];
+    let mut frames = [NOWHERE; MOST];
     let known = entries(start).into_iter().find_map(|entry| {
         entry
             .recall(start, limit, &mut frames)
