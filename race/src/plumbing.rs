@@ -49,12 +49,29 @@ const STARTS: [&str; 10] = [
 /// Where the sources of the standard library and of what it stands on lie.
 const SOURCES: [&str; 3] = ["/rustc/", "/rust/deps/", "/lib/rustlib/src/rust/library/"];
 
+/// Folders of Raddle's own sources, beside this crate's.
+const FOLDERS: [&str; 5] = [
+    "alloc/src/",
+    "chan/src/",
+    "race/src/",
+    "runtime/src/",
+    "sched/src/",
+];
+
+/// Whether the file is one of Raddle's own: line tables alone name an inlined function without its path.
+fn is_raddles(file: &str) -> bool {
+    let root = env!("CARGO_MANIFEST_DIR").strip_suffix("race");
+    let inside = root.and_then(|root| file.strip_prefix(root));
+    inside.is_some_and(|path| FOLDERS.iter().any(|folder| path.starts_with(folder)))
+}
+
 /// Whether a function is not the program's: `crates` are [`CRATES`] or fewer of them.
 pub(crate) fn is_plumbing(function: &str, file: Option<&str>, crates: &[&str]) -> bool {
     GLUE.iter().any(|glue| function.contains(glue))
         || crate_of(function).is_some_and(|name| crates.contains(&name))
         || crates.contains(&"std")
             && file.is_some_and(|file| SOURCES.iter().any(|at| file.contains(at)))
+        || crates.contains(&"raddle") && file.is_some_and(is_raddles)
 }
 
 /// Whether a thread or the program begins with the function.
@@ -144,6 +161,11 @@ mod tests {
             Some("/rustc/0123/library/core/src/slice.rs"),
             &CRATES
         ));
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+        let file = |name| root.map(|root| root.join(name).display().to_string());
+        let is_ours = |name| is_plumbing("call<app::main>", file(name).as_deref(), &CRATES);
+        assert!(is_ours("runtime/src/goroutine.rs") && is_ours("race/src/heap.rs"));
+        assert!(!is_ours("tests/api/main.rs") && !is_ours("target/app/src/main.rs"));
         assert!(!is_plumbing(
             "raddle::sync::tests::x",
             None,
