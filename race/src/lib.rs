@@ -48,7 +48,7 @@
 //! `machine`, `log` (its form); `options` (a crate of its own, what was asked for); `abi` (what instrumented
 //! code calls), `instrumented` (what is before it),
 //! `interpose` (the C library), `sys`; `carry` (moves that are no accesses); `mem`, `proc`,
-//! `depot`, `births` (the detector's own memory).
+//! `depot`, `real_stack`, `births` (the detector's own memory).
 //!
 //! # Cost
 //! A goroutine: 2.8 KiB of context, 512 bytes of history, up to 1.1 MiB when it is busy (128 MiB of all together), a hundred bytes of record. Lines of what
