@@ -119,7 +119,7 @@ raddle = {{ {raddle}, default-features = false }}
 inherits = "release"
 opt-level = 3
 codegen-units = 1
-debug = "line-tables-only"
+debug = 1
 lto = false
 panic = "unwind"
 strip = false

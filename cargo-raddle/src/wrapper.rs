@@ -199,6 +199,10 @@ impl Call {
             let hooks = plan.sysroot.as_deref().map(hooks_of);
             let flags = pipeline(hooks.as_deref()).rustc_flags();
             new.extend(flags.into_iter().map(Into::into));
+            // The crate's own units are optimised together after the passes that instrument: a
+            // function inlined then announces its call from inside its caller, which reports would
+            // show twice.
+            new.extend(["-C".into(), "lto=off".into()]);
         } else {
             new = with_twins(&new);
             new.extend(plain_flags());
@@ -206,9 +210,13 @@ impl Call {
         if self.crate_name == DETECTOR {
             new.extend(["--cfg".into(), MARK.into()]);
         }
-        // A report without lines and names is of little use.
-        if matches!(self.debug_info.as_deref(), None | Some("0" | "none")) {
-            new.extend(["-C".into(), "debuginfo=line-tables-only".into()]);
+        // A report without lines and names is of little use. Of an inlined function, line tables
+        // alone have the last part of the name, which may be `call` or `{closure#0}`.
+        if !matches!(
+            self.debug_info.as_deref(),
+            Some("1" | "limited" | "2" | "full")
+        ) {
+            new.extend(["-C".into(), "debuginfo=1".into()]);
         }
         new.extend(["-C".into(), "strip=none".into()]);
         new
@@ -268,9 +276,9 @@ fn twin_args(plan: &Plan, args: &[OsString]) -> Vec<OsString> {
     new
 }
 
-/// `args` without the code generation options for link-time optimisation between crates. That runs after the passes that instrument, and
-/// does not know them: code of a plain crate would be mixed in unseen. What the profile loses is speed, not behaviour; what rustc
-/// does within a crate by itself stays.
+/// `args` without the code generation options for link-time optimisation between crates. That runs
+/// after the passes that instrument, and does not know them: code of a plain crate would be mixed in
+/// unseen. What the profile loses is speed, not behaviour.
 fn without_lto(args: &[OsString]) -> Vec<OsString> {
     let is_lto = |option: &str| {
         let name = option.split('=').next().unwrap_or_default();
@@ -530,13 +538,15 @@ mod tests {
         assert_eq!(
             rewritten(true, &line),
             format!(
-                "{line} --sysroot /cache/sysroot {flags} -C debuginfo=line-tables-only -C strip=none"
+                "{line} --sysroot /cache/sysroot {flags} -C lto=off -C debuginfo=1 -C strip=none"
             )
         );
-        for debug in ["-C debuginfo=2", "-Cdebuginfo=1", "-g"] {
+        for debug in ["-C debuginfo=2", "-Cdebuginfo=limited", "-g"] {
             let new = rewritten(true, &format!("{line} {debug}"));
-            assert!(!new.contains("line-tables-only"), "{new}");
+            assert!(!new.contains("debuginfo=1"), "{new}");
         }
+        let new = rewritten(true, &format!("{line} -C debuginfo=line-tables-only"));
+        assert!(new.ends_with("-C debuginfo=1 -C strip=none"), "{new}");
     }
 
     #[test]

@@ -216,6 +216,66 @@ fn profiles_with_link_time_optimisation_work() {
     }
 }
 
+/// std's frames and the detector's are many, and the optimiser inlines.
+#[test]
+fn stacks_have_every_function_of_the_program_and_no_other() {
+    let main = "
+mod work {
+    pub static mut COUNT: u64 = 0;
+    pub struct Adder(pub u64);
+    impl Adder {
+        pub fn add(&self) { unsafe { COUNT += self.0 } }
+    }
+    fn begin(name: &str, by: u64) -> std::thread::JoinHandle<()> {
+        std::thread::Builder::new().name(name.into()).spawn(move || Adder(by).add()).unwrap()
+    }
+    #[inline(never)]
+    pub fn first() -> std::thread::JoinHandle<()> { begin(\"the first of the two adders\", 1) }
+    #[inline(never)]
+    pub fn second() -> std::thread::JoinHandle<()> { begin(\"the second of the two adders\", 2) }
+}
+fn main() {
+    let threads = [work::first(), work::second()];
+    threads.map(|thread| thread.join().unwrap());
+}
+";
+    for (name, profile) in [
+        ("stacks", ""),
+        (
+            "stacks-lines",
+            "[profile.release]\ndebug = 'line-tables-only'\ncodegen-units = 4",
+        ),
+    ] {
+        let package = Package::new(name, profile, &[("src/main.rs", main)]);
+        let name = name.replace('-', "_");
+        for profile in ["", "--release"] {
+            let mut run = package.raddle(&format!("run --race {profile}")).expect(66);
+            for (first, place) in [("first", 12), ("second", 14)] {
+                run = run
+                    .says(&format!(
+                        ") 'the {first} of the two adders' created at:\n  {name}::work::begin\n"
+                    ))
+                    .says(&format!("\n  {name}::work::{first}\n"))
+                    .says(&format!("src/main.rs:{place}:"));
+            }
+            let text = run.text();
+            let (_, report) = text.split_once("WARNING").unwrap();
+            let mut frames: Vec<_> = report.lines().filter(|l| l.starts_with("  ")).collect();
+            let all = frames.len();
+            frames.retain(|line| {
+                line.contains(&format!(" {name}::")) || line.contains("/src/main.rs:")
+            });
+            assert_eq!((all % 2, frames.len()), (0, all), "{text}");
+            let adds = format!("  {name}::work::Adder::add");
+            assert_eq!(
+                frames.iter().filter(|line| **line == adds).count(),
+                2,
+                "{text}"
+            );
+        }
+    }
+}
+
 #[test]
 fn a_correct_program_is_silent() {
     let main = "
@@ -253,6 +313,53 @@ fn main() {
     }
 }
 
+/// Helpers that are inlined even where nothing is optimised, around what Raddle itself reports.
+const STACKS: &str = "
+use raddle::chan::{self, Sender};
+use std::hint::black_box;
+
+#[inline(always)]
+fn start(f: impl FnOnce() + Send + 'static) -> raddle::JoinHandle<()> {
+    raddle::Builder::new().name(\"the one that closes\").spawn(f).unwrap()
+}
+
+#[inline(never)]
+fn starts(bus: Bus) -> raddle::JoinHandle<()> {
+    black_box(start(move || shuts(&bus)))
+}
+
+struct Bus(Sender<u8>);
+
+impl Bus {
+    #[inline(always)]
+    fn shut(&self) { self.0.close(); }
+}
+
+#[inline(never)]
+fn shuts(bus: &Bus) {
+    bus.shut();
+    black_box(());
+}
+
+#[inline(never)]
+fn make() -> (Sender<u8>, chan::Receiver<u8>) {
+    black_box(chan::bounded(1))
+}
+
+#[raddle::main]
+fn main() {
+    let (sender, receiver) = make();
+    let bus = Bus(sender.clone());
+    let closes = starts(bus);
+    // Its end is waited for, and orders nothing.
+    raddle::race::disable();
+    closes.join().unwrap();
+    raddle::race::enable();
+    let _ = sender.send(1);
+    drop(receiver);
+}
+";
+
 /// rustc links what is named, whatever the manifest says.
 #[test]
 fn a_package_may_have_raddle_and_not_name_it() {
@@ -264,6 +371,7 @@ fn a_package_may_have_raddle_and_not_name_it() {
         ("src/main.rs", "fn main() { println!(\"plain\") }"),
         ("src/bin/races.rs", "fn main() { named::count(); }"),
         ("src/bin/uses.rs", uses),
+        ("src/bin/stacks.rs", STACKS),
         ("tests/plain.rs", "#[test] fn nothing() {}"),
         ("tests/uses.rs", "#[raddle::test] fn answers() {}"),
         ("examples/plain.rs", "fn main() {}"),
@@ -276,6 +384,19 @@ fn a_package_may_have_raddle_and_not_name_it() {
     let races = package.raddle("run --race --bin races").expect(66);
     races.says("src/lib.rs:10");
     package.raddle("run --race --bin uses").expect(0).says("42");
+    for run in [
+        package.raddle("run --race --bin stacks"),
+        package.raddle("run --bin stacks -- --race"),
+    ] {
+        run.expect(66)
+            .says(") 'the one that closes' created at:\n  stacks::start\n")
+            .says("\n  stacks::starts\n")
+            .says(" 'the one that closes':\n  stacks::Bus::shut\n")
+            .says("\n  stacks::shuts\n")
+            .says(" allocated by main goroutine:\n  stacks::make\n")
+            .does_not_say("\n  raddle")
+            .does_not_say("\n  core::");
+    }
     let tests = package.raddle("test --race").expect(0);
     tests
         .says("test nothing ... ok")

@@ -45,7 +45,7 @@ impl RawHandle {
             0 => Body::Zero,
             cap => Body::Ring(Ring::new(cap, &elem)),
         };
-        Self::leak(Box::new(Chan::new(body, elem)))
+        Self::leak(Chan::new(body, elem))
     }
 
     /// As [`bounded`](Self::bounded), for any number of messages.
@@ -53,20 +53,20 @@ impl RawHandle {
     pub(crate) fn unbounded(message: &'static ElemType) -> Self {
         let elem = Elem::of(message);
         let body = Body::List(List::new(&elem));
-        Self::leak(Box::new(Chan::new(body, elem)))
+        Self::leak(Chan::new(body, elem))
     }
 
     /// A new channel without a sending side, with one receiving handle. It is not closed: its messages have another source.
     pub(crate) fn clock(clock: Clock) -> Self {
         let elem = Elem::of(ElemType::of::<Instant>());
-        let mut chan = Box::new(Chan::new(Body::Clock(clock), elem));
+        let mut chan = Chan::new(Body::Clock(clock), elem);
         *chan.senders.get_mut() = 0;
         *chan.orphaned.get_mut() = true;
         Self::leak(chan)
     }
 
-    fn leak(chan: Box<Chan>) -> Self {
-        let chan = Box::leak(chan);
+    fn leak(chan: Chan) -> Self {
+        let chan = Box::leak(hooks::boxed(chan));
         hooks::new_life(std::ptr::from_ref(chan).cast(), size_of::<Chan>());
         Self(NonNull::from(chan))
     }

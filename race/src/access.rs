@@ -55,11 +55,12 @@ pub(crate) fn bytes_in(granule: usize, addr: usize, end: usize) -> u8 {
 /// Ranges of more bytes than this do not get shadow as a whole.
 const MOST: usize = 1 << 30;
 
-/// Checks an access by `c` and remembers it. One call makes at most one report, for the first bytes not yet reported.
-pub(crate) fn check(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc: Pc) {
+/// Checks an access by `c` and remembers it. One call makes at most one report, for the first bytes not
+/// yet reported. Returns whether there is a race, reported or not.
+pub(crate) fn check(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc: Pc) -> bool {
     let end = addr.saturating_add(size).min(1 << shadow::ADDRESS_BITS);
     if size == 0 || !c.watches_accesses() || !shadow::is_watched(addr) {
-        return;
+        return false;
     }
     c.follow_generation();
     // Of a range of that size most is not there: it counts where others have been.
@@ -74,6 +75,7 @@ pub(crate) fn check(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc: Pc) {
         pc,
     };
     let mut remembered = false;
+    let mut races = false;
     let mut reported = false;
     let mut granule = addr & !7;
     let mut watched = true;
@@ -108,13 +110,15 @@ pub(crate) fn check(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc: Pc) {
                 compare(c, Granule::of(granule), new, CELLS)
             }
         };
-        if let Some(old) = racing
-            && !reported
-        {
-            reported = report::race(c, access.at_granule(granule), granule, old, new);
+        if let Some(old) = racing {
+            races = true;
+            if !reported {
+                reported = report::race(c, access.at_granule(granule), granule, old, new);
+            }
         }
         granule += 8;
     }
+    races
 }
 
 /// Whether all of a read or write of at most a chunk's bytes is known by cell 0: what most copies are. Looks where inlined code
@@ -187,7 +191,8 @@ pub(crate) fn is_known_atomic(c: &Ctx, addr: usize, size: usize, flags: u64) -> 
 pub(crate) fn check_atomic(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc: Pc) {
     let granule = addr & !7;
     if !c.is_as_usual() || !shadow::is_mapped(addr) || addr + size > granule + 8 {
-        return check(c, addr, size, flags, pc);
+        check(c, addr, size, flags, pc);
+        return;
     }
     let g = Granule::of(granule);
     let template = c.template().unwrap_or(0);
@@ -206,7 +211,7 @@ pub(crate) fn check_atomic(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc
         flags,
         pc,
     };
-    c.remember_in_room(access.event());
+    c.remember(access.event());
     if let Some((i, cell)) = in_place(c, cells, new) {
         g.cell(i).store(cell.0, Relaxed);
         return;
@@ -291,6 +296,11 @@ pub(crate) fn check_quickly(
             Some(_) => {}
             None => {
                 pages::note(granule, pages::CELLS);
+                if !remembered && access.pc.location().is_some() {
+                    // Its callers are to be looked for, which takes functions of the C library.
+                    c.left = Left::Check(access);
+                    return false;
+                }
                 if !remembered {
                     remembered = true;
                     c.remember_in_room(access.event());
@@ -536,11 +546,14 @@ pub(crate) fn compare(c: &Ctx, g: Granule, new: Cell, own: usize) -> Option<Cell
     racing(2, load(2)).or_else(|| racing(3, load(3)))
 }
 
-/// Does what [`check_quickly`] has left.
-pub(crate) fn finish(c: &mut Ctx) {
+/// Does what [`check_quickly`] has left. Returns whether there is a race, as [`check`].
+pub(crate) fn finish(c: &mut Ctx) -> bool {
     match std::mem::replace(&mut c.left, Left::Nothing) {
-        Left::Nothing => {}
-        Left::Turn => c.turn(),
+        Left::Nothing => false,
+        Left::Turn => {
+            c.turn();
+            false
+        }
         Left::Check(Access {
             addr,
             size,
@@ -554,6 +567,7 @@ pub(crate) fn finish(c: &mut Ctx) {
             new,
         } => {
             report::race(c, access, granule, old, new);
+            true
         }
     }
 }
@@ -562,21 +576,30 @@ pub(crate) fn finish(c: &mut Ctx) {
 const SMALL: usize = 64;
 
 /// [`check`], quickly where that is possible.
-pub(crate) fn check_at_once(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc: Pc) {
+pub(crate) fn check_at_once(c: &mut Ctx, addr: usize, size: usize, flags: u64, pc: Pc) -> bool {
     if size == 0 || !c.watches_accesses() {
-        return;
+        return false;
     }
     if size > SMALL {
-        check(c, addr, size, flags, pc);
-    } else if !check_quickly(c, addr, size, flags, pc, false) {
-        finish(c);
+        return check(c, addr, size, flags, pc);
     }
+    !check_quickly(c, addr, size, flags, pc, false) && finish(c)
 }
 
-fn event(addr: usize, size: usize, flags: u64, pc: Pc) {
-    if let Some(ctx) = current() {
-        check_at_once(ctx.get(), addr, size, flags, pc);
-    }
+fn event(addr: usize, size: usize, flags: u64, pc: Pc) -> bool {
+    current().is_some_and(|ctx| check_at_once(ctx.get(), addr, size, flags, pc))
+}
+
+/// [`read`], which returns whether it races, reported or not.
+#[inline(never)]
+pub fn read_races(addr: usize, size: usize, pc: Pc) -> bool {
+    event(addr, size, READ, pc)
+}
+
+/// [`write()`], which returns whether it races, reported or not.
+#[inline(never)]
+pub fn write_races(addr: usize, size: usize, pc: Pc) -> bool {
+    event(addr, size, 0, pc)
 }
 
 /// The current goroutine reads `size` bytes at `addr`: 1 to 16, aligned or not.

@@ -75,6 +75,14 @@ pub unsafe fn go_start_orphan(pc: Pc) -> GoCtx {
     goroutine::go_start_orphan(pc)
 }
 
+/// The goroutine has a name, which reports know also after its end: its first 64 bytes.
+///
+/// # Safety
+/// It has not ended.
+pub unsafe fn set_name(ctx: GoCtx, name: &str) {
+    goroutine::set_name(ctx, name);
+}
+
 /// A context for an OS thread that the runtime did not make: ordered after everything so far.
 ///
 /// # Safety

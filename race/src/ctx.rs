@@ -19,7 +19,8 @@ use crate::cell::Cell;
 use crate::clock::Clock;
 use crate::history::{Cursor, Event};
 use crate::mem::{Kind, Node};
-use crate::record::{CREATION_FRAMES, Record};
+use crate::real_stack::with_callers;
+use crate::record::Record;
 use crate::slot::{self, NO_SLOT};
 use crate::sync::Known;
 use crate::{Pc, depot, proc, state};
@@ -195,7 +196,7 @@ pub(crate) fn gaps_closed() -> usize {
 
 impl Ctx {
     /// A new context with an empty clock and no slot.
-    pub(crate) fn create(goid: u64, parent: u64, created: [Pc; CREATION_FRAMES]) -> GoCtx {
+    pub(crate) fn create(goid: u64, parent: u64, created: Pc) -> GoCtx {
         let mut p: NonNull<Ctx> = proc::take(Kind::Ctx).cast();
         // SAFETY: ours alone; pool memory of this kind is zero, or as `destroy` left it, and both are valid (invariant 3).
         let c = unsafe { p.as_mut() };
@@ -227,7 +228,7 @@ impl Ctx {
 
     /// A context for signal handlers. It has no slot, and is nobody's yet.
     pub(crate) fn create_for_handlers() -> GoCtx {
-        let ctx = Ctx::create(0, 0, [Pc::NONE; CREATION_FRAMES]);
+        let ctx = Ctx::create(0, 0, Pc::NONE);
         ctx.get().ignore_accesses(|_| Some(1));
         ctx
     }
@@ -438,7 +439,10 @@ impl Ctx {
     }
 
     /// Puts an access into the history.
-    pub(crate) fn remember(&mut self, event: Event) {
+    pub(crate) fn remember(&mut self, mut event: Event) {
+        if event.pc.location().is_some() {
+            event.pc = with_callers(Some(self), event.pc);
+        }
         if !self.head.cursor.has_room() {
             self.turn();
         }

@@ -1,4 +1,5 @@
-//! The depot: stacks of allocations and frees, each kept once, so that a block's record needs one word for its stack.
+//! The depot: stacks of allocations, frees, creations and typed events, each kept once, so that a
+//! record needs one word for its stack.
 //!
 //! # States
 //! One mapping of [`BYTES`], made at the first use and touched from the front: a table of buckets, then entries. An entry
@@ -21,8 +22,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::*};
 use crate::Pc;
 use crate::mem::{self, SpinLock};
 
-/// Frames kept of a stack.
+/// Frames kept of a stack of announced calls.
 pub(crate) const FRAMES: usize = 16;
+/// Frames kept of a real stack, on which the detector's own, the runtime's and std's come first.
+pub(crate) const MOST: usize = 32;
+/// The same of an allocation or free without a place, of which there are many: a detector that is
+/// optimised has few frames of its own.
+pub(crate) const MOST_OF_HEAP: usize = if cfg!(debug_assertions) { MOST } else { FRAMES };
 /// All of the depot: about a quarter of a million stacks.
 const BYTES: usize = 32 << 20;
 const WORDS: usize = BYTES / 8;
@@ -78,9 +84,9 @@ fn find(mut entry: usize, frames: &[Pc]) -> Option<usize> {
     None
 }
 
-/// The place that stands for all of `frames`, innermost first, of which the first [`FRAMES`] count.
+/// The place that stands for all of `frames`, innermost first, of which the first [`MOST`] count.
 pub(crate) fn intern(frames: &[Pc]) -> Pc {
-    let frames = &frames[..frames.len().min(FRAMES)];
+    let frames = &frames[..frames.len().min(MOST)];
     let (&[innermost, _, ..], bucket) = (frames, &words()[bucket_of(frames)]) else {
         return frames.first().copied().unwrap_or(Pc::NONE);
     };
@@ -113,8 +119,8 @@ fn kept(entry: u32) -> &'static [AtomicU64] {
 }
 
 /// The frames of an entry, innermost first, and their number.
-pub(crate) fn frames(entry: u32) -> ([Pc; FRAMES], usize) {
-    let mut frames = [Pc::NONE; FRAMES];
+pub(crate) fn frames(entry: u32) -> ([Pc; MOST], usize) {
+    let mut frames = [Pc::NONE; MOST];
     let (count, _) = copy(Pc::stack(entry), 0, &mut frames);
     (frames, count)
 }
@@ -132,6 +138,13 @@ pub(crate) fn copy(pc: Pc, skipped: usize, to: &mut [Pc]) -> (usize, usize) {
         *pc = Pc::from_bits(word.load(Relaxed));
     }
     (frames.len().min(to.len()), kept.len())
+}
+
+/// The place itself, or the innermost frame of the stack that it stands for.
+pub(crate) fn innermost(pc: Pc) -> Pc {
+    let mut first = [pc];
+    copy(pc, 0, &mut first);
+    first[0]
 }
 
 /// Bytes in use.
@@ -165,7 +178,7 @@ mod tests {
         assert_eq!(intern(&[]), Pc::NONE);
         assert_eq!(intern(&stack(0x52_0000, 1)), Pc::code(0x52_0000));
         let long = intern(&stack(0x52_0000, 40));
-        assert_eq!(long, intern(&stack(0x52_0000, FRAMES)));
+        assert_eq!(long, intern(&stack(0x52_0000, MOST)));
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Stacks of a report, and their frames' names.
 //!
-//! A typed event knows its place as a `Location`: file, line and column, but no function and no callers. For the access
-//! that is happening now, the host's real backtrace supplies both: the frame with the same file and line gives the
-//! function, and the frames after the outermost known place give the callers. For an earlier access only what history
-//! kept is known.
+//! A typed event knows its place as a `Location`: file, line and column, but no function and no
+//! callers. The host's real stack supplies both: the frame with the same file and line gives the
+//! function, and the frames after it are the callers. History has that stack with the place
+//! (`real_stack.rs`).
 //!
 //! Compiled code's places are return addresses, and so are those of its calls: every one has a function's name. The stack of the
 //! access that is happening now is the real one, which has also the callers that were compiled without the detector's calls.
@@ -16,18 +16,16 @@
 use std::panic::Location;
 
 use crate::history::FRAMES;
-use crate::plumbing::{CRATES, is_detector, is_plumbing, is_start};
+use crate::plumbing::{CRATES, HEAP, is_detector, is_plumbing, is_start};
 use crate::state::{config, host};
 use crate::{Frame, Pc, depot};
 
-/// A stack, innermost first, and the real return addresses where they are known.
+/// A stack, innermost first. What follows a typed event's places are its real callers, or those that
+/// were announced.
 #[derive(Debug)]
 pub(crate) struct Stack {
     frames: [Pc; FRAMES],
     count: usize,
-    /// The thread's real return addresses, where the frames do not have them.
-    real: [Pc; FRAMES],
-    real_count: usize,
 }
 
 impl Stack {
@@ -35,8 +33,6 @@ impl Stack {
     pub(crate) const EMPTY: Stack = Stack {
         frames: [Pc::NONE; FRAMES],
         count: 0,
-        real: [Pc::NONE; FRAMES],
-        real_count: 0,
     };
 
     /// These frames, innermost first.
@@ -46,25 +42,19 @@ impl Stack {
         stack
     }
 
-    /// The access at `pc` on the calling thread, with the callers that were announced and the real ones, innermost first.
+    /// The access at `pc` on the calling thread, with the callers that were announced and the real
+    /// ones, innermost first.
     pub(crate) fn of_caller(pc: Pc, announced: &[Pc], real: &[Pc]) -> Stack {
         let mut stack = Stack::of(&[pc]);
-        let announced = announced.iter().copied();
-        if pc.code_address().is_none() {
-            stack.extend(announced);
-            let count = real.len().min(FRAMES);
-            stack.real[..count].copy_from_slice(&real[..count]);
-            stack.real_count = count;
-            return stack;
-        }
         let place_of = |wanted: Pc| real.iter().position(|pc| *pc == wanted);
-        let caller = announced.clone().next();
-        if let Some(own) = place_of(pc) {
-            stack.extend(real[own + 1..].iter().copied());
-        } else if let Some(callers) = caller.and_then(place_of) {
-            stack.extend(real[callers..].iter().copied());
-        } else {
-            stack.extend(announced);
+        let callers = announced.first().copied().and_then(place_of);
+        let callers = match pc.code_address() {
+            Some(_) => place_of(pc).map(|own| own + 1).or(callers),
+            None => Some(0).filter(|_| !real.is_empty()),
+        };
+        match callers {
+            Some(first) => stack.extend(real[first..].iter().copied()),
+            None => stack.extend(announced.iter().copied()),
         }
         stack
     }
@@ -127,6 +117,17 @@ impl Line {
     /// The file as it may be opened.
     pub(crate) fn whole_file(&self) -> Option<&str> {
         self.file.as_deref()
+    }
+
+    fn is_at(&self, at: &Location<'_>) -> bool {
+        let file = self.file.as_deref();
+        self.line == at.line() && file.is_some_and(|file| is_same_file(file, at.file()))
+    }
+
+    /// Whether the function has a name, and the line is not known.
+    fn has_only_function(&self) -> bool {
+        let function = self.function.as_deref();
+        self.file.is_none() && function.is_some_and(|name| !name.starts_with("??"))
     }
 
     fn is_plumbing(&self, crates: &[&str]) -> bool {
@@ -192,9 +193,10 @@ impl Trace {
     }
 }
 
-/// What is plumbing, and what is if nothing else is left: in Raddle's own tests.
+/// What is plumbing, and what is if nothing else is left: in Raddle's own tests, and where a stack ends
+/// before the program's own line.
 fn cascade() -> impl Iterator<Item = &'static [&'static str]> {
-    [&CRATES[..], &CRATES[..CRATES.len() - 1]].into_iter()
+    [&CRATES[..], &CRATES[..CRATES.len() - 1], &HEAP[..]].into_iter()
 }
 
 /// Cuts what started the thread or goroutine, unless nothing else is left.
@@ -205,68 +207,64 @@ fn cut_outer_end(lines: &mut Vec<Line>) {
 
 /// Every frame of a stack; those whose function is unknown have none.
 pub(crate) fn named(stack: &Stack) -> Vec<Line> {
+    let whole = stack.frames().first().and_then(|pc| pc.stack_entry());
+    let whole = whole.map(depot::frames);
+    let frames = match &whole {
+        // It has all callers, so those that were announced are among them.
+        Some((frames, count)) => &frames[..*count],
+        None => stack.frames(),
+    };
+    let places = frames.iter().map_while(|pc| pc.location());
+    let places: Vec<_> = places.collect();
     let mut lines = Vec::new();
-    let real = &stack.real[..stack.real_count];
-    for (i, pc) in stack.frames[..stack.count].iter().enumerate() {
-        let outermost = i + 1 == stack.count;
-        match pc.location() {
-            Some(at) => {
-                if !push_real(real, at, outermost, &mut lines) {
-                    lines.push(of_location(at));
-                }
-            }
-            None => push(*pc, &mut lines),
+    for pc in &frames[places.len()..] {
+        match (pc.location(), pc.code_address()) {
+            (Some(at), _) => lines.push(of_location(at)),
+            (None, Some(address)) => push(address, &mut lines),
+            (None, None) => {}
         }
     }
+    put_on_top(&places, &mut lines);
     lines
 }
 
-/// The frames of a code address, or of a whole stack.
-fn push(pc: Pc, lines: &mut Vec<Line>) {
-    if let Some(entry) = pc.stack_entry() {
-        let (frames, count) = depot::frames(entry);
-        for pc in &frames[..count] {
-            match pc.location() {
-                Some(at) => lines.push(of_location(at)),
-                None => push(*pc, lines),
-            }
-        }
-    } else if let Some(address) = pc.code_address() {
-        let before = lines.len();
-        (host().symbolize_code)(address, &mut |frame| lines.push(Line::of(frame)));
-        if lines.len() == before {
-            lines.push(Line {
-                offset: address,
-                ..Line::default()
-            });
-        }
+/// The frames of a code address.
+fn push(address: usize, lines: &mut Vec<Line>) {
+    let before = lines.len();
+    (host().symbolize_code)(address, &mut |frame| lines.push(Line::of(frame)));
+    if lines.len() == before {
+        lines.push(Line {
+            offset: address,
+            ..Line::default()
+        });
     }
 }
 
-/// The real frame at a location, and all after it when `and_callers`; false when there is none.
-fn push_real(real: &[Pc], at: &Location<'_>, and_callers: bool, lines: &mut Vec<Line>) -> bool {
-    let mut found = false;
-    for pc in real.iter().filter_map(|pc| pc.code_address()) {
-        (host().symbolize_code)(pc, &mut |frame| {
-            if found {
-                if and_callers {
-                    lines.push(Line::of(frame));
-                }
-            } else if frame.line == at.line()
-                && frame.file.is_some_and(|f| is_same_file(f, at.file()))
-            {
-                found = true;
-                lines.push(Line {
-                    column: at.column(),
-                    ..Line::of(frame)
-                });
-            }
-        });
-        if found && !and_callers {
-            break;
-        }
+/// Makes `places`, innermost first, the top of a stack. The innermost is mostly the line of one of its
+/// frames: what is above is how the event reached the detector. Without line numbers it is in the
+/// program's innermost function.
+fn put_on_top(places: &[&'static Location<'static>], lines: &mut Vec<Line>) {
+    let Some((at, outer)) = places.split_first() else {
+        return;
+    };
+    if let Some(top) = lines.iter().position(|line| line.is_at(at)) {
+        lines.drain(..top);
+        lines[0].column = at.column();
+        return;
     }
-    found
+    put_on_top(outer, lines);
+    let own = lines.iter().position(|line| !line.is_plumbing(&CRATES));
+    match own {
+        Some(own) if outer.is_empty() && lines[own].has_only_function() => {
+            lines.drain(..own);
+            let function = lines[0].function.take();
+            lines[0] = Line {
+                function,
+                ..of_location(at)
+            };
+        }
+        _ => lines.insert(0, of_location(at)),
+    }
 }
 
 /// Debug info has absolute paths where `Location` has what the compiler was called with.

@@ -7,7 +7,7 @@
 //! standard library's, whose generic functions are the code of the crate that uses them.
 
 use crate::frames::{Line, Stack, named};
-use crate::plumbing::{crate_of, is_detector, is_glue, is_std};
+use crate::plumbing::{crate_of, is_detector, is_glue, is_raddles, is_std};
 
 /// Crates that free blocks whose counts are not seen. Some of them may be instrumented where the program uses them itself: an early free
 /// of theirs is let pass.
@@ -64,9 +64,9 @@ fn asked_by_instrumented_code(lines: &[Line]) -> bool {
             return false;
         }
         if !is_std(name, line.whole_file()) {
-            let is_rust = line.whole_file().is_some_and(|file| file.ends_with(".rs"));
+            let is_rust = |file: &str| file.ends_with(".rs") && !is_raddles(file);
             let is_unseen = crate_of(name).is_some_and(|name| UNSEEN.contains(&name));
-            return is_rust && !is_unseen;
+            return line.whole_file().is_some_and(is_rust) && !is_unseen;
         }
     }
     false

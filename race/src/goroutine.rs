@@ -2,7 +2,7 @@
 
 use crate::ctx::{Ctx, GoCtx};
 use crate::current::{current, set_current};
-use crate::record::CREATION_FRAMES;
+use crate::real_stack::with_callers;
 use crate::{Pc, slot};
 
 /// A new goroutine, ordered after what `parent` has done so far; without a parent, after everything
@@ -12,17 +12,12 @@ use crate::{Pc, slot};
 /// The parent's past happens before the child's start.
 pub(crate) fn go_start(parent: Option<GoCtx>, goid: u64, pc: Pc) -> GoCtx {
     let Some(parent) = parent else {
-        let mut created = [Pc::NONE; CREATION_FRAMES];
-        created[0] = pc;
-        let ctx = Ctx::create(goid, 0, created);
+        let ctx = Ctx::create(goid, 0, created_at(None, pc));
         ctx.get().acquire_everything();
         return ctx;
     };
     let p = parent.get();
-    let mut created = [Pc::NONE; CREATION_FRAMES];
-    created[0] = pc;
-    p.near_callers(&mut created[1..]);
-    let child = Ctx::create(goid, p.record().goid(), created);
+    let child = Ctx::create(goid, p.record().goid(), created_at(Some(p), pc));
     child.get().record().set_tally(p.record().tally());
     child.get().clock.copy_from(&p.clock);
     slot::tick(p);
@@ -35,9 +30,20 @@ pub(crate) fn go_start(parent: Option<GoCtx>, goid: u64, pc: Pc) -> GoCtx {
 /// # Happens-before
 /// None.
 pub(crate) fn go_start_orphan(pc: Pc) -> GoCtx {
-    let mut created = [Pc::NONE; CREATION_FRAMES];
-    created[0] = pc;
-    Ctx::create(0, 0, created)
+    Ctx::create(0, 0, created_at(None, pc))
+}
+
+/// The place of a creation with its callers; none, where there is no place.
+fn created_at(creator: Option<&Ctx>, pc: Pc) -> Pc {
+    match pc.is_none() {
+        true => pc,
+        false => with_callers(creator, pc),
+    }
+}
+
+/// The goroutine has a name, which reports know also after its end.
+pub(crate) fn set_name(ctx: GoCtx, name: &str) {
+    ctx.get().record().set_name(name);
 }
 
 /// The current goroutine's id, where it was not known at its start. To be called before its first access.

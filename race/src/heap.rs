@@ -15,13 +15,13 @@ use std::ops::Range;
 use crate::access::{bytes_in, compare, place, races};
 use crate::cell::{Cell, FREED};
 use crate::ctx::{Ctx, GoCtx};
-use crate::current::{current, set_current};
+use crate::current::current;
 use crate::history::Event;
+use crate::real_stack::with_callers;
 use crate::report::Access;
 use crate::shadow::{self, CELLS, CHUNK, Granule};
-use crate::state::host;
 use crate::sync::{BlockRecord, Keep};
-use crate::{Pc, depot, is_instrumented, pages, report, sync};
+use crate::{Pc, is_instrumented, pages, report, sync};
 
 /// New heap or data memory exists: maps its shadow.
 ///
@@ -155,17 +155,20 @@ struct Place {
     is_announced: bool,
 }
 
-/// The place `pc` of an event of the heap, with its callers: those that `func_enter` announced; where none are and there is
-/// no place either (Rust's own allocation functions pass none), the thread's real ones.
+/// The place `pc` (or none) of an event of the heap, with its callers: those that `func_enter`
+/// announced, and where they may not be all, the thread's real ones.
 fn place_of(me: GoCtx, pc: Pc) -> Place {
-    if let Some(whole) = me.get().stack_here(pc) {
+    let c = me.get();
+    // What the runtime allocates is not announced, nor is what was inlined around a typed place.
+    let is_seen = c.is_outside() && pc.location().is_none();
+    if is_seen && let Some(whole) = c.stack_here(pc) {
         return Place {
             whole,
             own: pc,
             is_announced: true,
         };
     }
-    let whole = if pc.is_none() { real_stack(me) } else { pc };
+    let whole = with_callers(Some(c), pc);
     Place {
         whole,
         own: whole,
@@ -173,21 +176,11 @@ fn place_of(me: GoCtx, pc: Pc) -> Place {
     }
 }
 
-#[cold]
-fn real_stack(me: GoCtx) -> Pc {
-    let mut frames = [Pc::NONE; depot::FRAMES];
-    // What the host allocates meanwhile is nobody's: a walk never begins another.
-    set_current(None);
-    let count = (host().current_stack)(&mut frames);
-    set_current(me);
-    depot::intern(&frames[..count])
-}
-
 /// A fresh heap block: as if the current goroutine wrote it, and nobody had touched the memory before. Inside the runtime it is the
 /// runtime's, which hands it about by ways that the detector does not see: there nobody wrote it.
 ///
-/// The stack and goroutine of the allocation are remembered for reports about the block: `pc` and what [`func_enter`]
-/// announced; without either, the calling thread's real stack.
+/// The stack and goroutine of the allocation are remembered for reports about the block: `pc` and
+/// what [`func_enter`] announced, or the calling thread's real stack.
 ///
 /// [`func_enter`]: crate::func_enter
 pub fn malloc(addr: usize, size: usize, pc: Pc) {

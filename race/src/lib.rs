@@ -48,7 +48,7 @@
 //! `machine`, `log` (its form); `options` (a crate of its own, what was asked for); `abi` (what instrumented
 //! code calls), `instrumented` (what is before it),
 //! `interpose` (the C library), `sys`; `carry` (moves that are no accesses); `mem`, `proc`,
-//! `depot`, `births` (the detector's own memory).
+//! `depot`, `real_stack`, `births` (the detector's own memory).
 //!
 //! # Cost
 //! A goroutine: 2.8 KiB of context, 512 bytes of history, up to 1.1 MiB when it is busy (128 MiB of all together), a hundred bytes of record. Lines of what
@@ -104,6 +104,7 @@ mod plumbing;
 mod proc;
 #[cfg(test)]
 mod programs;
+mod real_stack;
 mod record;
 mod report;
 mod shadow;
@@ -119,12 +120,12 @@ mod testing;
 mod text;
 
 pub use access::{
-    read, read_cells, read_pc, read_range, read_range_pc, write, write_pc, write_range,
-    write_range_pc,
+    read, read_cells, read_pc, read_races, read_range, read_range_pc, write, write_pc, write_races,
+    write_range, write_range_pc,
 };
 pub use atomic::{AtomicOp, atomic, fence};
 pub use contexts::{
-    current, go_start, go_start_orphan, has_current, init, proc_destroy, runtime_enter,
+    current, go_start, go_start_orphan, has_current, init, proc_destroy, runtime_enter, set_name,
     thread_attach, thread_start,
 };
 pub use ctx::GoCtx;

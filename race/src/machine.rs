@@ -17,10 +17,9 @@ use std::fmt::{self, Write};
 
 use crate::frames::{Line, Trace};
 use crate::log::Form;
-use crate::place::{Location, Who, number};
+use crate::place::{Location, Who, name_of, number};
 use crate::report::{Goroutine, Report, Side};
 use crate::snippet;
-use crate::state::host;
 use crate::text::Summary;
 
 /// Text with JSON's escapes, in quotes.
@@ -152,11 +151,9 @@ fn json_goroutine(out: &mut String, who: &Goroutine) -> fmt::Result {
         ("thread", number) => write!(out, ",\"parent_thread\":{number}")?,
         (_, number) => write!(out, ",\"parent\":{number}")?,
     }
-    let mut result = Ok(());
-    (host().goroutine_name)(who.id, &mut |name| {
-        result = write!(out, ",\"name\":{}", Quoted(name))
-    });
-    result?;
+    if let Some(name) = name_of(who.id) {
+        write!(out, ",\"name\":{}", Quoted(name))?;
+    }
     out.push_str(",\"created\":");
     json_stack(out, &who.created)
 }

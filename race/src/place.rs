@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use crate::interpose::is_main_thread;
 use crate::state::host;
-use crate::{FIRST_THREAD_ID, Owner, Place, Variable};
+use crate::{FIRST_THREAD_ID, Owner, Place, Variable, record};
 
 /// The goroutine that runs `main`.
 pub(crate) const MAIN: u64 = 1;
@@ -38,14 +38,22 @@ impl fmt::Display for Who {
     }
 }
 
+/// The name of a goroutine or plain thread, where it was given one; also of one that ended lately.
+pub(crate) fn name_of(id: u64) -> Option<String> {
+    let mut its = None;
+    (host().goroutine_name)(id, &mut |name| its = Some(name.to_owned()));
+    its.or_else(|| record::name_of_ended(id))
+}
+
 /// ` 'worker'`, or nothing.
 pub(crate) struct Name(pub(crate) u64);
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut result = Ok(());
-        (host().goroutine_name)(self.0, &mut |name| result = write!(f, " '{name}'"));
-        result
+        match name_of(self.0) {
+            Some(name) => write!(f, " '{name}'"),
+            None => Ok(()),
+        }
     }
 }
 

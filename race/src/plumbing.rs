@@ -20,6 +20,9 @@ pub(crate) const CRATES: [&str; 12] = [
 /// Those of the standard library.
 const OF_STD: [&str; 5] = ["alloc", "core", "std", "test", "hashbrown"];
 
+/// Those of them on top of each stack of an allocation.
+pub(crate) const HEAP: [&str; 2] = ["raddle_alloc", "raddle_race"];
+
 /// Parts of the names of functions that the compiler makes.
 const GLUE: [&str; 7] = [
     "__rust",
@@ -49,11 +52,28 @@ const STARTS: [&str; 10] = [
 /// Where the sources of the standard library and of what it stands on lie.
 const SOURCES: [&str; 3] = ["/rustc/", "/rust/deps/", "/lib/rustlib/src/rust/library/"];
 
+/// Folders of Raddle's own sources, beside this crate's.
+const FOLDERS: [&str; 5] = [
+    "alloc/src/",
+    "chan/src/",
+    "race/src/",
+    "runtime/src/",
+    "sched/src/",
+];
+
+/// Whether the file is one of Raddle's own: line tables alone name an inlined function without its path.
+pub(crate) fn is_raddles(file: &str) -> bool {
+    let root = env!("CARGO_MANIFEST_DIR").strip_suffix("race");
+    let inside = root.and_then(|root| file.strip_prefix(root));
+    inside.is_some_and(|path| FOLDERS.iter().any(|folder| path.starts_with(folder)))
+}
+
 /// Whether a function is not the program's: `crates` are [`CRATES`] or fewer of them.
 pub(crate) fn is_plumbing(function: &str, file: Option<&str>, crates: &[&str]) -> bool {
     is_glue(function)
         || crate_of(function).is_some_and(|name| crates.contains(&name))
         || crates.contains(&"std") && file.is_some_and(is_source_of_std)
+        || crates.contains(&"raddle") && file.is_some_and(is_raddles)
 }
 
 /// Whether the compiler made the function.
@@ -158,6 +178,11 @@ mod tests {
             Some("/rustc/0123/library/core/src/slice.rs"),
             &CRATES
         ));
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+        let file = |name| root.map(|root| root.join(name).display().to_string());
+        let is_ours = |name| is_plumbing("call<app::main>", file(name).as_deref(), &CRATES);
+        assert!(is_ours("runtime/src/goroutine.rs") && is_ours("race/src/heap.rs"));
+        assert!(!is_ours("tests/api/main.rs") && !is_ours("target/app/src/main.rs"));
         assert!(!is_plumbing(
             "raddle::sync::tests::x",
             None,

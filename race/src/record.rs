@@ -22,13 +22,14 @@ use crate::parts::Removed;
 use crate::proc;
 use crate::tally::Tally;
 
-/// Frames kept of the stack that created a goroutine.
-pub(crate) const CREATION_FRAMES: usize = 8;
 /// Ended goroutines whose history is kept.
 pub(crate) const KEPT: usize = 1024;
 
 /// Parts of long histories that all of them keep: 16 MiB. Else a thousand goroutines, one after the other, would leave a gigabyte behind.
 const KEPT_PARTS: usize = 512;
+
+/// Words of a name: a longer one is cut.
+const NAME_WORDS: usize = 8;
 
 /// See the header.
 #[derive(Debug)]
@@ -41,7 +42,9 @@ pub(crate) struct Record {
     finished: AtomicBool,
     /// Null: none.
     tally: AtomicPtr<Tally>,
-    created: [AtomicU64; CREATION_FRAMES],
+    created: AtomicU64,
+    /// In UTF-8, filled up with zeros.
+    name: [AtomicU64; NAME_WORDS],
     /// Accesses and calls, newest kept.
     pub(crate) history: History,
 }
@@ -53,12 +56,13 @@ pub(crate) struct Identity {
     pub(crate) parent: u64,
     pub(crate) finished: bool,
     pub(crate) tally: Option<&'static Tally>,
-    pub(crate) created: [Pc; CREATION_FRAMES],
+    pub(crate) created: Pc,
 }
 
 impl Record {
-    /// Begins the life of goroutine `goid`, created by `parent` (0: by nobody known) at `created`, innermost first.
-    pub(crate) fn begin(goid: u64, parent: u64, created: [Pc; CREATION_FRAMES]) -> &'static Record {
+    /// Begins the life of goroutine `goid`, created by `parent` (0: by nobody known) at `created`,
+    /// which may be a whole stack.
+    pub(crate) fn begin(goid: u64, parent: u64, created: Pc) -> &'static Record {
         let p: NonNull<Record> = proc::take(Kind::Record).cast();
         // SAFETY: an object of the pool of records, all of whose bit patterns are valid, mapped for ever (invariant 1).
         let r = unsafe { p.as_ref() };
@@ -69,9 +73,8 @@ impl Record {
         r.parent.store(parent, Relaxed);
         r.finished.store(false, Relaxed);
         r.set_tally(None);
-        for (place, pc) in r.created.iter().zip(created) {
-            place.store(pc.bits(), Relaxed);
-        }
+        r.created.store(created.bits(), Relaxed);
+        r.set_name("");
         r.history.reset();
         r.serial.store(serial + 2, Release);
         r
@@ -92,6 +95,27 @@ impl Record {
         self.goid.store(goid, Relaxed);
     }
 
+    /// Gives the goroutine a name, of which the first bytes are kept. A report that is being made
+    /// may have parts of both names.
+    pub(crate) fn set_name(&self, name: &str) {
+        let mut bytes = [0; 8 * NAME_WORDS];
+        let kept = &name.as_bytes()[..name.floor_char_boundary(bytes.len())];
+        bytes[..kept.len()].copy_from_slice(kept);
+        let (words, _) = bytes.as_chunks();
+        for (place, word) in self.name.iter().zip(words) {
+            place.store(u64::from_ne_bytes(*word), Relaxed);
+        }
+    }
+
+    /// The goroutine's name, where it has one.
+    pub(crate) fn name(&self) -> Option<String> {
+        let words = self.name.each_ref().map(|word| word.load(Relaxed));
+        let bytes = words.map(u64::to_ne_bytes);
+        let text = bytes.as_flattened().split(|byte| *byte == 0).next()?;
+        let name = String::from_utf8_lossy(text);
+        (!name.is_empty()).then(|| name.into_owned())
+    }
+
     /// What its races are put on, for its own thread.
     pub(crate) fn tally(&self) -> Option<&'static Tally> {
         // SAFETY: null, or a tally that lives for ever, whose address was stored with Release.
@@ -109,16 +133,12 @@ impl Record {
         if self.serial.load(Acquire) != serial {
             return None;
         }
-        let mut created = [Pc::NONE; CREATION_FRAMES];
-        for (pc, place) in created.iter_mut().zip(&self.created) {
-            *pc = Pc::from_bits(place.load(Relaxed));
-        }
         let all = Identity {
             goid: self.goid.load(Relaxed),
             parent: self.parent.load(Relaxed),
             finished: self.finished.load(Relaxed),
             tally: self.tally(),
-            created,
+            created: Pc::from_bits(self.created.load(Relaxed)),
         };
         self.is_still(serial).then_some(all)
     }
@@ -150,6 +170,17 @@ impl Record {
             proc::give(Kind::Record, oldest.cast());
         }
     }
+}
+
+/// The name that goroutine `goid` had, if it is one of the newest that ended.
+pub(crate) fn name_of_ended(goid: u64) -> Option<String> {
+    ENDED.ring.iter().find_map(|place| {
+        // SAFETY: null, or a record, which stays mapped.
+        let record = unsafe { place.load(Relaxed).as_ref() }?;
+        let serial = record.serial.load(Acquire);
+        let name = record.name().filter(|_| record.goid() == goid)?;
+        record.is_still(serial).then_some(name)
+    })
 }
 
 /// The newest ended goroutines, oldest overwritten first.

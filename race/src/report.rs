@@ -26,7 +26,7 @@ use crate::record::Identity;
 use crate::state::{Config, config, host};
 use crate::sync::BlockRecord;
 use crate::tally::Tally;
-use crate::{Pc, freeing, lines, log, machine, pages, shadow, slot, sync, text};
+use crate::{Pc, depot, freeing, lines, log, machine, pages, shadow, slot, sync, text};
 
 /// The access that found the race.
 #[derive(Clone, Copy, Debug)]
@@ -83,10 +83,15 @@ pub(crate) struct Side {
 }
 
 impl Side {
+    /// The access is the freeing of the block.
+    pub(crate) fn is_free(&self) -> bool {
+        self.flags & FREED != 0
+    }
+
     /// "write", "atomic read" and so on.
     pub(crate) fn verb(&self) -> &'static str {
         match (
-            self.flags & FREED != 0,
+            self.is_free(),
             self.flags & ATOMIC != 0,
             self.flags & READ != 0,
         ) {
@@ -115,7 +120,7 @@ impl Goroutine {
             id: identity.goid,
             parent: identity.parent,
             finished: identity.finished,
-            created: Trace::of_origin(&Stack::of(&identity.created)),
+            created: Trace::of_origin(&Stack::of(&[identity.created])),
         }
     }
 
@@ -489,12 +494,15 @@ fn previous(granule: usize, old: Cell, new: Cell) -> Found {
     side
 }
 
-/// Stands for two stacks, in whichever order, as both sides' histories have them: the real stack is known of one of them only, and of each
-/// in its turn.
+/// Stands for two stacks, in whichever order, by the places and the calls that were announced. The
+/// real callers do not count: where the walk begins depends on which side found the race.
 fn pair_key(a: &[Pc], b: &[Pc]) -> u64 {
     const ODD: u64 = 0xff51_afd7_ed55_8ccd;
     let hash = |stack: &[Pc]| {
-        let mix = |hash: u64, pc: &Pc| (hash.rotate_left(27) ^ pc.bits()).wrapping_mul(ODD);
+        let mix = |hash: u64, pc: &Pc| {
+            let pc = depot::innermost(*pc);
+            (hash.rotate_left(27) ^ pc.bits()).wrapping_mul(ODD)
+        };
         stack.iter().filter(|pc| !pc.is_none()).fold(0, mix)
     };
     let (a, b) = (hash(a), hash(b));

@@ -15,6 +15,8 @@ use crate::state::config;
 
 /// Characters of a line that are shown.
 const WIDTH: usize = 160;
+/// Stands for what is not.
+const CUT: [char; 3] = ['.'; 3];
 /// Bytes of a line that are read: source is not longer, and what is not source is not read whole.
 const LINE_BYTES: u64 = 4 << 10;
 const TAB: &str = "    ";
@@ -71,16 +73,15 @@ pub(crate) fn write(out: &mut String, line: &Line) -> fmt::Result {
         .map_or(0, |(number, _)| number.to_string().len());
     for (number, text) in &lines {
         if *number != line.line as usize {
-            writeln!(out, "          {number:width$} | {}", shown(text))?;
+            let (part, _) = shown(text, 0);
+            writeln!(out, "          {number:width$} | {part}")?;
             continue;
         }
-        writeln!(
-            out,
-            "{bold}        > {number:width$} | {}{plain}",
-            shown(text)
-        )?;
-        if let Some(front) = front(text, line.column as usize) {
-            writeln!(out, "          {:width$} | {front}{bold}^{plain}", "")?;
+        let (part, caret) = shown(text, line.column as usize);
+        writeln!(out, "{bold}        > {number:width$} | {part}{plain}")?;
+        if let Some(caret) = caret {
+            let blanks = " ".repeat(caret);
+            writeln!(out, "          {:width$} | {blanks}{bold}^{plain}", "")?;
         }
     }
     Ok(())
@@ -123,18 +124,35 @@ fn read(path: &Path, number: usize) -> Vec<(usize, String)> {
     lines
 }
 
-/// A line as it is printed: without tabs, nor anything else that a terminal obeys.
-fn shown(text: &str) -> String {
-    let clean = text.replace('\t', TAB);
-    let printable = clean.chars().map(|c| if c.is_control() { ' ' } else { c });
-    printable.take(WIDTH).collect()
+/// A line as it is printed, and how many characters of it stand before `column`, which counts bytes from
+/// 1; none where it is not known. Of a long line the part around the column is shown.
+fn shown(text: &str, column: usize) -> (String, Option<usize>) {
+    let all = printable(text);
+    let before = column.checked_sub(1).and_then(|bytes| text.get(..bytes));
+    let caret = before.map(|before| printable(before).len());
+    // What is left out on the left leaves a mark there.
+    let start = match caret {
+        Some(caret) if all.len() > WIDTH && caret >= WIDTH * 3 / 4 => {
+            (caret - WIDTH / 2).min(all.len() - WIDTH)
+        }
+        _ => 0,
+    };
+    let end = (start + WIDTH).min(all.len());
+    let mut part = all[start..end].to_vec();
+    if start > 0 {
+        part[..CUT.len()].copy_from_slice(&CUT);
+    }
+    if end < all.len() {
+        part[WIDTH - CUT.len()..].copy_from_slice(&CUT);
+    }
+    (part.into_iter().collect(), caret.map(|caret| caret - start))
 }
 
-/// The blanks before `column`, which counts bytes or characters from 1, depending on who said it; none where it is not known.
-fn front(text: &str, column: usize) -> Option<String> {
-    let before = text.get(..column.checked_sub(1)?)?;
-    let width = shown(before).chars().count();
-    (width < WIDTH).then(|| " ".repeat(width))
+/// Without tabs, nor anything else that a terminal obeys.
+fn printable(text: &str) -> Vec<char> {
+    let clean = text.replace('\t', TAB);
+    let blank = |c: char| if c.is_control() { ' ' } else { c };
+    clean.chars().map(blank).collect()
 }
 
 #[cfg(test)]
@@ -143,16 +161,32 @@ mod tests {
 
     #[test]
     fn the_caret_stands_below_its_column() {
-        assert_eq!(front("\tlet x = 1;", 6).as_deref(), Some("        "));
-        assert_eq!(front("abc", 1).as_deref(), Some(""));
+        let front = |text, column| shown(text, column).1;
+        assert_eq!(front("\tlet x = 1;", 6), Some(8));
+        assert_eq!(front("abc", 1), Some(0));
         assert_eq!(front("abc", 0), None);
         assert_eq!(front("abc", 9), None);
     }
 
     #[test]
     fn what_a_terminal_would_obey_is_blank() {
-        assert_eq!(shown("\ta\x1b[31mb"), "    a [31mb");
-        assert_eq!(shown(&"x".repeat(1000)).len(), WIDTH);
+        assert_eq!(shown("\ta\x1b[31mb", 0).0, "    a [31mb");
+    }
+
+    #[test]
+    fn a_long_line_is_cut_around_its_column() {
+        for at in [0, 1, 100, 119, 120, 500, 900, 996, 999] {
+            let line = format!("{}here{}", "ä".repeat(at), "x".repeat(996 - at.min(996)));
+            let (part, caret) = shown(&line, 2 * at + 1);
+            let caret = caret.expect("the column is known");
+            assert_eq!(part.chars().count(), WIDTH, "{at}");
+            let found: String = part.chars().skip(caret).take(4).collect();
+            assert_eq!(found, "here", "{at}: {part}");
+            assert_eq!(part.starts_with(CUT), at >= 120, "{at}: {part}");
+        }
+        let (start, _) = shown(&"x".repeat(1000), 0);
+        assert_eq!(start, format!("{}...", "x".repeat(WIDTH - 3)));
+        assert_eq!(shown(&"x".repeat(WIDTH), 0).0, "x".repeat(WIDTH));
     }
 
     #[test]

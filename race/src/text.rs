@@ -64,7 +64,7 @@ fn write_note(out: &mut String, report: &Report) {
     let own_lines = report.sides.iter().filter_map(|side| side.trace.own_line());
     if own_lines.into_iter().any(|line| line.file().is_none()) && !IS_SAID.swap(true, Relaxed) {
         out.push_str(
-            "\nNote: for line numbers, build with debug information (debug = \"line-tables-only\" in the profile is enough) and \
+            "\nNote: for line numbers, build with debug information (debug = \"limited\" in the profile is enough) and \
              do not strip it\n",
         );
     }
@@ -81,9 +81,15 @@ fn write_side(out: &mut String, side: &Side, is_previous: bool) -> fmt::Result {
     if side.allocation {
         out.push_str(" (allocation)");
     }
+    write!(out, " at {:#014x}", side.addr)?;
+    // Of an allocation or free it is the block's that counts, which is told below.
+    if !side.allocation && !side.is_free() {
+        let bytes = if side.size == 1 { "byte" } else { "bytes" };
+        write!(out, " ({} {bytes})", side.size)?;
+    }
     match &side.who {
-        Some(who) => writeln!(out, " at {:#014x} by {}:", side.addr, Who(who.id))?,
-        None => writeln!(out, " at {:#014x} by an earlier goroutine:", side.addr)?,
+        Some(who) => writeln!(out, " by {}:", Who(who.id))?,
+        None => out.push_str(" by an earlier goroutine:\n"),
     }
     if side.trace.lines.is_empty() {
         out.push_str("  [failed to restore the stack]\n");

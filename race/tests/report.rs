@@ -50,7 +50,7 @@ const UNNAMED: usize = OTHERS_STACK + 4096;
 /// Between the start and the end of `on_big_stack`.
 static ON_BIG_STACK: AtomicBool = AtomicBool::new(false);
 
-/// 1: the real stack is one of an allocation.
+/// 1: the real stack is one of an allocation; 3: of a start of a thread through many functions of std.
 static WALK: AtomicU32 = AtomicU32::new(0);
 
 static HOST: Host = Host {
@@ -114,6 +114,24 @@ static HOST: Host = Host {
         let frames: &[usize] = match (LINE.load(Relaxed), WALK.load(Relaxed)) {
             (0, 0) => &[],
             (0, 2) => &[HOOK, LOAD, STORE, CALLER, CALL_ONCE, START_THREAD],
+            (0, 3) => &[
+                CALL_ONCE,
+                PTR_WRITE,
+                PUSH,
+                PUSH,
+                PUSH,
+                PUSH,
+                PUSH,
+                PUSH,
+                PUSH,
+                PUSH,
+                PUSH,
+                PUSH,
+                STORE,
+                CALLER,
+                CALL_ONCE,
+                START_THREAD,
+            ],
             (0, _) => &[PUSH, STORE, PUSH, CALLER],
             _ => &[SPAWN, REAL, CALLER],
         };
@@ -245,11 +263,11 @@ fn a_report_has_gos_shape() {
         stderr(&output),
         "==================\n\
          WARNING: DATA RACE\n\
-         Read at 0x720000000080 by main goroutine:\n\
+         Read at 0x720000000080 (8 bytes) by main goroutine:\n\
          \x20 app::load\n\
          \x20     /src/app/main.rs:20 +0x3a\n\
          \n\
-         Previous write at 0x720000000080 by goroutine 7 'worker':\n\
+         Previous write at 0x720000000080 (8 bytes) by goroutine 7 'worker':\n\
          \x20 app::store\n\
          \x20     /src/app/main.rs:12 +0x3a\n\
          \x20 app::caller\n\
@@ -292,10 +310,10 @@ fn a_location_needs_no_debug_info() {
     };
     let lines: Vec<&str> = text.lines().collect();
     assert!(
-        lines[line("Atomic write at 0x720000000080 by main goroutine:") + 1]
+        lines[line("Atomic write at 0x720000000080 (4 bytes) by main goroutine:") + 1]
             .starts_with("      tests/report.rs:")
     );
-    let previous = line("Previous write at 0x720000000080 by goroutine 7 'worker':");
+    let previous = line("Previous write at 0x720000000080 (4 bytes) by goroutine 7 'worker':");
     assert!(lines[previous + 1].starts_with("      tests/report.rs:"));
     line("Goroutine 7 (finished) 'worker' created at:");
     assert_eq!(output.status.code(), Some(3));
@@ -317,7 +335,7 @@ fn the_real_stack_gives_function_and_callers_of_a_location() {
         finish()
     };
     let text = stderr(&output);
-    let start = "Write at 0x720000000080 by main goroutine:\n  app::real\n      /somewhere/race/tests/report.rs:";
+    let start = "Write at 0x720000000080 (4 bytes) by main goroutine:\n  app::real\n      /somewhere/race/tests/report.rs:";
     assert!(
         text.contains(start) && !text.contains("app::inlined"),
         "{text}"
@@ -529,7 +547,7 @@ fn fields_that_share_eight_bytes_are_two_places() {
     };
     let text = stderr(&output);
     for addr in ["0x720000000080", "0x720000000084"] {
-        let read = format!("Read at {addr} by main goroutine");
+        let read = format!("Read at {addr} (4 bytes) by main goroutine");
         assert_eq!(text.matches(&read).count(), 1, "{text}");
     }
     assert!(text.contains("Found 3 data race(s)"), "{text}");
@@ -565,7 +583,7 @@ fn a_stack_outlives_64_k_events() {
     };
     assert_eq!(
         previous_side_after(&output),
-        "Previous write at 0x720000000080 by goroutine 7 'worker':\n\
+        "Previous write at 0x720000000080 (8 bytes) by goroutine 7 'worker':\n\
          \x20 app::store\n      /src/app/main.rs:12 +0x3a\n\
          \x20 app::caller\n      /src/app/main.rs:33 +0x3a"
     );
@@ -586,7 +604,7 @@ fn a_line_outlives_its_stack() {
     };
     assert_eq!(
         previous_side_after(&output),
-        "Previous write at 0x720000000080 by goroutine 7 'worker':\n\
+        "Previous write at 0x720000000080 (8 bytes) by goroutine 7 'worker':\n\
          \x20 app::store\n      /src/app/main.rs:12 +0x3a\n\
          \x20 [the callers are too long ago]"
     );
@@ -630,7 +648,7 @@ fn calls_of_long_ago_are_returned_from() {
     };
     assert_eq!(
         previous_side_after(&output),
-        "Previous write at 0x720000000080 by goroutine 7 'worker':\n\
+        "Previous write at 0x720000000080 (8 bytes) by goroutine 7 'worker':\n\
          \x20 app::store\n      /src/app/main.rs:12 +0x3a\n\
          \x20 app::caller\n      /src/app/main.rs:33 +0x3a\n\
          \x20 app::main\n      /src/app/main.rs:5 +0x3a"
@@ -986,7 +1004,7 @@ fn the_current_access_has_its_real_stack() {
         finish()
     };
     let text = stderr(&output);
-    let stack = "Read at 0x720000000080 by main goroutine:\n  app::load\n      /src/app/main.rs:20 +0x3a\n  app::store\n      \
+    let stack = "Read at 0x720000000080 (8 bytes) by main goroutine:\n  app::load\n      /src/app/main.rs:20 +0x3a\n  app::store\n      \
                  /src/app/main.rs:12 +0x3a\n  app::caller\n      /src/app/main.rs:33 +0x3a\n\nPrevious write";
     assert!(text.contains(stack), "{text}");
     // Inlined frames come innermost first.
@@ -1047,6 +1065,103 @@ fn source_lines_are_shown_when_asked_for() {
             "{text}"
         );
     }
+}
+
+#[test]
+fn a_creation_has_its_real_stack_from_the_program_s_line_on() {
+    let name = "a_creation_has_its_real_stack_from_the_program_s_line_on";
+    let Some(output) = parent(name, "") else {
+        let (main, worker) = start();
+        race::switch_in(main);
+        WALK.store(3, Relaxed);
+        let thread = go_start(main, race::FIRST_THREAD_ID + 4, Pc::code(PTR_WRITE));
+        WALK.store(0, Relaxed);
+        race::switch_out(main);
+        on(worker, || race::write(BLOCK + 128, 8, Pc::code(STORE)));
+        on(thread, || race::write(BLOCK + 128, 8, Pc::code(LOAD)));
+        finish()
+    };
+    let text = stderr(&output);
+    let created = "\nThread 5 (running) created at:\n  app::store\n      /src/app/main.rs:12 +0x3a\n\
+                   \x20 app::caller\n      /src/app/main.rs:33 +0x3a\n\n";
+    assert!(text.contains(created), "{text}");
+}
+
+#[test]
+fn an_earlier_event_of_a_location_has_its_function_and_callers() {
+    let name = "an_earlier_event_of_a_location_has_its_function_and_callers";
+    let Some(output) = parent(name, "") else {
+        let (main, worker) = start();
+        on(worker, || {
+            race::func_enter(Pc::code(CALLER));
+            let pc = Pc::here();
+            LINE.store(pc.location().expect("a location").line(), Relaxed);
+            race::write(BLOCK + 128, 4, pc);
+            race::func_exit();
+        });
+        on(main, || race::write(BLOCK + 128, 4, Pc::code(STORE)));
+        finish()
+    };
+    let side = previous_side_after(&output);
+    let lines: Vec<&str> = side.lines().collect();
+    let [_, own, place, caller, line] = lines[..] else {
+        panic!("two frames: {side}");
+    };
+    assert_eq!([own, caller], ["  app::real", "  app::caller"], "{side}");
+    let start = "      /somewhere/race/tests/report.rs:";
+    assert!(place.starts_with(start), "{side}");
+    assert!(line.contains("main.rs:33"), "{side}");
+}
+
+#[test]
+fn one_place_is_one_race_whichever_side_is_first() {
+    let Some(output) = parent("one_place_is_one_race_whichever_side_is_first", "") else {
+        let (main, worker) = start();
+        let write = |addr| race::write(addr, 4, Pc::here());
+        // The walk begins elsewhere each time, as it does inside the detector.
+        let walks = |n| WALK.store(n, Relaxed);
+        on(worker, || write(BLOCK + 128));
+        walks(1);
+        on(main, || write(BLOCK + 128));
+        on(main, || write(BLOCK + 256));
+        walks(2);
+        on(worker, || write(BLOCK + 256));
+        finish()
+    };
+    let text = stderr(&output);
+    assert!(text.ends_with("Found 1 data race(s)\n"), "{text}");
+}
+
+#[test]
+fn a_name_outlives_its_goroutine() {
+    const LONG: &str = "the goroutine that writes to the log, and nothing else";
+    let name = "a_name_outlives_its_goroutine";
+    let (Some(text), Some(line)) = (parent(name, ""), parent(name, "format=json")) else {
+        let (main, _) = start();
+        race::switch_in(main);
+        let named = go_start(main, 8, Pc::code(SPAWN));
+        // SAFETY: it has not ended.
+        unsafe { race::set_name(named, LONG) };
+        let unnamed = go_start(main, 9, Pc::code(SPAWN));
+        race::switch_out(main);
+        on(named, || race::malloc(BLOCK, 40, Pc::code(STORE)));
+        race::go_end(named);
+        on(unnamed, || race::write(BLOCK + 8, 8, Pc::code(LOAD)));
+        race::go_end(unnamed);
+        finish()
+    };
+    let text = stderr(&text);
+    for what in [
+        format!(" by goroutine 8 '{LONG}':\n"),
+        format!("\nGoroutine 8 (finished) '{LONG}' created at:\n"),
+        format!(" allocated by goroutine 8 '{LONG}':\n"),
+        " by goroutine 9:\n".to_owned(),
+    ] {
+        assert!(text.contains(&what), "{what}: {text}");
+    }
+    let report = json(&stderr(&line));
+    let [own, previous] = [0, 1].map(|i| &report["accesses"][i]["name"]);
+    assert_eq!((own, previous), (&Value::Null, &LONG.into()));
 }
 
 #[test]
@@ -1406,7 +1521,7 @@ fn a_plain_thread_is_called_one() {
     };
     let text = stderr(&text);
     assert!(
-        text.contains("Previous write at 0x720000000080 by thread 5:\n"),
+        text.contains("Previous write at 0x720000000080 (8 bytes) by thread 5:\n"),
         "{text}"
     );
     assert!(
@@ -1429,8 +1544,7 @@ fn missing_line_numbers_are_explained_once() {
         finish()
     };
     let text = stderr(&output);
-    let note =
-        "\nNote: for line numbers, build with debug information (debug = \"line-tables-only\"";
+    let note = "\nNote: for line numbers, build with debug information (debug = \"limited\"";
     assert_eq!(text.matches(note).count(), 1, "{text}");
     assert!(
         text.contains("\n      ?? +0x100000\n") && text.ends_with("Found 2 data race(s)\n"),

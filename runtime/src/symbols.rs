@@ -4,7 +4,6 @@ use crate::places::{self, Module};
 use crate::walk;
 use raddle_race::{FIRST_THREAD_ID, Frame, Host, Object};
 use std::ffi::c_void;
-use std::fs;
 
 /// The detector's view of the runtime.
 pub(crate) static HOST: Host = Host {
@@ -39,13 +38,7 @@ fn goroutine_name(id: u64, with: &mut dyn FnMut(&str)) {
         }
         return;
     }
-    raddle_race::thread_name(id, &mut |name| {
-        // Else it has that of the thread that made it: of the program's first, or of an M.
-        let first = fs::read_to_string("/proc/self/comm").unwrap_or_default();
-        if name != first.trim_end() && !name.starts_with("raddle-m") {
-            with(name);
-        }
-    });
+    raddle_race::thread_name(id, with);
 }
 
 unsafe extern "C" {

@@ -36,7 +36,9 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::*, fence};
 
 /// Frames of a walk that is remembered.
-const SHORT: usize = 16;
+const SHORT: usize = 32;
+/// Frames that are asked for at each allocation.
+const SHORTER: usize = 16;
 const ENTRIES: usize = 1024;
 /// Bytes in which the code of `outermost_frame` surely ends: it is a call and little else.
 const OUTERMOST_BYTES: usize = 256;
@@ -53,6 +55,8 @@ const NOWHERE: Return = Return { at: 0, to: 0 };
 struct Entry {
     version: AtomicU32,
     count: AtomicU32,
+    /// Where the walk was to end, if the stack went so far.
+    limit: AtomicU32,
     start: AtomicUsize,
     /// `at` and `to` of each frame.
     words: [[AtomicUsize; 2]; SHORT],
@@ -63,18 +67,22 @@ impl Entry {
         Entry {
             version: AtomicU32::new(0),
             count: AtomicU32::new(0),
+            limit: AtomicU32::new(0),
             start: AtomicUsize::new(0),
             words: [const { [const { AtomicUsize::new(0) }; 2] }; SHORT],
         }
     }
 
-    /// The walk that began at `start`, if this entry is of one.
-    fn recall(&self, start: usize, frames: &mut [Return; SHORT]) -> Option<usize> {
+    /// The walk of `limit` frames that began at `start`, if this entry is of one, or of a longer one.
+    fn recall(&self, start: usize, limit: usize, frames: &mut [Return]) -> Option<usize> {
         let version = self.version.load(Acquire);
         if version == 0 || version & 1 != 0 || self.start.load(Relaxed) != start {
             return None;
         }
-        let count = self.count.load(Relaxed) as usize;
+        if (self.limit.load(Relaxed) as usize) < limit {
+            return None;
+        }
+        let count = (self.count.load(Relaxed) as usize).min(limit);
         for (frame, [at, to]) in frames.iter_mut().zip(&self.words[..count]) {
             (frame.at, frame.to) = (at.load(Relaxed), to.load(Relaxed));
         }
@@ -83,7 +91,7 @@ impl Entry {
     }
 
     /// Keeps a walk in place of the one that is here, unless someone else is just doing so.
-    fn remember(&self, start: usize, frames: &[Return]) {
+    fn remember(&self, start: usize, limit: usize, frames: &[Return]) {
         let version = self.version.load(Relaxed);
         let writing = version | 1;
         if version == writing
@@ -97,6 +105,7 @@ impl Entry {
         fence(Release); // who sees a word below sees the odd version
         self.start.store(start, Relaxed);
         self.count.store(frames.len() as u32, Relaxed);
+        self.limit.store(limit as u32, Relaxed);
         for (frame, [at, to]) in frames.iter().zip(&self.words) {
             at.store(frame.at, Relaxed);
             to.store(frame.to, Relaxed);
@@ -129,10 +138,19 @@ pub(crate) fn current_stack(stack: &mut [Pc]) -> usize {
         });
         return count;
     }
-    let mut frames = [NOWHERE; SHORT];
+    match stack.len() {
+        ..=SHORTER => known_stack::<SHORTER>(start, stack),
+        _ => known_stack::<SHORT>(start, stack),
+    }
+}
+
+/// [`current_stack`] of at most `MOST` frames, from `start` on.
+fn known_stack<const MOST: usize>(start: usize, stack: &mut [Pc]) -> usize {
+    let limit = stack.len();
+    let mut frames = [NOWHERE; MOST];
     let known = entries(start).into_iter().find_map(|entry| {
         entry
-            .recall(start, &mut frames)
+            .recall(start, limit, &mut frames)
             .filter(|&n| are_there(&frames[..n]))
     });
     let count = known.unwrap_or_else(|| {
@@ -140,18 +158,17 @@ pub(crate) fn current_stack(stack: &mut [Pc]) -> usize {
         walk(start, &mut |frame| {
             frames[count] = frame;
             count += 1;
-            count < SHORT
+            count < limit
         });
         let frames = &frames[..count];
         // They are not where a signal handler was entered.
         if raddle_sched::on_goroutine_stack() && are_there(frames) {
             let [first, second] = entries(start);
             let older = first.version.load(Relaxed) > second.version.load(Relaxed);
-            (if older { second } else { first }).remember(start, frames);
+            (if older { second } else { first }).remember(start, limit, frames);
         }
         count
     });
-    let count = count.min(stack.len());
     for (pc, frame) in stack.iter_mut().zip(&frames[..count]) {
         *pc = Pc::code(frame.to);
     }

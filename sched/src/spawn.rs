@@ -150,6 +150,10 @@ impl Rt {
             // SAFETY: the G has it, and who runs the G uses it.
             let start = || unsafe { raddle_race::go_start(parent(), id, Pc::at(options.at)) };
             let ctx = options.race.unwrap_or_else(start);
+            if let Some(name) = &options.name {
+                // SAFETY: it has not begun.
+                unsafe { raddle_race::set_name(ctx, name) };
+            }
             if options.race.is_some() {
                 // It was made before the caller came this far.
                 let key = ptr::from_ref(g).addr();

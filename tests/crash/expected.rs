@@ -586,9 +586,14 @@ tests! {
             assert!(stack.starts_with(&format!("  crash::compiled::{}\n", names[0])), "{stack}");
         }
         // What starts a goroutine is left out.
-        for plumbing in ["corosensei", "raddle_sched", "raddle::goroutine", "__rust_begin", "call_once"] {
+        for plumbing in ["corosensei", "raddle_sched", "raddle::goroutine", "__rust_begin"] {
             assert!(!outcome.stderr.contains(plumbing), "{plumbing}: {outcome}");
         }
+        assert!(!own.contains("call_once") && !previous.contains("call_once"), "{outcome}");
+        // The scope lies between the program's functions, and is left where it is.
+        let created = stack("Goroutine ");
+        assert!(created.starts_with("  crash::compiled::compiled_races_in_a_static::"), "{created}");
+        assert!(created.contains("  raddle::scope::scope\n"), "{created}");
         outcome.says("\nLocation is global 'crash::compiled::compiled_races_in_a_static::").says("COUNTER' of size 8 at 0x");
         outcome.says(&compiled_place("compiled go"));
     }

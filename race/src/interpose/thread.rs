@@ -28,7 +28,7 @@
 //! A spin lock for a walk over a few entries.
 
 use std::cell::Cell;
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -37,9 +37,10 @@ use libc::{pthread_attr_t, pthread_t, timespec};
 
 use super::real::{keep_errno, real, with_caller};
 use super::{blocking, handler, sync, watched};
-use crate::current::current;
+use crate::current::{current, set_current};
 use crate::goroutine::{go_start, thread_start};
 use crate::mem::{self, BLOCK, SpinGuard, SpinLock};
+use crate::record::Record;
 use crate::{GoCtx, Pc, enabled, go_end, heap, release_g, state, switch_in, switch_out};
 
 unsafe extern "C" {
@@ -67,6 +68,8 @@ struct Entry {
     /// Rounds of key destructors so far.
     rounds: Cell<u32>,
     goid: Cell<u64>,
+    /// That of `ctx`, for everybody: it outlives both.
+    record: Cell<Option<&'static Record>>,
     ctx: Cell<Option<GoCtx>>,
     routine: Cell<Option<Routine>>,
     /// Of a C11 thread, in place of the other.
@@ -213,6 +216,7 @@ fn new_entry(goid: u64, ctx: GoCtx) -> &'static Entry {
     entry.flags.set(0);
     entry.rounds.set(0);
     entry.goid.set(goid);
+    entry.record.set(Some(ctx.get().record()));
     entry.ctx.set(Some(ctx));
     entry
 }
@@ -223,26 +227,55 @@ pub fn thread_running(goid: u64) -> bool {
     Locked::take().living(|e| e.goid.get() == goid).is_some()
 }
 
-/// Calls back with the name of the plain thread with this id, if it lives.
+/// Calls back with the name of the plain thread with this id, if it lives and was given one. The
+/// kernel's is not asked for: a thread begins with that of its creator.
 pub fn thread_name(goid: u64, with: &mut dyn FnMut(&str)) {
-    let mut name = [0_u8; 16];
-    {
-        // With the lock held the thread cannot end, so its handle is good.
+    let record = {
         let held = Locked::take();
-        let Some(entry) = held.living(|e| e.goid.get() == goid) else {
+        let entry = held.living(|e| e.goid.get() == goid);
+        entry.and_then(|entry| entry.record.get())
+    };
+    if let Some(name) = record.and_then(Record::name) {
+        with(&name);
+    }
+}
+
+/// A thread got a name, of which the C library takes 15 bytes at most. std knows all of it, when it
+/// names the thread that it has just started.
+fn is_named(thread: pthread_t, name: &CStr) {
+    let (record, is_ending) = {
+        let held = Locked::take();
+        // One that somebody is joining may still get a name.
+        let is_it = |e: &&Entry| e.handle.get() == thread && !e.has(ENDED);
+        let Some(entry) = held.each(thread).find(is_it) else {
             return;
         };
-        let (to, size) = (name.as_mut_ptr().cast(), name.len());
-        // SAFETY: the thread lives, and there is room for `size` bytes.
-        if unsafe { libc::pthread_getname_np(entry.handle.get(), to, size) } != 0 {
-            return;
-        }
+        // In destructors of thread-locals std has forgotten who the thread is.
+        (entry.record.get(), entry.rounds.get() > 0)
+    };
+    let me = current();
+    set_current(None);
+    // SAFETY: no preconditions.
+    let is_own = unsafe { libc::pthread_self() } == thread;
+    let handle = (is_own && !is_ending).then(std::thread::current);
+    let whole = handle.as_ref().and_then(|handle| handle.name());
+    let whole = whole.filter(|whole| whole.as_bytes().starts_with(name.to_bytes()));
+    if let Some(record) = record {
+        record.set_name(whole.unwrap_or(&name.to_string_lossy()));
     }
-    if let Ok(name) = CStr::from_bytes_until_nul(&name)
-        && let Ok(name) = name.to_str()
-    {
-        with(name);
+    drop(handle);
+    set_current(me);
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn pthread_setname_np(thread: pthread_t, name: *const c_char) -> c_int {
+    // SAFETY: the caller's arguments.
+    let error = unsafe { SETNAME.get()(thread, name) };
+    if error == 0 && enabled() {
+        // SAFETY: a C string, as the call has just found.
+        keep_errno(|| is_named(thread, unsafe { CStr::from_ptr(name) }));
     }
+    error
 }
 
 /// The id of the plain thread that lives and has this handle, which is the address of its thread control block.
@@ -417,6 +450,7 @@ unsafe extern "C" fn ends(entry: *mut c_void) {
 real! {
     static CREATE: fn pthread_create(*mut pthread_t, *const pthread_attr_t, Routine, *mut c_void) -> c_int;
     static CREATE11: fn thrd_create(*mut pthread_t, Routine11, *mut c_void) -> c_int;
+    static SETNAME: fn pthread_setname_np(pthread_t, *const c_char) -> c_int;
     static JOIN: fn pthread_join(pthread_t, *mut *mut c_void) -> c_int;
     static TRYJOIN: fn pthread_tryjoin_np(pthread_t, *mut *mut c_void) -> c_int;
     static TIMEDJOIN: fn pthread_timedjoin_np(pthread_t, *mut *mut c_void, *const timespec) -> c_int;

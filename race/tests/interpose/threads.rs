@@ -212,6 +212,31 @@ fn a_thread_that_is_waited_for_keeps_its_name() {
 }
 
 #[test]
+fn a_thread_has_the_whole_of_its_own_name_and_of_no_other() {
+    const LONG: &str = "a thread with a name of more than the kernel's 15 bytes";
+    let _detector = Detector::take();
+    let my_name = || {
+        // SAFETY: the context is not used.
+        let (_, id) = unsafe { race::thread_attach() };
+        let mut name = None;
+        race::thread_name(id, &mut |its| name = Some(its.to_owned()));
+        name
+    };
+    let thread = std::thread::Builder::new().name(LONG.into());
+    let thread = thread.spawn(move || {
+        assert_eq!(my_name().as_deref(), Some(LONG));
+        // The kernel gives the child its creator's name.
+        assert_eq!(spawn(my_name).join().unwrap(), None);
+        // SAFETY: no preconditions.
+        let me = unsafe { libc::pthread_self() };
+        // SAFETY: the own thread, and a C string.
+        unsafe { libc::pthread_setname_np(me, c"another".as_ptr()) };
+        assert_eq!(my_name().as_deref(), Some("another"));
+    });
+    thread.unwrap().join().unwrap();
+}
+
+#[test]
 fn what_is_created_unwatched_is_not_watched() {
     let _detector = Detector::take();
     let thread = race::unwatched(|| spawn(|| !race::has_current()));

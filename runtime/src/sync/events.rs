@@ -86,6 +86,29 @@ access_events! {
     write = write / write_range
 }
 
+macro_rules! racing_events {
+    ($($(#[$doc:meta])* $name:ident)*) => {$(
+        $(#[$doc])*
+        #[inline(always)]
+        pub(crate) fn $name(addr: usize, at: &'static Location<'static>) -> bool {
+            #[cold]
+            #[inline(never)]
+            fn tell(addr: usize, at: &'static Location<'static>) -> bool {
+                let _inside = enter();
+                race::$name(addr, 8, Pc::at(at))
+            }
+            race::enabled() && tell(addr, at)
+        }
+    )*};
+}
+
+racing_events! {
+    /// A plain read of the eight bytes at `addr`; returns whether it races.
+    read_races
+    /// A plain write of the eight bytes at `addr`; returns whether it races.
+    write_races
+}
+
 /// `size` fresh bytes at `addr`, as if the code at `at` had just written them. The heap has said so too, if it is Raddle's; this
 /// says where in the program, rather than where in a container.
 #[inline(always)]

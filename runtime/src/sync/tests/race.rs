@@ -828,6 +828,29 @@ const TOLD: &[(&str, Case, &[&str])] = &[
             "sync/tests/race.rs:",
         ],
     ),
+    (
+        "a map and its table, which are one place to the program",
+        |w| {
+            let map = Map::new();
+            let (other, w1, w2) = (map.clone(), w.clone(), w.clone());
+            let writer = crate::go(move || {
+                map.insert(1, [2_u64; 3]);
+                w1.reach(1);
+            });
+            let reader = crate::go(move || {
+                w2.after(1);
+                assert_eq!(other.get(&1), Some([2; 3]));
+                assert_eq!(other.insert(1, [3; 3]), Some([2; 3]));
+            });
+            writer.join().expect("no panic");
+            reader.join().expect("no panic");
+        },
+        &[
+            "\nPrevious write at ",
+            "\nBlock of ",
+            " allocated by main goroutine:\n",
+        ],
+    ),
 ];
 
 const LONG_ENOUGH: Duration = Duration::from_millis(1);
