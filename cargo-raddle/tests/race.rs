@@ -408,6 +408,36 @@ fn libraries_for_c_are_linked_and_watched() {
     }
 }
 
+/// The library asks for memory in its constructor, before instrumented code has shadow to look at.
+#[test]
+fn a_malloc_of_ld_preload_is_watched() {
+    let package = racy("preloaded", "");
+    package.raddle("build --race").expect(0);
+    let source = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../race/tests/interpose/malloc.c"
+    );
+    let mut cc = Command::new("cc");
+    cc.args([
+        "-shared",
+        "-fPIC",
+        "-O1",
+        "-DOBEYS",
+        source,
+        "-o",
+        "libheap.so",
+    ]);
+    Outcome(cc.current_dir(&package.0).output().unwrap()).expect(0);
+    let program = "target/raddle-race/x86_64-unknown-linux-gnu/debug/preloaded";
+    for (race, status) in [("0", 0), ("1", 66)] {
+        let run = Command::new(package.0.join(program))
+            .env("RADDLE_RACE", race)
+            .env("LD_PRELOAD", package.0.join("libheap.so"))
+            .output();
+        Outcome(run.unwrap()).expect(status);
+    }
+}
+
 /// A toolchain that has all of the one in use but its linker, by links.
 fn without_linker() -> PathBuf {
     let printed = Command::new("rustc").args(["--print", "sysroot"]).output();
