@@ -408,6 +408,36 @@ fn libraries_for_c_are_linked_and_watched() {
     }
 }
 
+/// What is only warned of is good for all but C.
+#[test]
+fn a_static_library_without_a_detector_is_refused() {
+    for (kinds, status, how) in [
+        ("'staticlib'", 101, "raddle: error: "),
+        ("'staticlib', 'rlib'", 0, "raddle: warning: "),
+    ] {
+        let rest = format!("[lib]\ncrate-type = [{kinds}]\n");
+        let package = Package::new("static_c", &rest, &[("src/lib.rs", RACY)]);
+        package
+            .raddle("build --race")
+            .expect(status)
+            .says(&format!("{how}a static library for C has no detector"))
+            .says("make it a `cdylib`");
+    }
+}
+
+/// Then the linker keeps what nobody refers to, and asks for all that it refers to.
+#[test]
+fn a_program_with_its_dead_code_is_linked_and_watched() {
+    let package = racy("dead", "");
+    for profile in ["", "--release"] {
+        let run = package
+            .command(&format!("run --race {profile}"))
+            .env("RUSTFLAGS", "-C link-dead-code")
+            .output();
+        Outcome(run.unwrap()).expect(66).says("src/lib.rs:10");
+    }
+}
+
 /// The library asks for memory in its constructor, before instrumented code has shadow to look at.
 #[test]
 fn a_malloc_of_ld_preload_is_watched() {
