@@ -34,7 +34,8 @@
 //!
 //! # Libraries for other languages
 //! A `cdylib` brings its detector along, and so does a `staticlib` of a package that uses `raddle`: what is linked with it is in race mode if it
-//! is started with `RADDLE_RACE=1`. A program with a static C library (`-C target-feature=+crt-static`) is refused: the detector stands between
+//! is started with `RADDLE_RACE=1`. A `staticlib` alone of a package that does not depend on `raddle` is refused, and beside other kinds
+//! it is warned of: nothing is linked there that the detector could be added to. A program with a static C library (`-C target-feature=+crt-static`) is refused: the detector stands between
 //! the program and the functions of a shared one.
 //!
 //! # What is not seen

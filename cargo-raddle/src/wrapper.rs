@@ -163,10 +163,16 @@ impl Call {
         self.has_target && !self.has_type("proc-macro") && self.crate_name != "___"
     }
 
+    fn types(&self) -> impl Iterator<Item = &str> {
+        self.crate_types.iter().flat_map(|list| list.split(','))
+    }
+
     fn has_type(&self, name: &str) -> bool {
-        self.crate_types
-            .iter()
-            .any(|list| list.split(',').any(|kind| kind == name))
+        self.types().any(|kind| kind == name)
+    }
+
+    fn is_only(&self, name: &str) -> bool {
+        self.types().all(|kind| kind == name)
     }
 
     /// Does this call link something that runs, or that a program of another language loads?
@@ -176,11 +182,16 @@ impl Call {
 
     /// Is that one to which the runtime must be linked?
     fn is_plain(&self, plan: &Plan) -> bool {
+        self.is_program() && self.is_without_detector(plan)
+    }
+
+    /// Does nothing that the call links have the detector in it?
+    fn is_without_detector(&self, plan: &Plan) -> bool {
         let source = self
             .source
             .as_ref()
             .and_then(|source| fs::canonicalize(source).ok());
-        self.is_program() && source.is_some_and(|source| plan.plain.contains(&source, self.test))
+        source.is_some_and(|source| plan.plain.contains(&source, self.test))
     }
 
     /// `own_package`: the crate is of a package that the user is working on, not of a dependency.
@@ -335,6 +346,16 @@ pub(crate) fn rustc(plan: &Plan, args: &[OsString]) -> Result<ExitCode> {
             "a program with a static C library cannot be watched: the detector stands between the program and a shared one's \
              functions, and looks them up by name; leave `-C target-feature=+crt-static` out of the flags for this build"
         );
+    }
+    // Nothing is linked yet that the runtime could be given to.
+    if call.has_type("staticlib") && call.is_without_detector(plan) {
+        const WHY: &str = "a static library for C has no detector in it unless it uses raddle, and cannot be linked without: let it \
+                           call `raddle::run`, or make it a `cdylib`";
+        if call.is_only("staticlib") {
+            bail!(WHY);
+        }
+        // The others are good.
+        eprintln!("raddle: warning: {WHY}");
     }
     let own_package = env::var_os("CARGO_PRIMARY_PACKAGE").is_some();
     if !own_package && SHARED.contains(&call.crate_name.as_str()) {

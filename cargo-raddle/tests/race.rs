@@ -529,6 +529,66 @@ fn libraries_for_c_are_linked_and_watched() {
     }
 }
 
+/// What is only warned of is good for all but C.
+#[test]
+fn a_static_library_without_a_detector_is_refused() {
+    for (kinds, status, how) in [
+        ("'staticlib'", 101, "raddle: error: "),
+        ("'staticlib', 'rlib'", 0, "raddle: warning: "),
+    ] {
+        let rest = format!("[lib]\ncrate-type = [{kinds}]\n");
+        let package = Package::new("static_c", &rest, &[("src/lib.rs", RACY)]);
+        package
+            .raddle("build --race")
+            .expect(status)
+            .says(&format!("{how}a static library for C has no detector"))
+            .says("make it a `cdylib`");
+    }
+}
+
+/// Then the linker keeps what nobody refers to, and asks for all that it refers to.
+#[test]
+fn a_program_with_its_dead_code_is_linked_and_watched() {
+    let package = racy("dead", "");
+    for profile in ["", "--release"] {
+        let run = package
+            .command(&format!("run --race {profile}"))
+            .env("RUSTFLAGS", "-C link-dead-code")
+            .output();
+        Outcome(run.unwrap()).expect(66).says("src/lib.rs:10");
+    }
+}
+
+/// The library asks for memory in its constructor, before instrumented code has shadow to look at.
+#[test]
+fn a_malloc_of_ld_preload_is_watched() {
+    let package = racy("preloaded", "");
+    package.raddle("build --race").expect(0);
+    let source = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../race/tests/interpose/malloc.c"
+    );
+    let mut cc = Command::new("cc");
+    cc.args([
+        "-shared",
+        "-fPIC",
+        "-O1",
+        "-DOBEYS",
+        source,
+        "-o",
+        "libheap.so",
+    ]);
+    Outcome(cc.current_dir(&package.0).output().unwrap()).expect(0);
+    let program = "target/raddle-race/x86_64-unknown-linux-gnu/debug/preloaded";
+    for (race, status) in [("0", 0), ("1", 66)] {
+        let run = Command::new(package.0.join(program))
+            .env("RADDLE_RACE", race)
+            .env("LD_PRELOAD", package.0.join("libheap.so"))
+            .output();
+        Outcome(run.unwrap()).expect(status);
+    }
+}
+
 /// A toolchain that has all of the one in use but its linker, by links.
 fn without_linker() -> PathBuf {
     let printed = Command::new("rustc").args(["--print", "sysroot"]).output();

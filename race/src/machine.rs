@@ -236,7 +236,7 @@ fn sarif(out: &mut String, report: &Report) -> fmt::Result {
     let accesses = report
         .sides
         .iter()
-        .map(|side| (side.verb().to_owned(), &side.trace));
+        .map(|side| (side.verb().to_owned() + lost_callers(side), &side.trace));
     list(
         out,
         accesses.chain(origins.iter().map(|(what, trace)| (what.clone(), *trace))),
@@ -260,6 +260,15 @@ fn sarif(out: &mut String, report: &Report) -> fmt::Result {
     json(out, report)?;
     out.push_str("}}");
     Ok(())
+}
+
+/// What a stack's message adds where the frames are not all.
+fn lost_callers(side: &Side) -> &'static str {
+    if side.is_cut {
+        "; the callers are too long ago"
+    } else {
+        ""
+    }
 }
 
 /// What happened and where, in a sentence.

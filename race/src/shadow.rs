@@ -83,6 +83,11 @@ const BLOCK_BITS: u32 = 36;
 const BLOCK: usize = 1 << BLOCK_BITS;
 const BLOCKS: usize = (FOLD + 1) >> BLOCK_BITS;
 
+/// Whether the address is among those that Raddle's bookkeeping and the detector need.
+pub(crate) fn is_wanted(addr: usize) -> bool {
+    (crate::sys::BOOKKEEPING.start..pages::END).contains(&addr)
+}
+
 /// Shows the addresses of the detector's own memory and of Raddle's bookkeeping, which hold nothing of the program's, in order.
 pub fn own_memory(show: &mut dyn FnMut(Range<usize>)) {
     show(crate::sys::BOOKKEEPING);
@@ -201,7 +206,7 @@ fn new_mapping() -> usize {
 pub(crate) fn reserve_first() {
     const FAR: usize = 16;
     lift_limit();
-    crate::sys::each_mapping(&mut |from, to| {
+    crate::sys::each_mapping(&mut |from, to, _| {
         // What is reserved is a mapping too, and has no shadow.
         if !is_own(from) {
             reserve(from, to.saturating_sub(from));
@@ -280,6 +285,15 @@ pub(crate) fn init() {
         reserve_first();
     }
     map_new(TABLE, CHUNKS);
+    // Of ours nothing there can be written yet, and of another copy there is a chunk table.
+    crate::sys::each_mapping(&mut |from, to, is_writable| {
+        if is_writable && from < PLANE_B && to > PLANE_A {
+            refuse(
+                "something in this process has memory where the detector's has to be, such as an allocator of LD_PRELOAD \
+                 that chooses its own addresses: run the program without it",
+            );
+        }
+    });
     IS_WRITABLE.store(true, Relaxed);
     if !empty_plane_a() {
         cannot_map();

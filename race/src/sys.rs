@@ -79,8 +79,9 @@ pub(crate) fn write(fd: c_int, bytes: &[u8]) -> isize {
     unsafe { libc::syscall(libc::SYS_write, fd, bytes.as_ptr(), bytes.len()) as isize }
 }
 
-/// Shows the start and the end of each mapping of the process; none without `/proc`.
-pub(crate) fn each_mapping(show: &mut dyn FnMut(usize, usize)) {
+/// Shows the start and the end of each mapping of the process, and whether it can be written; none
+/// without `/proc`.
+pub(crate) fn each_mapping(show: &mut dyn FnMut(usize, usize, bool)) {
     let path = c"/proc/self/maps".as_ptr();
     // SAFETY: a C string.
     let fd = unsafe { libc::syscall(libc::SYS_open, path, libc::O_RDONLY | libc::O_CLOEXEC) };
@@ -93,8 +94,8 @@ pub(crate) fn each_mapping(show: &mut dyn FnMut(usize, usize)) {
             break;
         };
         for &byte in &buffer[..read] {
-            if let Some((start, end)) = line.take(byte) {
-                show(start, end);
+            if let Some((start, end, is_writable)) = line.take(byte) {
+                show(start, end, is_writable);
             }
         }
     }
@@ -102,25 +103,28 @@ pub(crate) fn each_mapping(show: &mut dyn FnMut(usize, usize)) {
     unsafe { libc::syscall(libc::SYS_close, fd) };
 }
 
-/// A line of `/proc/self/maps` that is being read: `START-END ...`, in hexadecimal.
+/// A line of `/proc/self/maps` that is being read: `START-END rwxp ...`, the numbers in hexadecimal.
 #[derive(Debug, Default)]
 struct MappingLine {
     start: usize,
     number: usize,
-    is_read: bool,
+    /// Characters after the numbers.
+    after: usize,
 }
 
 impl MappingLine {
-    fn take(&mut self, byte: u8) -> Option<(usize, usize)> {
+    fn take(&mut self, byte: u8) -> Option<(usize, usize, bool)> {
         match (char::from(byte).to_digit(16), byte) {
             (_, b'\n') => *self = Self::default(),
-            _ if self.is_read => {}
+            (_, _) if self.after != 0 => {
+                self.after += 1;
+                if self.after == "  r".len() {
+                    return Some((self.start, self.number, byte == b'w'));
+                }
+            }
             (Some(digit), _) => self.number = self.number << 4 | digit as usize,
             (None, b'-') => self.start = std::mem::take(&mut self.number),
-            (None, _) => {
-                self.is_read = true;
-                return Some((self.start, self.number));
-            }
+            (None, _) => self.after = 1,
         }
         None
     }
@@ -183,11 +187,14 @@ mod tests {
         ];
         let mut found = [false; 3];
         let mut before = 0;
-        each_mapping(&mut |start, end| {
+        each_mapping(&mut |start, end, is_writable| {
             assert!(before <= start && start < end, "{start:x}-{end:x}");
             before = end;
-            for (found, wanted) in found.iter_mut().zip(wanted) {
-                *found |= (start..end).contains(&wanted);
+            for (place, (found, wanted)) in found.iter_mut().zip(wanted).enumerate() {
+                if (start..end).contains(&wanted) {
+                    *found = true;
+                    assert_eq!(is_writable, place != 1, "all but code can be written");
+                }
             }
         });
         assert_eq!(found, [true; 3]);

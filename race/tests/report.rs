@@ -610,17 +610,22 @@ fn a_line_outlives_its_stack() {
     );
 }
 
+/// The main goroutine reads what another wrote too long ago for its callers to be known.
+fn race_of_long_ago() -> ! {
+    let (main, worker) = start();
+    on(worker, || {
+        race::write(BLOCK + 128, 8, Pc::code(STORE));
+        store_elsewhere(200_000);
+    });
+    on(main, || race::read(BLOCK + 128, 8, Pc::code(LOAD)));
+    finish()
+}
+
 #[test]
 fn programs_are_told_that_callers_are_lost() {
     let options = "history_size=0 format=json";
     let Some(output) = parent("programs_are_told_that_callers_are_lost", options) else {
-        let (main, worker) = start();
-        on(worker, || {
-            race::write(BLOCK + 128, 8, Pc::code(STORE));
-            store_elsewhere(200_000);
-        });
-        on(main, || race::read(BLOCK + 128, 8, Pc::code(LOAD)));
-        finish()
+        race_of_long_ago()
     };
     let report = json(&stderr(&output));
     let [own, previous] = [0, 1].map(|i| &report["accesses"][i]);
@@ -628,6 +633,18 @@ fn programs_are_told_that_callers_are_lost() {
     assert_eq!(previous["callers_lost"], true);
     assert_eq!(previous["stack"][0]["function"], "app::store");
     assert_eq!(previous["stack"].as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn sarif_says_that_callers_are_lost() {
+    let options = "history_size=0 format=sarif";
+    let Some(output) = parent("sarif_says_that_callers_are_lost", options) else {
+        race_of_long_ago()
+    };
+    let stacks = &json(&stderr(&output))["runs"][0]["results"][0]["stacks"];
+    assert_eq!(stacks[0]["message"]["text"], "read");
+    let previous = "write; the callers are too long ago";
+    assert_eq!(stacks[1]["message"]["text"], previous);
 }
 
 #[test]

@@ -56,7 +56,9 @@ impl Module {
         }
         let mut all = Vec::new();
         // SAFETY: `note` is called with it, and does not unwind unless memory runs out, which aborts.
-        unsafe { libc::dl_iterate_phdr(Some(note), (&raw mut all).cast()) };
+        raddle_sched::ask_linker(|| unsafe {
+            libc::dl_iterate_phdr(Some(note), (&raw mut all).cast())
+        });
         all
     }
 
@@ -371,6 +373,40 @@ mod tests {
         let module = Module::at(code).expect("this program");
         assert!(module.name().starts_with("raddle"), "{module:?}");
         assert!(Module::at(8).is_none() && said(8).is_none());
+    }
+
+    #[test]
+    fn a_child_of_fork_may_ask_whoever_asked_at_that_moment() {
+        use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+        fn ask() {
+            let code = ask as fn() as usize;
+            assert!(Module::at(code).is_some());
+        }
+        static DONE: AtomicBool = AtomicBool::new(false);
+        crate::run(|| {
+            let asker = std::thread::spawn(|| {
+                while !DONE.load(Relaxed) {
+                    ask();
+                }
+            });
+            for _ in 0..100 {
+                // SAFETY: the child does what a child of `fork` may.
+                let child = unsafe { libc::fork() };
+                if child == 0 {
+                    // SAFETY: no preconditions.
+                    unsafe { libc::alarm(60) }; // it hangs
+                    ask();
+                    // SAFETY: ends the child.
+                    unsafe { libc::_exit(0) };
+                }
+                let mut status = 0;
+                // SAFETY: room for the status.
+                assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+                assert_eq!(status, 0);
+            }
+            DONE.store(true, Relaxed);
+            asker.join().expect("no panic");
+        });
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub use stop::world;
 pub use sys::{Lock, now_ns};
 pub use thread::new_thread_id;
 pub use timer::{Timer, TimerFn, sleep_ns, sleep_until_ns};
-pub use tls::TlsMode;
+pub use tls::{TlsMode, ask_linker};
 pub use wait::WaitReason;
 pub use whose::{StackSlot, stack_slot_at};
 

@@ -9,6 +9,7 @@ use libc::off_t;
 
 use super::real::keep_errno;
 use super::watched;
+use crate::shadow::is_wanted;
 use crate::sys::pointer;
 use crate::{clear_shadow, enabled, is_instrumented, reserve_shadow};
 
@@ -36,7 +37,14 @@ unsafe extern "C" fn mmap(
     fd: c_int,
     offset: off_t,
 ) -> *mut c_void {
-    // SAFETY: the caller's arguments.
+    // Some allocators ask for addresses of their own choice, which need not be obeyed.
+    let must_be_there = flags & (libc::MAP_FIXED | libc::MAP_FIXED_NOREPLACE) != 0;
+    let at = if is_wanted(at.addr()) && !must_be_there {
+        std::ptr::null_mut()
+    } else {
+        at
+    };
+    // SAFETY: the caller's arguments; without a fixed address any place is good.
     let new = unsafe { libc::syscall(libc::SYS_mmap, at, size, protection, flags, fd, offset) };
     let new = pointer(new);
     has_come(new, size);

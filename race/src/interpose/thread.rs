@@ -75,7 +75,18 @@ struct Entry {
     /// Of a C11 thread, in place of the other.
     routine11: Cell<Option<Routine11>>,
     arg: Cell<*mut c_void>,
+    /// The id of the thread whose creator goes on. Relaxed: it orders nothing, and of an entry that is
+    /// used again it may be an earlier thread's.
+    made: AtomicU64,
 }
+
+/// How long a new thread waits for its creator to go on. If it is over before, the last count of
+/// what the two share is the creator's, which is then ordered after all of it: really, but in this
+/// run only, so that races of short threads are hidden. The creator may be in a handler that waits
+/// for the thread, so not for ever: a second.
+const HEAD_START_MS: u64 = 1000;
+/// Before it sleeps.
+const YIELDS: u32 = 100;
 
 // SAFETY: invariants 1 to 3 say who uses which field when.
 unsafe impl Sync for Entry {}
@@ -393,6 +404,25 @@ impl About {
 fn starts(entry: &'static Entry) -> *mut c_void {
     if let Some(ctx) = entry.ctx.get() {
         begins(entry, ctx);
+        let is_made = || entry.made.load(Relaxed) == entry.goid.get();
+        for _ in 0..YIELDS {
+            if is_made() {
+                break;
+            }
+            // SAFETY: no preconditions.
+            unsafe { libc::sched_yield() };
+        }
+        let nap = timespec {
+            tv_sec: 0,
+            tv_nsec: 1_000_000,
+        };
+        for _ in 0..HEAD_START_MS {
+            if is_made() {
+                break;
+            }
+            // SAFETY: takes a time, and no place for the rest. The interposed function would be an event.
+            unsafe { libc::syscall(libc::SYS_nanosleep, &raw const nap, ptr::null_mut::<()>()) };
+        }
     }
     entry.arg.get()
 }
@@ -516,11 +546,13 @@ fn create_by(
     let ctx = go_start(Some(me), goid, Pc::code(caller));
     let entry = new_entry(goid, ctx);
     entry.arg.set(arg);
-    // From here on the entry is the thread's, which may be over when this returns.
+    // From here on the entry is the thread's, which may be over when this returns; but for `made`.
     let error = f(entry);
     if error != 0 {
         go_end(ctx);
         Locked::take().push_free(entry);
+    } else {
+        entry.made.store(goid, Relaxed);
     }
     error
 }
@@ -642,8 +674,39 @@ unsafe extern "C-unwind" fn thrd_detach(thread: pthread_t) -> c_int {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::time::Duration;
+
     use super::*;
-    use crate::testing::{detector, end_child, fork, went_well};
+    use crate::testing::{detector, end_child, fork, on, went_well};
+
+    #[test]
+    fn a_thread_waits_for_its_creator_to_go_on() {
+        static HAS_RUN: AtomicBool = AtomicBool::new(false);
+        unsafe extern "C-unwind" fn run(arg: *mut c_void) -> *mut c_void {
+            HAS_RUN.store(true, Relaxed);
+            arg
+        }
+        let _detector = detector();
+        let me = go_start(None, 1 << 40, Pc::NONE);
+        on(me, || {
+            let mut thread = 0;
+            let error = create_by(me, ptr::null_mut(), 0, |entry| {
+                entry.routine.set(Some(run));
+                let entry = ptr::from_ref(entry).cast_mut().cast();
+                // SAFETY: `begin` gets its entry.
+                let error = unsafe { CREATE.get()(&mut thread, ptr::null(), begin, entry) };
+                std::thread::sleep(Duration::from_millis(HEAD_START_MS / 20));
+                assert!(!HAS_RUN.load(Relaxed));
+                error
+            });
+            assert_eq!(error, 0);
+            // SAFETY: the thread, which nobody else joins.
+            assert_eq!(unsafe { pthread_join(thread, ptr::null_mut()) }, 0);
+            assert!(HAS_RUN.load(Relaxed));
+        });
+        go_end(me);
+    }
 
     #[test]
     fn a_thread_of_a_child_ends_without_the_detector() {

@@ -5,8 +5,12 @@
 //! 2. `madvise(MADV_GUARD_INSTALL)`: one call each (6.13);
 //! 3. `mprotect(PROT_NONE)`: splits a mapping each time, so it ends at `vm.max_map_count`.
 //!
+//! Emulators such as qemu answer the first two with success and do nothing. So the first guard of
+//! these ways is tried out.
+//!
 //! # Invariants
 //! 1. The way only moves down this list, so a guard that was refused is retried lower, never lost.
+//! 2. While `IS_PROVEN` is false there is no guard but by `mprotect`.
 //!
 //! # Blocking
 //! System calls only; takes no lock, allocates nothing but to read `vm.max_map_count` once.
@@ -16,7 +20,7 @@
 //! one that names its parent, and would then guard pages of the *parent*. `PIDFD_SELF` cannot.
 
 use super::{PAGE_BYTES, StackError};
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed};
 
 /// The most pages of one call of [`install`] or [`populate`].
 pub(super) const MAX_BATCH: usize = 64;
@@ -38,6 +42,9 @@ static WAY: AtomicU8 = AtomicU8::new(if cfg!(raddle_no_guard_install) {
 } else {
     BATCHED
 });
+
+/// A guard that the kernel said it had installed was seen to be one. A hint as above.
+static IS_PROVEN: AtomicBool = AtomicBool::new(false);
 
 /// Whether `process_madvise` populated the last batch. A hint as above.
 static POPULATE_WAY: AtomicU8 = AtomicU8::new(BATCHED);
@@ -83,6 +90,9 @@ fn install_some(pages: &[usize]) -> Result<usize, StackError> {
             // Not all kernels with guards take them in batches; see what a single call says.
             settle(SINGLE);
         }
+        if done != 0 && !is_guard(pages[0]) {
+            done = 0;
+        }
     }
     while done < pages.len() {
         let Err(error) = install_one(pages[done]) else {
@@ -102,12 +112,41 @@ fn settle(way: u8) {
 fn install_one(page: usize) -> Result<(), StackError> {
     if WAY.load(Relaxed) != MPROTECT {
         match advise(page, PAGE_BYTES, MADV_GUARD_INSTALL) {
-            Ok(()) => return Ok(()),
+            Ok(()) if is_guard(page) => return Ok(()),
+            Ok(()) => {}
             Err(libc::EINVAL) => settle(MPROTECT), // the kernel knows no guards
             Err(errno) => return Err(StackError::Guard { errno }),
         }
     }
     protect_one(page)
+}
+
+/// Whether the kernel installed the guard that it said it had. If not, the way is `mprotect`.
+fn is_guard(page: usize) -> bool {
+    if !IS_PROVEN.load(Relaxed) {
+        if is_readable(page) {
+            settle(MPROTECT);
+            return false;
+        }
+        IS_PROVEN.store(true, Relaxed);
+    }
+    true
+}
+
+/// Whether the kernel can read a page of zeros.
+fn is_readable(page: usize) -> bool {
+    // Blocks no signals: the page is an empty set of them. Where it cannot be read, the call fails.
+    // SAFETY: the kernel checks the address.
+    let changed = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_BLOCK,
+            page,
+            std::ptr::null_mut::<u64>(),
+            size_of::<u64>(),
+        )
+    };
+    changed == 0
 }
 
 /// Guards one page by `mprotect`. Each guard is two mappings: itself and the stack above it.

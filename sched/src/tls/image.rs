@@ -61,15 +61,20 @@ pub(super) fn current(glibc: &Glibc) -> Result<&'static Image, String> {
 
 /// Returns that image if there is one already. Starts no thread, allocates nothing.
 pub(super) fn known() -> Option<&'static Image> {
-    let stamp = {
-        // A fork waits: in the child nobody would give the dynamic linker's lock back.
-        let _scanning = SCANNING.lock();
-        stamp()
-    };
+    let stamp = ask_linker(stamp);
     let known = CURRENT.load(Acquire); // pairs with the store below
     // SAFETY: invariant 1.
     let image = unsafe { known.as_ref() };
     image.filter(|image| image.stamp == stamp)
+}
+
+/// Runs `f`, which takes the dynamic linker's lock (`dl_iterate_phdr`). A fork waits for it: in the
+/// child nobody would give that lock back. `f` must not come here again.
+///
+/// **Blocking**: the thread, while another one is in here.
+pub fn ask_linker<R>(f: impl FnOnce() -> R) -> R {
+    let _scanning = SCANNING.lock();
+    f()
 }
 
 /// The lock, for `fork`.

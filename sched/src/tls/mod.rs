@@ -68,6 +68,7 @@ mod switch;
 mod view;
 
 pub(crate) use block::Block;
+pub use image::ask_linker;
 pub(crate) use life::{block_bytes, create, describe_stack, destroy, find, reset, run_dtors};
 pub use switch::TlsMode;
 pub(crate) use switch::{come_back, enter, leave, leave_for_own, mode, thread_block};

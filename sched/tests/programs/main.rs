@@ -75,6 +75,11 @@ const PROGRAMS: &[Program] = &[
         is_too_many_threads,
     ),
     (
+        "guards_that_are_only_promised_are_made_otherwise",
+        promised_guards,
+        is_success,
+    ),
+    (
         "a_guard_cannot_be_held_over_a_wait",
         guard_over_a_wait,
         is_held_over_a_wait,
@@ -707,6 +712,67 @@ fn left_stack() {
     assert!(is_shown(9), "a thread's");
     END.store(true, SeqCst);
     thread.join().expect("it ends");
+}
+
+/// Has the kernel say that it installs guards, and not do so, as qemu does.
+fn promise_guards() {
+    use libc::{BPF_ABS, BPF_JA, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W};
+    const GUARD_INSTALL: u32 = 102;
+    let step = |code, jf, k| libc::sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf,
+        k,
+    };
+    // The number of the system call comes first, the arguments from the 16th byte on.
+    let load = |at| step(BPF_LD | BPF_W | BPF_ABS, 0, at);
+    let else_skip = |steps, what| step(BPF_JMP | BPF_JEQ | BPF_K, steps, what);
+    let mut steps = [
+        load(0),
+        else_skip(2, libc::SYS_madvise as u32),
+        load(16 + 2 * 8),
+        step(BPF_JMP | BPF_JA, 0, 2),
+        else_skip(3, libc::SYS_process_madvise as u32),
+        load(16 + 3 * 8),
+        else_skip(1, GUARD_INSTALL),
+        step(BPF_RET | BPF_K, 0, libc::SECCOMP_RET_ERRNO), // 0: done
+        step(BPF_RET | BPF_K, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog {
+        len: steps.len() as u16,
+        filter: steps.as_mut_ptr(),
+    };
+    // SAFETY: takes numbers.
+    let set = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    assert_eq!(set, 0);
+    let filter = libc::SECCOMP_MODE_FILTER;
+    // SAFETY: a whole program, which the kernel copies.
+    let set = unsafe { libc::prctl(libc::PR_SET_SECCOMP, filter, &raw const program) };
+    assert_eq!(set, 0);
+}
+
+fn promised_guards() {
+    promise_guards();
+    boot(&BootOptions::default());
+    static GUARDED: AtomicU32 = AtomicU32::new(0);
+    const STACKS: u32 = 100;
+    for _ in 0..STACKS {
+        go(|| {
+            let below = ptr::without_provenance::<libc::c_void>(stack_base() - 1);
+            let mut pipe = [0; 2];
+            // SAFETY: room for two descriptors.
+            assert_eq!(unsafe { libc::pipe(pipe.as_mut_ptr()) }, 0);
+            // SAFETY: the kernel checks the address.
+            let written = unsafe { libc::write(pipe[1], below, 1) };
+            GUARDED.fetch_add(u32::from(written == -1), SeqCst);
+            GATE.wait();
+        });
+    }
+    while GATE.waiting() < STACKS as usize {
+        thread::yield_now();
+    }
+    assert_eq!(GUARDED.load(SeqCst), STACKS);
+    GATE.open();
 }
 
 /// In a new namespace of process numbers, with the old one's `/proc`, no thread has the number that is listed.

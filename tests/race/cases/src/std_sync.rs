@@ -890,24 +890,35 @@ pub fn race_two_files() {
     );
 }
 
-pub fn no_race_signal_handler() {
-    static RAISED: AtomicBool = AtomicBool::new(false);
+static HANDLED: AtomicBool = AtomicBool::new(false);
+
+/// Has a handler of the calling thread release.
+fn handle_a_signal() {
     extern "C" fn handler(_signal: i32) {
-        RAISED.store(true, Ordering::Release);
+        HANDLED.store(true, Ordering::Release);
     }
-    let x = var(0);
     // SAFETY: a handler.
     unsafe { libc::signal(libc::SIGUSR1, handler as *const () as usize) };
+    // SAFETY: a signal with a handler.
+    unsafe { libc::raise(libc::SIGUSR1) };
+}
+
+/// Waits for the handler, and acquires.
+fn wait_for_the_handler() {
+    while !HANDLED.load(Ordering::Acquire) {
+        thread::yield_now();
+    }
+}
+
+pub fn no_race_signal_handler() {
+    let x = var(0);
     threads(
         move || {
             *x.at() = 1;
-            // SAFETY: a signal with a handler.
-            unsafe { libc::raise(libc::SIGUSR1) };
+            handle_a_signal();
         },
         move || {
-            while !RAISED.load(Ordering::Acquire) {
-                thread::yield_now();
-            }
+            wait_for_the_handler();
             *x.at() = 2;
         },
     );
@@ -915,23 +926,14 @@ pub fn no_race_signal_handler() {
 
 /// What the thread does after the handler is not covered by what the handler released.
 pub fn race_after_a_signal_handler() {
-    static RAISED: AtomicBool = AtomicBool::new(false);
-    extern "C" fn handler(_signal: i32) {
-        RAISED.store(true, Ordering::Release);
-    }
     let x = var(0);
-    // SAFETY: a handler.
-    unsafe { libc::signal(libc::SIGUSR1, handler as *const () as usize) };
     threads(
         move || {
-            // SAFETY: a signal with a handler.
-            unsafe { libc::raise(libc::SIGUSR1) };
+            handle_a_signal();
             *x.at() = 1; //~ race
         },
         move || {
-            while !RAISED.load(Ordering::Acquire) {
-                thread::yield_now();
-            }
+            wait_for_the_handler();
             *x.at() = 2; //~ race
         },
     );
