@@ -15,7 +15,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::*};
 
 use crate::access::Left;
-use crate::cell::Cell;
+use crate::cell::{Cell, READ};
 use crate::clock::Clock;
 use crate::history::{Cursor, Event};
 use crate::mem::{Kind, Node};
@@ -23,7 +23,7 @@ use crate::real_stack::with_callers;
 use crate::record::Record;
 use crate::slot::{self, NO_SLOT};
 use crate::sync::Known;
-use crate::{Pc, depot, proc, state};
+use crate::{Pc, depot, is_instrumented, proc, state};
 
 /// A goroutine's (or foreign thread's) race context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -439,8 +439,12 @@ impl Ctx {
     }
 
     /// Puts an access into the history.
+    ///
+    /// That of a typed event has the real callers with it. Not that of a read in compiled code, where the calls of all functions but
+    /// the inlined ones are in the history: each message of a channel is such a read.
     pub(crate) fn remember(&mut self, mut event: Event) {
-        if event.pc.location().is_some() {
+        let is_read = event.flags & READ != 0;
+        if event.pc.location().is_some() && !(is_read && is_instrumented()) {
             event.pc = with_callers(Some(self), event.pc);
         }
         if !self.head.cursor.has_room() {

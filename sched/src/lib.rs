@@ -54,8 +54,8 @@ pub use rt::{Rt, UnlockFn, enter, lock_os_thread, tls_mode, unlock_os_thread, yi
 pub use sched::MAX_PROCS;
 pub use signal::prepare_first_thread;
 pub use spawn::{
-    SpawnOptions, Task, current_goroutine, current_proc_ctx, goroutine_exists, goroutine_name,
-    num_goroutines, on_goroutine_stack,
+    SpawnOptions, Task, current_goroutine, current_proc_ctx, depth_on_goroutine_stack,
+    goroutine_exists, goroutine_name, num_goroutines, on_goroutine_stack,
 };
 pub use stack::{StackError, StackStats, stats as stack_stats};
 pub use stop::world;

@@ -300,17 +300,22 @@ pub fn current_goroutine() -> Option<(u64, Option<Arc<str>>)> {
     (!g.is_thread || crate::thread::stands_for_goroutine(g)).then(|| (g.id(), g.name()))
 }
 
-/// Whether the caller runs on a goroutine's own stack, not on a thread's or the program's: such a stack is never unmapped.
+/// How many bytes `at` lies below the top of the goroutine's stack that the caller runs on. None where it runs on another: a
+/// thread's, the program's. A goroutine's stack is never unmapped.
+#[must_use]
+pub fn depth_on_goroutine_stack(at: usize) -> Option<usize> {
+    // SAFETY: null or a G; Gs are never freed.
+    let g = unsafe { rt::current().as_ref() }?;
+    // The program may have gone to a stack of its own, which is unmapped again.
+    let stack = g.stack.get()?;
+    let own = stack.slot.base()..stack.top;
+    (own.contains(&crate::arch::stack_pointer()) && own.contains(&at)).then(|| stack.top - at)
+}
+
+/// Whether the caller runs on a goroutine's own stack, not on a thread's or the program's.
 #[must_use]
 pub fn on_goroutine_stack() -> bool {
-    // SAFETY: null or a G; Gs are never freed.
-    let Some(g) = (unsafe { rt::current().as_ref() }) else {
-        return false;
-    };
-    // The program may have gone to a stack of its own, which is unmapped again.
-    let here = crate::arch::stack_pointer();
-    let own = g.stack.get();
-    own.is_some_and(|stack| (stack.slot.base()..stack.top).contains(&here))
+    depth_on_goroutine_stack(crate::arch::stack_pointer()).is_some()
 }
 
 /// The name of goroutine `id`, if it is alive and has one. For reports: it looks at every goroutine.
