@@ -2,9 +2,11 @@
 
 use std::any::Any;
 use std::collections::HashSet;
+use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use raddle::chan;
@@ -296,4 +298,27 @@ pub(crate) fn num_goroutines_counts_the_living() {
     while raddle::num_goroutines() > before {
         raddle::yield_now();
     }
+}
+
+/// A lock of std's orders what they do with the buffer, which race mode does not see here. As with `println`.
+pub(crate) fn all_may_write_to_one_buffer() {
+    let output = Arc::new(Mutex::new(None));
+    let writers: Vec<_> = (0..8)
+        .map(|n| {
+            let output = Arc::clone(&output);
+            raddle::go(move || {
+                for line in 0..3 {
+                    let mut output = output.lock().unwrap();
+                    let output = output.get_or_insert_with(|| {
+                        BufWriter::new(File::options().write(true).open("/dev/null").unwrap())
+                    });
+                    writeln!(output, "goroutine {n}, line {line}").unwrap();
+                    output.flush().unwrap();
+                }
+            })
+        })
+        .collect();
+    writers
+        .into_iter()
+        .for_each(|writer| writer.join().unwrap());
 }

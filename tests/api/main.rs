@@ -137,6 +137,7 @@ suite! {
         run_works_from_several_threads_at_once
         run_passes_a_panic_on
         num_goroutines_counts_the_living
+        all_may_write_to_one_buffer
     ]
     thread_locals [
         values_survive_a_park_inside_with

@@ -23,11 +23,12 @@ use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::*};
 
+use super::read_range;
 use super::real::{keep_errno, set_errno};
 use super::watched;
 use crate::heap::{clear_shadow, free, free_for_ever, malloc};
 use crate::mem::{fatal, refuse};
-use crate::{Pc, enabled, pages, read_range};
+use crate::{Pc, enabled, pages};
 
 /// The functions of the allocator that the blocks come from.
 struct Allocator {

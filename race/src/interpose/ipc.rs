@@ -17,7 +17,8 @@ use super::desc::{self, Kind, Object, hash, keyed};
 use super::io::{is_news, making};
 use super::real::{errno, keep_errno, real, with_caller};
 use super::{blocking, watched};
-use crate::{Pc, acquire, enabled, read_range, write_range};
+use super::{read_range, write_range};
+use crate::{Pc, acquire, enabled};
 
 real! {
     static MQ_OPEN: fn mq_open(*const c_char, c_int, c_uint, *mut mq_attr) -> mqd_t;

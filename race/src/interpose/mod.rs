@@ -68,7 +68,7 @@ pub(crate) use thread::thread_attach;
 pub use thread::{thread_name, thread_running, thread_with_handle};
 
 use crate::current::current;
-use crate::{GoCtx, enabled, set_current};
+use crate::{GoCtx, Pc, enabled, is_instrumented, set_current};
 
 /// The context whose events the calling thread makes here; None: the call is only forwarded.
 #[inline(always)]
@@ -83,6 +83,21 @@ fn watched() -> Option<GoCtx> {
 #[cold]
 fn watched_in_race_mode() -> Option<GoCtx> {
     current().filter(|me| me.get().is_outside())
+}
+
+/// What the C library reads for the program. In compiled code only: elsewhere the locks are not seen that order the uses of a
+/// buffer, such as that of std's standard output.
+fn read_range(addr: usize, size: usize, pc: Pc) {
+    if is_instrumented() {
+        crate::read_range(addr, size, pc);
+    }
+}
+
+/// What it writes, as [`read_range`].
+fn write_range(addr: usize, size: usize, pc: Pc) {
+    if is_instrumented() {
+        crate::write_range(addr, size, pc);
+    }
 }
 
 /// What is needed before the first thread: called once, when the detector has started.

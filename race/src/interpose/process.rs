@@ -20,9 +20,10 @@ use libc::{
 };
 
 use super::real::{keep_errno, real, with_caller};
+use super::write_range;
 use super::{blocking, desc, watched};
 use crate::mem::SpinLock;
-use crate::{Pc, acquire, enabled, release_merge, write_range};
+use crate::{Pc, acquire, enabled, release_merge};
 
 real! {
     static FORK: fn fork() -> c_int;

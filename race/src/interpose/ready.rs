@@ -8,7 +8,8 @@ use libc::{epoll_event, fd_set, nfds_t, pollfd, sigset_t, timespec, timeval};
 
 use super::real::{real, with_caller};
 use super::{blocking, desc, watched};
-use crate::{Pc, read_range, write, write_range};
+use super::{read_range, write_range};
+use crate::Pc;
 
 real! {
     static CTL: fn epoll_ctl(c_int, c_int, c_int, *mut epoll_event) -> c_int;
@@ -122,7 +123,7 @@ fn poll_by(fds: *mut pollfd, count: nfds_t, caller: usize, f: impl FnOnce() -> c
             // SAFETY: the call took so many.
             let polled = unsafe { at.read() };
             // The kernel writes this field only.
-            write(at.addr() + std::mem::offset_of!(pollfd, revents), 2, pc);
+            write_range(at.addr() + std::mem::offset_of!(pollfd, revents), 2, pc);
             if polled.revents != 0 && polled.fd >= 0 {
                 desc::observe(polled.fd);
             }

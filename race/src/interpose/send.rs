@@ -13,8 +13,9 @@ use libc::{
 };
 
 use super::real::{keep_errno, real, with_caller};
+use super::write_range;
 use super::{blocking, desc, process, watched};
-use crate::{Pc, acquire, enabled, write_range};
+use crate::{Pc, acquire, enabled};
 
 /// C functions that send a signal, whose number the last expression is.
 macro_rules! senders {

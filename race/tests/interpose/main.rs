@@ -14,6 +14,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use raddle_race::{self as race, Host, Options, Pc};
 
+/// The mark of compiled code, by which what the C library does with the program's buffers counts.
+#[unsafe(export_name = "raddle_race_instrumented")]
+static INSTRUMENTED: u8 = 1;
+
 static ONE: Mutex<()> = Mutex::new(());
 
 /// The detector, with the calling thread watched, for as long as this lives.
