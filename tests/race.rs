@@ -20,8 +20,11 @@
 //!
 //! `race/cases/src/oracle.rs` is run as well: random programs, and an exact account of what happens before what in them. So are
 //! `race/crates/clean`, programs over well-kept crates, `race/crates/allocators`, on an allocator in C, and `race/crates/advisories`, data
-//! races of old versions; none uses Raddle. `race/COVERAGE.md` lists Go's cases and ours.
+//! races of old versions; none uses Raddle. `race/COVERAGE.md` lists Go's cases and ours. `race/page.rs` holds `docs/reports.md`
+//! to what `race/reports` prints.
 
+#[path = "race/page.rs"]
+mod page;
 #[path = "support/mod.rs"]
 mod support;
 
@@ -48,6 +51,7 @@ const CASES: &str = "cases";
 const CLEAN: &str = "crates/clean";
 const ADVISORIES: &str = "crates/advisories";
 const ALLOCATORS: &str = "crates/allocators";
+const REPORTS: &str = "reports";
 
 fn directory(package: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -65,6 +69,11 @@ fn build(package: &str, release: bool) -> PathBuf {
         .arg("--manifest-path")
         .arg(directory(package).join("Cargo.toml"))
         .args(release.then_some("--release"));
+    // Both stand on Raddle, which is compiled once.
+    if package == REPORTS && env::var_os("CARGO_TARGET_DIR").is_none() {
+        let shared = directory(CASES).join("target/raddle-race");
+        command.arg("--target-dir").arg(shared);
+    }
     let outcome = support::run(&mut command, Duration::from_secs(900));
     assert!(
         outcome.status.success(),
