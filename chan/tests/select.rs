@@ -270,7 +270,8 @@ on_both! {
                 index
             });
             match biased {
-                true => assert_eq!(hits, [400, 0, 0, 0]),
+                // The sender may come between the looks at two of the cases.
+                true => assert!(hits[0] > 300, "{hits:?}"),
                 false => assert_fair(hits),
             }
         }
