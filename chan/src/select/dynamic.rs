@@ -100,9 +100,6 @@ impl<'a> Select<'a> {
 
     /// Makes an empty list that prefers operations that were added earlier.
     ///
-    /// They are looked at in that order. One that becomes possible after its turn is found at the next look, so a later one may
-    /// come before it.
-    ///
     /// # Examples
     ///
     /// ```

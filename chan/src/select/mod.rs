@@ -2,7 +2,8 @@
 //!
 //! # States of a selection
 //!
-//! 1. *Look*: each case is tried by itself, in random order (or as listed, if biased), most of them without taking a lock.
+//! 1. *Look*: each case is tried by itself, in random order, most of them without taking a lock. If biased, only the first: of a
+//!    later one it must be known that no earlier one is possible at the same moment.
 //! 2. *Snapshot*: all channels are locked, in address order, and every case is tried again. What finds nothing here has found nothing
 //!    at one moment, as in Go; a select with a default that ends here is linearizable.
 //! 3. *Wait*: with the locks still held a waiter is linked for every case, and the goroutine parks. Who wins its claim has chosen the
@@ -123,6 +124,8 @@ struct Selection<'s, 'a> {
     cases: &'s mut [Case<'a>],
     /// The order in which cases are tried.
     tries: &'s mut [u32],
+    /// So many of them are looked at by themselves.
+    looks: usize,
     /// The order in which channels are locked; the first `lockable` are those with queues.
     locks: &'s mut [u32],
     lockable: usize,
@@ -161,6 +164,11 @@ fn choose(
     }
     let rt = enter();
     let mut selection = Selection {
+        looks: if biased {
+            cases.len().min(1)
+        } else {
+            cases.len()
+        },
         cases,
         tries,
         locks,
@@ -203,9 +211,9 @@ fn choose(
 }
 
 impl Selection<'_, '_> {
-    /// State 1: tries the cases one by one.
+    /// State 1: tries cases one by one.
     fn look(&mut self, rt: &Rt) -> Round {
-        for k in 0..self.tries.len() {
+        for k in 0..self.looks {
             let i = self.tries[k] as usize;
             let (chan, op) = (self.cases[i].chan(), self.cases[i].op);
             let would_wait = match op {
