@@ -18,10 +18,11 @@
 //!     RADDLE_RACE_REPEAT=100 cargo test --test race     so many times three and one, with other seeds and injected yields
 //!     RADDLE_RACE_CASES=mop:: cargo test --test race    those whose name has this in it
 //!
-//! `race/cases/src/oracle.rs` is run as well: random programs, and an exact account of what happens before what in them. So are
-//! `race/crates/clean`, programs over well-kept crates, `race/crates/allocators`, on an allocator in C, and `race/crates/advisories`, data
-//! races of old versions; none uses Raddle. `race/COVERAGE.md` lists Go's cases and ours. `race/page.rs` holds `docs/reports.md`
-//! to what `race/reports` prints.
+//! `race/cases/src/oracle.rs` is run as well: random programs, and an exact account of what happens
+//! before what in them. So are `race/crates/clean`, programs over well-kept crates,
+//! `race/crates/allocators`, on an allocator in C, and `race/crates/advisories`, data races of old
+//! versions; none uses Raddle. `race/COVERAGE.md` lists Go's cases and ours. `race/page.rs` holds
+//! `docs/reports.md` to what `race/reports` prints.
 
 #[path = "race/page.rs"]
 mod page;

@@ -4,8 +4,8 @@
 //! the run that must be flat. What runs is the example's goroutines, but they yield: all are under way at once, from the
 //! beginning, and not, as the scheduler likes it, one after the other.
 //!
-//! Race mode remembers what goroutines did as far as its budget goes, which would take longer to fill than the run does. So that is
-//! filled before the measuring begins.
+//! Race mode remembers what goroutines did as far as its budget goes, which would take longer to
+//! fill than the run does. So that is filled before the measuring begins.
 //!
 //!     cargo test --release --test syncleak                                  some seconds
 //!     RADDLE_STRESS_SECONDS=600 cargo test --release --test syncleak        about ten minutes
@@ -88,7 +88,8 @@ fn for_each_goroutine(work: impl Fn(u64) + Sync) {
     });
 }
 
-/// Does a bit more than the race mode remembers of so many goroutines: new memory is written at new times.
+/// Does a bit more than the race mode remembers of so many goroutines: new memory is written at new
+/// times.
 fn fill_history() {
     for _ in 0..12 {
         let numbers = Slice::<u64>::zeroed(1000);
@@ -129,7 +130,8 @@ fn memory_is_flat(arguments: &[&str], duration: Duration) {
     );
 }
 
-/// Runs the example to its end; returns how long its work takes, and the resident bytes every now and then meanwhile.
+/// Runs the example to its end; returns how long its work takes, and the resident bytes every now
+/// and then meanwhile.
 fn run(arguments: &[&str], iterations: u32, limit: Duration) -> (Duration, Vec<u64>) {
     let mut command = program(&iterations.to_string());
     let mut child = command

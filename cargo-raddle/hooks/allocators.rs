@@ -1,9 +1,10 @@
-// Allocators that programs bring along and that are not instrumented, being written in C or C++. They have memory from the kernel, and
-// use a block again for another thread by an order that the detector does not see. So their functions are followed where a crate
-// calls them: a call in an instrumented crate becomes the call and what the detector is told of the block.
+// Allocators that programs bring along and that are not instrumented, being written in C or C++.
+// They have memory from the kernel, and use a block again for another thread by an order that the
+// detector does not see. So their functions are followed where a crate calls them: a call in an
+// instrumented crate becomes the call and what the detector is told of the block.
 //
-// This text is put behind `hooks.rs` for all crates but the standard library, which has no such calls, and whose own calls of `malloc` are the
-// C library's.
+// This text is put behind `hooks.rs` for all crates but the standard library, which has no such
+// calls, and whose own calls of `malloc` are the C library's.
 
 unsafe extern "C" {
     fn raddle_race_block_wanted_v1();
@@ -39,7 +40,8 @@ impl Argument for i32 {
     }
 }
 
-/// Calls the real function. By its name in assembly: a call that the compiler sees would be that of the hook, which never ends.
+/// Calls the real function. By its name in assembly: a call that the compiler sees would be that of
+/// the hook, which never ends.
 macro_rules! real {
     ($symbol:literal $a:expr, $b:expr, $c:expr, $d:expr) => {{
         let result: usize;
@@ -56,9 +58,10 @@ macro_rules! real {
     ($symbol:literal $a:expr, $b:expr, $c:expr) => { real!($symbol $a, $b, $c, 0usize) };
 }
 
-/// The functions of an allocator: those that make a block, those that free one, those that give it another size
-/// (and which). `size`: what tells how many bytes of a block may be used, which is what is known of it when it ends. The types are those of
-/// the declarations in Rust: a call by another type would not be replaced.
+/// The functions of an allocator: those that make a block, those that free one, those that give it
+/// another size (and which). `size`: what tells how many bytes of a block may be used, which is
+/// what is known of it when it ends. The types are those of the declarations in Rust: a call by
+/// another type would not be replaced.
 macro_rules! allocator {
     (size $size:literal;
      make $($make:literal $make_fn:ident($($a:ident: $at:ty),*);)*

@@ -58,7 +58,7 @@ fn cell(addr: usize) -> *const u64 {
 /// In what cell 0 of the eight bytes at `addr` differs from one that makes an access by this goroutine known.
 #[inline(always)]
 unsafe fn difference(addr: usize) -> u64 {
-    // SAFETY: the thread's word leads to a head; shadow of mapped memory is mapped, or made so by the fault handler.
+    // SAFETY: the thread's word leads to a head; the shadow of all memory is reserved before instrumented code runs.
     unsafe { *cell(addr) ^ (*head()).fast }
 }
 

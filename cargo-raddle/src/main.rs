@@ -33,10 +33,12 @@
 //! - A `RUSTC_WRAPPER` and all flags of the user's stay in force.
 //!
 //! # Libraries for other languages
-//! A `cdylib` brings its detector along, and so does a `staticlib` of a package that uses `raddle`: what is linked with it is in race mode if it
-//! is started with `RADDLE_RACE=1`. A `staticlib` alone of a package that does not depend on `raddle` is refused, and beside other kinds
-//! it is warned of: nothing is linked there that the detector could be added to. A program with a static C library (`-C target-feature=+crt-static`) is refused: the detector stands between
-//! the program and the functions of a shared one.
+//! A `cdylib` brings its detector along, and so does a `staticlib` of a package that uses `raddle`:
+//! what is linked with it is in race mode if it is started with `RADDLE_RACE=1`. A `staticlib`
+//! alone of a package that does not depend on `raddle` is refused, and beside other kinds it is
+//! warned of: nothing is linked there that the detector could be added to. A program with a static
+//! C library (`-C target-feature=+crt-static`) is refused: the detector stands between the program
+//! and the functions of a shared one.
 //!
 //! # What is not seen
 //! Code that rustc did not compile: C libraries, assembly. `fetch_max` and `fetch_min` of std's atomics, which the compiler's pass leaves out. A C library (`cdylib`) has a detector of its own; two in one process are

@@ -283,6 +283,12 @@ impl Ctx {
         (self.slot != NO_SLOT).then_some(self.template)
     }
 
+    /// [`template`](Self::template) for the beginning or end of a heap block; None: it is nobody's access.
+    pub(crate) fn template_of_block(&self) -> Option<u64> {
+        self.template()
+            .filter(|_| self.watches_accesses() && self.is_outside())
+    }
+
     pub(crate) fn set_template(&mut self, slot: u32, epoch: u64) {
         self.template = Cell::template(slot, epoch);
         self.show();
@@ -440,8 +446,9 @@ impl Ctx {
 
     /// Puts an access into the history.
     ///
-    /// That of a typed event has the real callers with it. Not that of a read in compiled code, where the calls of all functions but
-    /// the inlined ones are in the history: each message of a channel is such a read.
+    /// That of a typed event has the real callers with it. Not that of a read in compiled code,
+    /// where the calls of all functions but the inlined ones are in the history: each message of a
+    /// channel is such a read.
     pub(crate) fn remember(&mut self, mut event: Event) {
         let is_read = event.flags & READ != 0;
         if event.pc.location().is_some() && !(is_read && is_instrumented()) {

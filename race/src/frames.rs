@@ -20,8 +20,8 @@ use crate::plumbing::{CRATES, HEAP, is_detector, is_plumbing, is_start};
 use crate::state::{config, host};
 use crate::{Frame, Pc, depot};
 
-/// A stack, innermost first. What follows a typed event's places are its real callers, or those that
-/// were announced.
+/// A stack, innermost first. What follows a typed event's places are its real callers, or those
+/// that were announced.
 #[derive(Debug)]
 pub(crate) struct Stack {
     frames: [Pc; FRAMES],
@@ -193,8 +193,8 @@ impl Trace {
     }
 }
 
-/// What is plumbing, and what is if nothing else is left: in Raddle's own tests, and where a stack ends
-/// before the program's own line.
+/// What is plumbing, and what is if nothing else is left: in Raddle's own tests, and where a stack
+/// ends before the program's own line.
 fn cascade() -> impl Iterator<Item = &'static [&'static str]> {
     [&CRATES[..], &CRATES[..CRATES.len() - 1], &HEAP[..]].into_iter()
 }
@@ -240,9 +240,9 @@ fn push(address: usize, lines: &mut Vec<Line>) {
     }
 }
 
-/// Makes `places`, innermost first, the top of a stack. The innermost is mostly the line of one of its
-/// frames: what is above is how the event reached the detector. Without line numbers it is in the
-/// program's innermost function.
+/// Makes `places`, innermost first, the top of a stack. The innermost is mostly the line of one of
+/// its frames: what is above is how the event reached the detector. Without line numbers it is in
+/// the program's innermost function.
 fn put_on_top(places: &[&'static Location<'static>], lines: &mut Vec<Line>) {
     let Some((at, outer)) = places.split_first() else {
         return;

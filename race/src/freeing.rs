@@ -1,16 +1,17 @@
 //! Whether a free is to be held against the accesses before it: by who frees.
 //!
-//! A free is a write of the whole block. But what decides that a block is free is often a count, and the counts of code that is
-//! not instrumented are not seen: the runtime's own crates, what they stand on, the C library. So an early free is
-//! reported only where instrumented code frees. That is told by the names of the real stack, once a race with an earlier
-//! access has been found, which is seldom: the frame that asked is the first that is neither the heap's nor the
-//! standard library's, whose generic functions are the code of the crate that uses them.
+//! A free is a write of the whole block. But what decides that a block is free is often a count,
+//! and the counts of code that is not instrumented are not seen: the runtime's own crates, what
+//! they stand on, the C library. So an early free is reported only where instrumented code frees.
+//! That is told by the names of the real stack, once a race with an earlier access has been found,
+//! which is seldom: the frame that asked is the first that is neither the heap's nor the standard
+//! library's, whose generic functions are the code of the crate that uses them.
 
 use crate::frames::{Line, Stack, named};
 use crate::plumbing::{crate_of, is_detector, is_glue, is_raddles, is_std};
 
-/// Crates that free blocks whose counts are not seen. Some of them may be instrumented where the program uses them itself: an early free
-/// of theirs is let pass.
+/// Crates that free blocks whose counts are not seen. Some of them may be instrumented where the
+/// program uses them itself: an early free of theirs is let pass.
 const UNSEEN: [&str; 19] = [
     "raddle",
     "raddle_alloc",

@@ -83,8 +83,8 @@ fn forget(addr: usize, size: usize) {
     });
 }
 
-/// Of whole chunks the memory of the cells goes back to the system: what a program has freed costs no
-/// shadow. The look at their pages takes the marks off.
+/// Of whole chunks the memory of the cells goes back to the system: what a program has freed costs
+/// no shadow. The look at their pages takes the marks off.
 fn release_chunks(addr: usize, end: usize) {
     let chunks = addr.next_multiple_of(CHUNK)..end & !(CHUNK - 1);
     for chunk in chunks.step_by(CHUNK) {
@@ -215,10 +215,7 @@ fn begins(addr: usize, size: usize, room: usize, pc: Pc) {
         goid: c.record().goid(),
     };
     sync::record_block(addr, record);
-    match c
-        .template()
-        .filter(|_| c.watches_accesses() && c.is_outside())
-    {
+    match c.template_of_block() {
         Some(template) => {
             c.remember(Event {
                 addr,
@@ -239,9 +236,10 @@ fn begins(addr: usize, size: usize, room: usize, pc: Pc) {
 /// A heap block is gone: its sync objects return to the current P's cache, and a later access that is not ordered
 /// after this call is a race with the free. Without a current goroutine, or inside the runtime, the shadow is only cleared.
 ///
-/// In compiled programs an earlier access that is not ordered before the free is a race with it, too, if it is
-/// instrumented code that frees (`freeing`). Where there are typed events only, earlier accesses are not looked at: the last handle of
-/// an `Arc` is ordered by its count, which those do not show. The allocation of the block is known until its memory is used again.
+/// In compiled programs an earlier access that is not ordered before the free is a race with it,
+/// too, if it is instrumented code that frees (`freeing`). Where there are typed events only,
+/// earlier accesses are not looked at: the last handle of an `Arc` is ordered by its count, which
+/// those do not show. The allocation of the block is known until its memory is used again.
 pub fn free(addr: usize, size: usize, pc: Pc) {
     ends(addr, size, size, pc);
 }
@@ -251,11 +249,11 @@ pub fn free_aligned(addr: usize, size: usize, pc: Pc) {
     ends(addr, size, size.saturating_add(7) & !7, pc);
 }
 
-/// A block is about to be freed: reports the first access to it that is not ordered before, if there is one. It costs by
-/// the pages that have marks.
+/// A block is about to be freed: reports the first access to it that is not ordered before, if
+/// there is one. It costs by the pages that have marks.
 ///
-/// The free leaves its own mark after this look, not before it as an access does. So an access that comes at
-/// the very moment between may be missed by both.
+/// The free leaves its own mark after this look, not before it as an access does. So an access that
+/// comes at the very moment between may be missed by both.
 #[inline(never)]
 fn hold_against_accesses(c: &mut Ctx, addr: usize, size: usize, template: u64, pc: Pc) {
     let end = addr.saturating_add(size);
@@ -293,10 +291,7 @@ pub(crate) fn free_for_ever(addr: usize, size: usize, pc: Pc) {
     {
         let c = me.get();
         c.follow_generation();
-        if let Some(template) = c.template()
-            && c.watches_accesses()
-            && c.is_outside()
-        {
+        if let Some(template) = c.template_of_block() {
             hold_against_accesses(c, addr, size, template, pc);
         }
     }
@@ -322,10 +317,7 @@ fn ends(addr: usize, size: usize, room: usize, pc: Pc) {
     };
     let c = me.get();
     c.follow_generation();
-    match c
-        .template()
-        .filter(|_| c.watches_accesses() && c.is_outside())
-    {
+    match c.template_of_block() {
         Some(template) => {
             c.remember(Event {
                 addr,

@@ -27,8 +27,9 @@ use crate::{proc, state};
 pub(crate) const BYTES: usize = 32 << 10;
 /// Words of a part that hold events.
 pub(crate) const WORDS: usize = (BYTES - size_of::<Links>()) / size_of::<AtomicU64>();
-/// Parts in use, at most: 64 MiB x 2^`history_size`, so what a hundred goroutines need to have all that they may have. More busy ones than
-/// that are given the latest of all; without such an end a thousand of them would be seen to grow for minutes, up to a gigabyte.
+/// Parts in use, at most: 64 MiB x 2^`history_size`, so what a hundred goroutines need to have all
+/// that they may have. More busy ones than that are given the latest of all; without such an end a
+/// thousand of them would be seen to grow for minutes, up to a gigabyte.
 fn budget() -> usize {
     ((64 << 20) / BYTES) << state::config().history_size
 }

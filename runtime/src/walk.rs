@@ -1,8 +1,9 @@
 //! The caller's real stack, cheap enough for every allocation in race mode.
 //!
-//! Walking by the unwind tables costs a hundred nanoseconds a frame. But a program mostly allocates where it allocated before,
-//! so short walks are remembered, by how deep on the goroutine's stack they began: for each frame, how far above that place its return
-//! address lies, and what it is. If all of them lie there, it is the same stack, whoever's it is now, and no table is read: some
+//! Walking by the unwind tables costs a hundred nanoseconds a frame. But a program mostly allocates
+//! where it allocated before, so short walks are remembered, by how deep on the goroutine's stack
+//! they began: for each frame, how far above that place its return address lies, and what it is. If
+//! all of them lie there, it is the same stack, whoever's it is now, and no table is read: some
 //! twenty nanoseconds in all.
 //!
 //! # States
@@ -11,8 +12,9 @@
 //!
 //! # Invariants
 //!
-//! 1. A walk that begins `depth` bytes below the top of a goroutine's stack reads nothing from there on, whatever an entry has: no
-//!    further up than the stack goes. Threads' walks are not remembered: where their stacks end is not known.
+//! 1. A walk that begins `depth` bytes below the top of a goroutine's stack reads nothing from
+//!    there on, whatever an entry has: no further up than the stack goes. Threads' walks are not
+//!    remembered: where their stacks end is not known.
 //!
 //! # Memory ordering
 //!
@@ -71,8 +73,8 @@ impl Entry {
         }
     }
 
-    /// The walk from `start`, as deep on its stack, if this entry is of one so long or longer, and its return addresses all lie
-    /// there. Writes them to `stack` and says how many.
+    /// The walk from `start`, as deep on its stack, if this entry is of one so long or longer, and
+    /// its return addresses all lie there. Writes them to `stack` and says how many.
     fn recall(&self, start: usize, depth: usize, stack: &mut [Pc]) -> Option<usize> {
         let version = self.version.load(Acquire);
         if version == 0 || version & 1 != 0 || self.depth.load(Relaxed) != depth {
@@ -88,8 +90,8 @@ impl Entry {
                 return None; // it is being written
             }
             let at = std::ptr::with_exposed_provenance::<usize>(start + above);
-            // SAFETY: an aligned word of the own stack, between the start of the walk and the top (invariant 1). Volatile: it is
-            // another function's.
+            // SAFETY: an aligned word of the own stack, between the start of the walk and the top
+            // (invariant 1). Volatile: it is another function's.
             if unsafe { at.read_volatile() } != to {
                 return None;
             }

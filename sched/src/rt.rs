@@ -355,12 +355,14 @@ pub(crate) unsafe fn after_yield(_m: &'static M, g: &'static G, _arg: *mut ()) {
     sched().inject(g);
 }
 
-/// The caller goes to the tail of its P's queue, or, while others wait in the global queue, to the tail of that.
+/// The caller goes to the tail of its P's queue, or, while others wait in the global queue, to the
+/// tail of that.
 unsafe fn after_yield_local(m: &'static M, g: &'static G, _arg: *mut ()) {
     g.yields();
     match m.p() {
-        // Wakes nobody: the queue is one longer, and this P takes one off it right now. Behind what waits in the global one, too:
-        // from there a P with work of its own takes one in dozens of turns.
+        // Wakes nobody: the queue is one longer, and this P takes one off it right now. Behind what
+        // waits in the global one, too: from there a P with work of its own takes one in dozens of
+        // turns.
         Some(_) if !sched().injector.is_empty() => sched().injector.push(Queued(g)),
         Some(p) => p.push(g),
         None => sched().inject(g),
@@ -383,8 +385,8 @@ pub(crate) fn let_others_run() {
     }
 }
 
-/// Lets others run: the calling goroutine goes behind all that are ready on its P, and behind all that are for any P. If none is,
-/// and nothing else waits to be done, it returns at once.
+/// Lets others run: the calling goroutine goes behind all that are ready on its P, and behind all
+/// that are for any P. If none is, and nothing else waits to be done, it returns at once.
 ///
 /// On a plain OS thread: [`std::thread::yield_now`].
 ///

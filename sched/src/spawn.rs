@@ -300,8 +300,8 @@ pub fn current_goroutine() -> Option<(u64, Option<Arc<str>>)> {
     (!g.is_thread || crate::thread::stands_for_goroutine(g)).then(|| (g.id(), g.name()))
 }
 
-/// How many bytes `at` lies below the top of the goroutine's stack that the caller runs on. None where it runs on another: a
-/// thread's, the program's. A goroutine's stack is never unmapped.
+/// How many bytes `at` lies below the top of the goroutine's stack that the caller runs on. None
+/// where it runs on another: a thread's, the program's. A goroutine's stack is never unmapped.
 #[must_use]
 pub fn depth_on_goroutine_stack(at: usize) -> Option<usize> {
     // SAFETY: null or a G; Gs are never freed.

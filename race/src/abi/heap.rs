@@ -1,8 +1,9 @@
-//! What calls of allocators become that are not instrumented, and are none of ours: mimalloc, jemalloc and the like
-//! (`cargo-raddle`'s hooks). Without these a block would keep the marks of its last life.
+//! What calls of allocators become that are not instrumented, and are none of ours: mimalloc,
+//! jemalloc and the like (`cargo-raddle`'s hooks). Without these a block would keep the marks of
+//! its last life.
 //!
-//! An allocator may stand in for the C library's heap, or be it: then its blocks may be announced by `interpose` as well. A
-//! block that was is not announced again; what ends twice is no harm.
+//! An allocator may stand in for the C library's heap, or be it: then its blocks may be announced
+//! by `interpose` as well. A block that was is not announced again; what ends twice is no harm.
 //!
 //! A free is announced before the call, when nobody else can have the block yet.
 

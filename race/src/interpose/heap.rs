@@ -23,9 +23,8 @@ use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::*};
 
-use super::read_range;
 use super::real::{keep_errno, set_errno};
-use super::watched;
+use super::{read_range, watched};
 use crate::heap::{clear_shadow, free, free_for_ever, malloc};
 use crate::mem::{fatal, refuse};
 use crate::{Pc, enabled, pages};

@@ -10,8 +10,7 @@ use libc::{
 
 use super::desc::{self, Kind};
 use super::real::{errno, keep_errno, real, with_caller};
-use super::{blocking, socket, stdio, watched};
-use super::{read_range, write_range};
+use super::{blocking, read_range, socket, stdio, watched, write_range};
 use crate::{Pc, enabled};
 
 /// A call that reads from `fd`: `f`, and then what is to be announced of the bytes that came.

@@ -16,8 +16,7 @@ use libc::{mq_attr, mqd_t, msqid_ds, sembuf, sigevent, timespec};
 use super::desc::{self, Kind, Object, hash, keyed};
 use super::io::{is_news, making};
 use super::real::{errno, keep_errno, real, with_caller};
-use super::{blocking, watched};
-use super::{read_range, write_range};
+use super::{blocking, read_range, watched, write_range};
 use crate::{Pc, acquire, enabled};
 
 real! {

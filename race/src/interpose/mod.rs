@@ -85,8 +85,8 @@ fn watched_in_race_mode() -> Option<GoCtx> {
     current().filter(|me| me.get().is_outside())
 }
 
-/// What the C library reads for the program. In compiled code only: elsewhere the locks are not seen that order the uses of a
-/// buffer, such as that of std's standard output.
+/// What the C library reads for the program. In compiled code only: elsewhere the locks are not
+/// seen that order the uses of a buffer, such as that of std's standard output.
 fn read_range(addr: usize, size: usize, pc: Pc) {
     if is_instrumented() {
         crate::read_range(addr, size, pc);

@@ -20,8 +20,7 @@ use libc::{
 };
 
 use super::real::{keep_errno, real, with_caller};
-use super::write_range;
-use super::{blocking, desc, watched};
+use super::{blocking, desc, watched, write_range};
 use crate::mem::SpinLock;
 use crate::{Pc, acquire, enabled, release_merge};
 

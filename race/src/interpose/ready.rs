@@ -7,8 +7,7 @@ use std::ffi::c_int;
 use libc::{epoll_event, fd_set, nfds_t, pollfd, sigset_t, timespec, timeval};
 
 use super::real::{real, with_caller};
-use super::{blocking, desc, watched};
-use super::{read_range, write_range};
+use super::{blocking, desc, read_range, watched, write_range};
 use crate::Pc;
 
 real! {

@@ -13,8 +13,7 @@ use libc::{
 };
 
 use super::real::{keep_errno, real, with_caller};
-use super::write_range;
-use super::{blocking, desc, process, watched};
+use super::{blocking, desc, process, watched, write_range};
 use crate::{Pc, acquire, enabled};
 
 /// C functions that send a signal, whose number the last expression is.

@@ -1,5 +1,5 @@
-//! Safe programs whose blocks go from thread to thread, on mimalloc: `race-allocators NAME` runs one, `race-allocators` alone lists them.
-//! None of them has a data race.
+//! Safe programs whose blocks go from thread to thread, on mimalloc: `race-allocators NAME` runs
+//! one, `race-allocators` alone lists them. None of them has a data race.
 
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
